@@ -1,0 +1,140 @@
+"""Commands for people. Exit status: 0 good, 1 a cycle failed or something differs, 2 settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from poller import __version__, config, logs
+from poller.config import Config
+from poller.errors import ConfigError, CycleError
+
+T = TypeVar("T")
+
+_CONFIG = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    envvar="POLLER_CONFIG",
+    help="The settings, a TOML file. Without it: config.toml here if there is one.",
+)
+_KERNELS = click.option(
+    "--kernel", "kernels", multiple=True, metavar="UUID", help="Only this kernel; repeatable."
+)
+_DEFAULT_PATH = Path("config.toml")
+
+
+def _load(path: Path | None) -> Config:
+    if path is None and _DEFAULT_PATH.is_file():
+        path = _DEFAULT_PATH
+    try:
+        settings = config.load(path)
+    except ConfigError as error:
+        for key, text in error.problems:
+            click.echo(f"settings: {key}: {text}", err=True)
+        sys.exit(2)
+    logs.set_up(settings.log.level, settings.log.format)
+    return settings
+
+
+def _run(command: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end; a failed cycle is told in one line and exits 1."""
+    try:
+        return asyncio.run(command)
+    except CycleError as error:
+        advice = f"; {error.advice}" if error.advice else ""
+        click.echo(f"{error.subject}: {error.detail}{advice}", err=True)
+        sys.exit(1)
+    except ConfigError as error:
+        for key, text in error.problems:
+            click.echo(f"settings: {key}: {text}", err=True)
+        sys.exit(2)
+
+
+def _example(text: str) -> Callable[[T], T]:
+    """Give a command's help an example at its end."""
+
+    def decorate(command: T) -> T:
+        command.epilog = f"Example: {text}"  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="livestat-poller")
+@_CONFIG
+@click.pass_context
+def cli(context: click.Context, path: Path | None) -> None:
+    """Write Backend.AI live statistics from Prometheus to Redis in the legacy format."""
+    context.obj = path
+
+
+def _own_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Accept --config behind the command's name too."""
+    return _CONFIG(command)
+
+
+@_example("livestat-poller --config config.toml run")
+@cli.command()
+@_own_config
+@click.pass_obj
+def run(parent: Path | None, path: Path | None) -> None:
+    """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
+    from poller.daemon import Daemon
+
+    path = path or parent
+    settings = _load(path)
+
+    def reload() -> Config:
+        given = path or (_DEFAULT_PATH if _DEFAULT_PATH.is_file() else None)
+        again = config.load(given)
+        logs.set_up(again.log.level, again.log.format)
+        return again
+
+    _run(Daemon(settings, reload).run())
+    # A thread that hangs in name resolution must not hold up the end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+@_example("livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
+@cli.command()
+@_own_config
+@_KERNELS
+@click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
+@click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
+@click.pass_obj
+def once(
+    parent: Path | None,
+    path: Path | None,
+    kernels: tuple[str, ...],
+    at: float | None,
+    dry_run: bool,
+) -> None:
+    """Run one cycle."""
+    from poller import single
+
+    settings = _load(path or parent)
+    asked = kernels or None
+    if dry_run:
+        stats = _run(single.stats(settings, asked, at))
+        click.echo(json.dumps(stats, indent=2))
+        return
+    outcome = _run(single.write(settings, asked, at))
+    click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
+    for why, count in sorted(outcome.withheld.items()):
+        click.echo(f"{count} kernels withheld: {why}", err=True)
+
+
+def main() -> None:
+    """Enter from the console script."""
+    cli(prog_name="livestat-poller")

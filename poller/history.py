@@ -1,0 +1,296 @@
+"""What an instant query cannot know: first values and life-long statistics. Pure state.
+
+Every cycle feeds it a batch. What happened before the poller looked, or while it could not,
+is owed: it is recalled once per kernel, from the key that is already there (`recall_key`)
+and from Prometheus (`recall_life`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from poller.catalog import ESSENTIAL, Catalog, Metric
+from poller.model import Batch, Life, Observation, Owed, Past, Reading, Remembered
+
+
+@dataclass(slots=True)
+class MetricHistory:
+    """One metric of one kernel; numbers as text.
+
+    `known`: enough is known to write it. `owed`: the time whose samples are not counted.
+    `prior_average` is what the key said, until Prometheus has told the whole. `opening` is
+    the value at first sight: the stand-in capacity where nothing older is known.
+    """
+
+    current: str
+    capacity: str | None = None
+    first: str | None = None
+    rate: str = "0"
+    maximum: str | None = None
+    minimum: str | None = None
+    highest: float = float("-inf")
+    lowest: float = float("inf")
+    total: float = 0.0
+    count: float = 0.0
+    prior_average: str | None = None
+    known: bool = False
+    owed: Owed | None = None
+    opening: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.opening = self.current
+
+    def widen(self, text: str) -> None:
+        """Let the maximum and minimum take one more value of the raw series."""
+        value = float(text)
+        if value > self.highest:
+            self.highest, self.maximum = value, text
+        if value < self.lowest:
+            self.lowest, self.minimum = value, text
+
+    def recall(self, past: Past, older: bool) -> None:
+        """Count what was owed. `older`: the metric lived before that stretch began.
+
+        A key's average outlives it only where Prometheus cannot know the whole: it then
+        stands for all samples so far.
+        """
+        kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
+        if self.prior_average is not None and (older or kept_longer):
+            samples = max(past.samples, 1.0)
+            self.total += float(self.prior_average) * samples
+            self.count += samples
+        else:
+            self.total += past.total
+            self.count += past.samples
+        self.prior_average = None
+        for text in (past.maximum, past.minimum):
+            if text is not None:
+                self.widen(text)
+        self.first = self.first or past.first or self.opening
+
+
+def _rounded_up(text: str) -> float:
+    """Return the largest value that the format may have written for this one."""
+    return float(text) + 0.0005
+
+
+@dataclass(slots=True)
+class KernelHistory:
+    """One kernel. Times are evaluation times of batches, in Unix seconds.
+
+    `moved`: when anything of it last changed; None until known (`judged`), or if that is
+    longer than `still_after_s` ago. `complete`: the last batch held its essential metrics.
+    """
+
+    seen: float
+    moved: float | None = None
+    judged: bool = False
+    complete: bool = False
+    key_read: bool = False
+    agent: str | None = None
+    failures: int = 0
+    metrics: dict[str, MetricHistory] = field(default_factory=dict)
+    _ordered: list[tuple[str, MetricHistory]] | None = None
+
+    def known(self, catalog: Catalog) -> list[tuple[str, MetricHistory]]:
+        """Return the metrics that can be written, in the outer order of the format."""
+        if self._ordered is None:
+            names = catalog.ordered(name for name, kept in self.metrics.items() if kept.known)
+            self._ordered = [(name, self.metrics[name]) for name in names]
+        return self._ordered
+
+    def reorder(self) -> None:
+        """Forget the order: a metric came, or became known."""
+        self._ordered = None
+
+    @property
+    def owing(self) -> Owed | None:
+        """The stretch that is to be recalled next: the one that ended first."""
+        stretches = [kept.owed for kept in self.metrics.values() if kept.owed is not None]
+        return min(stretches, key=lambda owed: owed.end, default=None)
+
+
+class History:
+    """All kernels that live now. `time` is the evaluation time of the last batch fed.
+
+    `owing` are the kernels of which something is still to be recalled.
+    """
+
+    def __init__(self, catalog: Catalog, lookback_s: float) -> None:
+        self.catalog = catalog
+        self.time: float | None = None
+        self.kernels: dict[str, KernelHistory] = {}
+        self.owing: set[str] = set()
+        self._lookback_s = lookback_s
+
+    def feed(self, batch: Batch) -> None:
+        """Take one batch; kernels unseen for longer than the lookback are forgotten."""
+        for kernel_id, observation in batch.observations.items():
+            kernel = self.kernels.get(kernel_id)
+            if kernel is None:
+                if not observation:
+                    continue
+                kernel = self.kernels[kernel_id] = KernelHistory(batch.time)
+            if batch.coverage == "gap":
+                _owe_gap(kernel, self.time, batch.time)
+            kernel.agent = batch.agents.get(kernel_id, kernel.agent)
+            if self._feed_kernel(kernel, observation, batch, batch.samples.get(kernel_id, 0.0)):
+                self.owing.add(kernel_id)
+        self.time = batch.time
+        self._forget(batch.time - self._lookback_s)
+
+    def _feed_kernel(
+        self, kernel: KernelHistory, observation: Observation, batch: Batch, samples: float
+    ) -> bool:
+        """Take one kernel's part; whether something of it is owed since this batch."""
+        if not observation:
+            return False
+        owing = batch.coverage == "gap"
+        moved = False
+        catalog = self.catalog
+        metrics = kernel.metrics
+        for name, reading in observation.items():
+            kept = metrics.get(name)
+            if kept is None:
+                kept = metrics[name] = MetricHistory(reading.current, owed=Owed(None, batch.time))
+                kept.widen(reading.current)
+                owing = True
+            elif kept.current != reading.current:
+                moved = True
+            _take(kept, reading)
+            metric = catalog[name]
+            if metric.stats:
+                _count(kept, metric, reading, batch, samples)
+            if reading.rate is not None and reading.rate != "0":
+                moved = True
+        kernel.complete = all(name in observation for name in ESSENTIAL)
+        kernel.seen = batch.time
+        if moved:
+            kernel.moved = batch.time
+            kernel.judged = True
+        return owing
+
+    def _forget(self, before: float) -> None:
+        gone = [name for name, kernel in self.kernels.items() if kernel.seen < before]
+        for name in gone:
+            del self.kernels[name]
+            self.owing.discard(name)
+
+    def recall_key(
+        self, kernel_id: str, told: Mapping[str, Remembered], keep_missing: bool = True
+    ) -> None:
+        """Learn what only the key knows, by metric; nothing if there is no valid key.
+
+        `keep_missing`: a metric that the key has and Prometheus has not stays, as it was.
+        """
+        kernel = self.kernels[kernel_id]
+        kernel.key_read = True
+        for name, remembered in told.items():
+            kept = kernel.metrics.get(name)
+            metric = self.catalog[name]
+            if kept is not None:
+                _recall_fields(kept, metric, remembered)
+            elif keep_missing and (made := _from_key(metric, remembered)) is not None:
+                kernel.metrics[name] = made
+        kernel.reorder()
+
+    def recall_life(self, kernel_id: str, life: Life, owed: Owed) -> None:
+        """Learn what Prometheus tells of the stretch that was owed."""
+        kernel = self.kernels.get(kernel_id)
+        if kernel is None:
+            return
+        if not kernel.judged:
+            kernel.judged, kernel.moved = True, life.moved
+        for name, kept in kernel.metrics.items():
+            if kept.owed == owed:
+                kept.recall(life.metrics.get(name, Past()), life.older)
+                kept.owed, kept.known = None, True
+        kernel.failures = 0
+        self._settle(kernel_id, kernel)
+
+    def give_up(self, kernel_id: str, attempts: int) -> bool:
+        """Note a failed recall; after `attempts` the kernel goes on with what is known."""
+        kernel = self.kernels.get(kernel_id)
+        if kernel is None:
+            return False
+        kernel.failures += 1
+        if kernel.failures < attempts:
+            return False
+        for kept in kernel.metrics.values():
+            if kept.owed is not None:
+                kept.recall(Past(), older=True)
+                kept.owed, kept.known = None, True
+        if not kernel.judged:
+            kernel.judged, kernel.moved = True, kernel.seen
+        self._settle(kernel_id, kernel)
+        return True
+
+    def _settle(self, kernel_id: str, kernel: KernelHistory) -> None:
+        kernel.reorder()
+        if kernel.owing is None:
+            self.owing.discard(kernel_id)
+
+
+def _take(kept: MetricHistory, reading: Reading) -> None:
+    kept.current = reading.current
+    if reading.capacity is not None:
+        kept.capacity = reading.capacity
+    if reading.rate is not None:  # unknown is not zero: the last rate stays
+        kept.rate = reading.rate
+
+
+def _count(
+    kept: MetricHistory, metric: Metric, reading: Reading, batch: Batch, samples: float
+) -> None:
+    """Let the life-long statistics take what this batch adds to them."""
+    kept.widen(reading.current)
+    if reading.peak is not None:
+        kept.widen(reading.peak)
+    if reading.trough is not None:
+        kept.widen(reading.trough)
+    if not metric.needs_mean or (kept.owed is not None and kept.owed.end == batch.time):
+        return
+    if batch.coverage == "instant":
+        kept.total += float(reading.current)
+        kept.count += 1
+    elif reading.mean is not None:
+        kept.total += float(reading.mean) * samples
+        kept.count += samples
+
+
+def _owe_gap(kernel: KernelHistory, since: float | None, until: float) -> None:
+    """Let everything since the last batch be recalled, and what was owed before with it."""
+    for kept in kernel.metrics.values():
+        if kept.owed is None:
+            kept.owed = Owed(since, until)
+        else:
+            kept.owed = Owed(kept.owed.start, until)
+            if kept.owed.start is None:
+                kept.total = kept.count = 0.0
+
+
+def _recall_fields(kept: MetricHistory, metric: Metric, told: Remembered) -> None:
+    if kept.capacity is None and told.capacity is not None:
+        kept.first = told.capacity
+    if told.maximum is not None and float(told.maximum) > kept.highest:
+        kept.highest, kept.maximum = float(told.maximum), told.maximum
+    if told.minimum is not None and float(told.minimum) < kept.lowest:
+        kept.lowest, kept.minimum = float(told.minimum), told.minimum
+    kept.prior_average = told.average
+    beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
+    whole = all(beside.get(stat, "") is not None for stat in metric.stats)
+    kept.known = whole and (kept.capacity or kept.first) is not None
+
+
+def _from_key(metric: Metric, told: Remembered) -> MetricHistory | None:
+    """Return the history of a metric that only the key has; it is not owed by Prometheus."""
+    raw = told.raw if told.raw is not None else told.maximum
+    if raw is None and metric.kind == "gauge":
+        return None
+    kept = MetricHistory(raw or "0", rate=told.rate or "0", known=True)
+    _recall_fields(kept, metric, told)
+    if metric.capacity:
+        kept.capacity = told.capacity
+    kept.known = True
+    return kept

@@ -1,0 +1,297 @@
+"""Catalog and settings in, query text out. Pure.
+
+Every query of the batch keeps the labels that tell two series of one kernel apart and
+drops the others (`max without (…)`): the owners' labels that follow from `session_id`,
+and the agent's, which follows from the instance. In the answer one row a kernel is the
+rule; several are told apart by `conflict_queries` instead of being added up or
+maximised over: a sum doubles a kernel's memory, a maximum keeps a series alive that
+stands still beside the true one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from poller.catalog import ESSENTIAL, Catalog
+from poller.model import Intervals, Query
+
+SERIES = "backendai_container_utilization"
+ROUNDS = "backendai_stat_task_success_count_total"
+"""Counts an agent's measurement rounds; moves even where every kernel is idle."""
+
+BIRTH_STEP_S = 60
+"""Resolution at which a kernel's birth is looked for; below any server's lookback."""
+
+_KEPT = "without (container_metric_name, value_type, job, agent_id, user_id, project_id)"
+_SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which kernels a query is about: those listed, those of some id prefixes, or all."""
+
+    kernels: tuple[str, ...] | None = None
+    prefixes: tuple[str, ...] | None = None
+
+    def matcher(self) -> str:
+        """Return the label matcher with a leading comma, or nothing for all kernels."""
+        if self.kernels is not None:
+            return f",kernel_id=~{quoted('|'.join(map(escaped, self.kernels)))}"
+        if self.prefixes is not None:
+            return f",kernel_id=~{quoted(_prefix_pattern(self.prefixes))}"
+        return ""
+
+
+EVERYTHING = Scope()
+
+
+HEX = "0123456789abcdef"
+
+
+def shard(index: int, count: int) -> Scope:
+    """Return the part of the kernels that shard `index` of `count` carries."""
+    if count == 1:
+        return EVERYTHING
+    prefixes = tuple(HEX) if 16 % count == 0 else tuple(a + b for a in HEX for b in HEX)
+    return Scope(prefixes=prefixes[index::count])
+
+
+def sliced(scope: Scope, slices: int) -> list[Scope]:
+    """Cut a scope of prefixes (or everything) into about `slices` disjoint parts."""
+    prefixes = scope.prefixes or tuple(HEX)
+    if len(prefixes) < slices:
+        prefixes = tuple(prefix + digit for prefix in prefixes for digit in HEX)
+    slices = min(slices, len(prefixes))
+    return [Scope(prefixes=prefixes[part::slices]) for part in range(slices)]
+
+
+def quoted(text: str) -> str:
+    """Return text as a PromQL string literal."""
+    body = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{body}"'
+
+
+def escaped(text: str) -> str:
+    """Return text as a regular expression (RE2) that matches exactly it."""
+    return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", text)
+
+
+def duration(seconds: float) -> str:
+    """Return a PromQL duration, in whole milliseconds and at least one."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _prefix_pattern(prefixes: Sequence[str]) -> str:
+    by_head: dict[str, list[str]] = {}
+    for prefix in prefixes:
+        by_head.setdefault(prefix[:-1], []).append(prefix[-1])
+    heads = [f"{head}[{''.join(tails)}]" for head, tails in sorted(by_head.items())]
+    return f"(?:{'|'.join(heads)}).*"
+
+
+def selector(metric: str, value_type: str, scope: Scope = EVERYTHING) -> str:
+    """Return the instant vector selector of one metric's series of one value type."""
+    return (
+        f"{SERIES}{{container_metric_name={quoted(metric)},value_type={quoted(value_type)}"
+        f"{scope.matcher()}}}"
+    )
+
+
+def _named(metrics: Iterable[str], value_type: str, scope: Scope, but: bool = False) -> str:
+    """Return the selector of several metrics, or of all `but` them."""
+    pattern = quoted("|".join(map(escaped, metrics)))
+    return (
+        f"{SERIES}{{container_metric_name{'!~' if but else '=~'}{pattern},"
+        f"value_type=~{quoted(value_type)}{scope.matcher()}}}"
+    )
+
+
+def gauge_queries(catalog: Catalog, metrics: Mapping[str, bool], scope: Scope) -> list[Query]:
+    """Return the queries of every metric's `current` and `capacity`, and of the unknown rest.
+
+    `metrics` says of each metric known to exist whether it has a capacity series.
+    """
+    queries = []
+    for name, has_capacity in metrics.items():
+        # One metric tells which agent each kernel is on; once is enough.
+        kept = _KEPT.replace("agent_id, ", "") if name == ESSENTIAL[0] else _KEPT
+        queries.append(Query("current", name, f"max {kept} ({selector(name, 'current', scope)})"))
+        if has_capacity or catalog[name].capacity:
+            text = f"max {_KEPT} ({selector(name, 'capacity', scope)})"
+            queries.append(Query("capacity", name, text))
+    rest = _named(metrics, "current|capacity", scope, but=True)
+    queries.append(Query("rest", "", f"max without (job, user_id, project_id) ({rest})"))
+    return queries
+
+
+def rate_queries(
+    catalog: Catalog, metrics: Iterable[str], window_s: float, scope: Scope
+) -> list[Query]:
+    """Return the queries of every per-second rate: the diff and the rate part of the batch.
+
+    The rate comes before the choice among duplicate series; the largest is the one that moves.
+    """
+    return [
+        Query(
+            "rate",
+            name,
+            f"max by (kernel_id) (rate({selector(name, 'current', scope)}[{duration(window_s)}]))",
+        )
+        for name in metrics
+        if catalog[name].needs_rate
+    ]
+
+
+def between_queries(
+    catalog: Catalog, metrics: Iterable[str], since_s: float, scope: Scope
+) -> list[Query]:
+    """Return the queries of what happened in the `since_s` seconds since the last good cycle."""
+    over = f"[{duration(since_s)}]"
+    queries = []
+    means = False
+    for name in metrics:
+        series = selector(name, "current", scope)
+        for part, stat, function in (("peak", "max", "max"), ("trough", "min", "min")):
+            if stat in catalog[name].stats:
+                text = f"{function} by (kernel_id) ({function}_over_time({series}{over}))"
+                queries.append(Query(part, name, text))  # type: ignore[arg-type]
+        if catalog[name].needs_mean:
+            means = True
+            text = f"max by (kernel_id) (avg_over_time({series}{over}))"
+            queries.append(Query("mean", name, text))
+    if means:
+        series = selector("cpu_util", "current", scope)
+        text = f"max by (kernel_id) (count_over_time({series}{over}))"
+        queries.append(Query("samples", "cpu_util", text))
+    return queries
+
+
+def rounds_query(stall_s: float) -> Query:
+    """Return the query of each agent's measurement rounds per second; 0 where it stalls."""
+    series = f'{ROUNDS}{{stat_scope="container"}}[{duration(stall_s)}]'
+    return Query("rounds", "", f"max by (agent_id) (rate({series}))")
+
+
+def batch(
+    catalog: Catalog,
+    metrics: Mapping[str, bool],
+    intervals: Intervals,
+    since_s: float | None,
+    scopes: Sequence[Scope],
+) -> list[Query]:
+    """Return one whole batch. `since_s`: ask what happened between the cycles, if not None."""
+    queries = [rounds_query(intervals.stall_s)]
+    for scope in scopes:
+        queries += gauge_queries(catalog, metrics, scope)
+        queries += rate_queries(catalog, metrics, intervals.window_s, scope)
+        if since_s is not None:
+            queries += between_queries(catalog, metrics, since_s, scope)
+    return queries
+
+
+# What is asked once, or now and then.
+
+
+def survey_queries(scope: Scope) -> tuple[str, str, str]:
+    """Return the queries of the metrics that exist, the number of kernels, the agents' rounds."""
+    matcher = scope.matcher().lstrip(",")
+    return (
+        f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})",
+        f"count(group by (kernel_id) ({SERIES}{{{matcher}}}))",
+        f'{ROUNDS}{{stat_scope="container"}}[{_SURVEY_RANGE}]',
+    )
+
+
+def busiest_query(count: int) -> str:
+    """Return the query of the kernels whose processor time grows fastest."""
+    series = selector("cpu_used", "current")
+    return f"topk({count}, max by (kernel_id) (rate({series}[{_SURVEY_RANGE}])))"
+
+
+def measurements_query(scope: Scope) -> str:
+    """Return the raw samples of the kernels' processor time: they change at a measurement."""
+    return f"{selector('cpu_used', 'current', scope)}[{_SURVEY_RANGE}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictQueries:
+    """The queries that tell a kernel's duplicate series apart; full label sets in the answers."""
+
+    values: str
+    stamps: str
+    changes: str
+
+
+def conflict_queries(scope: Scope, window_s: float) -> ConflictQueries:
+    """Return what is asked of kernels that came in several series with differing values."""
+    series = f'{SERIES}{{value_type=~"current|capacity"{scope.matcher()}}}'
+    moving = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    one_set = "without (container_metric_name, value_type, job, agent_id)"
+    return ConflictQueries(
+        values=f"max without (job, agent_id) ({series})",
+        stamps=f"max {one_set} (timestamp({moving}))",
+        changes=f"sum {one_set} (changes({moving}[{duration(window_s)}]))",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PastQueries:
+    """The queries of what a chunk of kernels did before the poller looked, by kernel and metric."""
+
+    peaks: str | None
+    troughs: str | None
+    sums: str | None
+    counts: str | None
+
+
+def past_queries(
+    catalog: Catalog, metrics: Iterable[str], range_s: float, scope: Scope
+) -> PastQueries:
+    """Return the life-long statistics over the last `range_s` seconds; None where none is kept."""
+    names = list(metrics)
+
+    def over(function: str, wanted: list[str], merged: str) -> str | None:
+        if not wanted:
+            return None
+        series = _named(wanted, "current", scope)
+        by = "by (kernel_id, container_metric_name)"
+        return f"{merged} {by} ({function}_over_time({series}[{duration(range_s)}]))"
+
+    means = [name for name in names if catalog[name].needs_mean]
+    return PastQueries(
+        peaks=over("max", [name for name in names if "max" in catalog[name].stats], "max"),
+        troughs=over("min", [name for name in names if "min" in catalog[name].stats], "min"),
+        sums=over("sum", means, "sum"),
+        counts=over("count", means, "sum"),
+    )
+
+
+def moved_query(range_s: float, scope: Scope) -> str:
+    """Return how often anything of each kernel changed in the last `range_s` seconds."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    return f"max by (kernel_id) (changes({series}[{duration(range_s)}]))"
+
+
+def existed_query(ago_s: float, scope: Scope) -> str:
+    """Return the kernels that were there already `ago_s` seconds ago."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
+
+
+def births_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
+    """Return when each metric of each kernel was first seen, on a grid of `BIRTH_STEP_S`.
+
+    The value is the time of the sample that was visible at the first grid point; the first
+    sample of all lies in the step before that point.
+    """
+    series = _named(metrics, "current", scope)
+    grid = f"[{duration(range_s)}:{BIRTH_STEP_S}s]"
+    by = "by (kernel_id, container_metric_name)"
+    return f"min {by} (min_over_time(timestamp({series}){grid}))"
+
+
+def first_samples_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
+    """Return the raw samples of the `range_s` seconds before the evaluation time."""
+    return f"{_named(metrics, 'current', scope)}[{duration(range_s)}]"

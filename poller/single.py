@@ -1,0 +1,70 @@
+"""One cycle by hand: written (`once`), or only computed (`once --dry-run`, `compare`, `show`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poller import build
+from poller.config import Config
+from poller.cycle import Cycle, Outcome
+from poller.errors import LeaseLost, StoreError
+from poller.merge import asked_kernels
+from poller.model import LiveStat
+
+
+async def write(
+    config: Config, kernels: Sequence[str] | None = None, at: float | None = None
+) -> Outcome:
+    """Run one cycle and write. `at`: evaluate at that Unix time.
+
+    Raises `LeaseLost` while another poller writes these keys.
+    """
+    async with build.cycle(config, _choice(kernels)) as cycle:
+        lease = build.lease(config, cycle.store)
+        if lease is not None and not await lease.take():
+            raise LeaseLost(
+                "lease",
+                f"{await lease.holder()} writes these keys",
+                "stop it first, or write beside it with redis.key_prefix",
+            )
+        try:
+            outcome = await cycle.poll(lease, at)
+        finally:
+            if lease is not None:
+                await lease.release()
+    if outcome.failed:
+        reason = outcome.failed.most_common(1)[0][0]
+        raise StoreError(reason, f"{sum(outcome.failed.values())} keys could not be written")
+    return outcome
+
+
+async def stats(
+    config: Config, kernels: Sequence[str] | None = None, at: float | None = None
+) -> dict[str, LiveStat]:
+    """Return what a cycle would write now, by kernel; an empty map for a kernel without samples."""
+    async with build.cycle(config, _choice(kernels)) as cycle:
+        return await computed(cycle, at)
+
+
+async def computed(
+    cycle: Cycle, at: float | None = None, keep_missing: bool = True
+) -> dict[str, LiveStat]:
+    """Return what this cycle would write. Nothing is written.
+
+    `keep_missing`: with the metrics that only the key that is already there has.
+    """
+    outcome = cycle.outcome = Outcome(await cycle.evaluation_time() if at is None else at)
+    batch = await cycle.observe(outcome)
+    if at is None:
+        cycle.check_clock()
+    await cycle.remember(batch, outcome, keep_missing)
+    made: dict[str, LiveStat] = {
+        kernel: {} for kernel, seen in batch.observations.items() if not seen
+    }
+    for kernel in await cycle.writable(batch, outcome):
+        made[kernel] = cycle.live_stat(kernel)
+    return made
+
+
+def _choice(kernels: Sequence[str] | None) -> build.Choice:
+    return build.Choice(kernels=asked_kernels(kernels) if kernels is not None else None, wait=True)

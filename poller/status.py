@@ -1,0 +1,64 @@
+"""One line of log per change of state, each way. Repeated failures are counted, not repeated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+log = logging.getLogger("poller")
+
+
+@dataclass(slots=True)
+class _Trouble:
+    reason: str
+    since: float
+    count: int = 1
+
+
+class Conditions:
+    """What is wrong now, by subject. Logs when something goes wrong and when it is well again."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._troubles: dict[str, _Trouble] = {}
+
+    @property
+    def troubled(self) -> list[str]:
+        """The subjects that are not well."""
+        return sorted(self._troubles)
+
+    def bad(self, subject: str, reason: str, detail: str, advice: str = "") -> None:
+        """Note that a subject is not well, and why; logged unless it was so already."""
+        trouble = self._troubles.get(subject)
+        if trouble is not None:
+            trouble.count += 1
+            trouble.reason = reason
+            return
+        self._troubles[subject] = _Trouble(reason, self._monotonic())
+        log.error(
+            "%s: %s%s",
+            subject,
+            detail,
+            f"; {advice}" if advice else "",
+            extra={"subject": subject, "reason": reason, "state": "bad"},
+        )
+
+    def good(self, subject: str, detail: str = "well again") -> None:
+        """Note that a subject is well; logged only if it was not."""
+        trouble = self._troubles.pop(subject, None)
+        if trouble is None:
+            return
+        log.warning(
+            "%s: %s after %.0f s and %d failures",
+            subject,
+            detail,
+            self._monotonic() - trouble.since,
+            trouble.count,
+            extra={"subject": subject, "reason": trouble.reason, "state": "good"},
+        )
+
+    def is_bad(self, subject: str) -> bool:
+        """Whether a subject is not well now."""
+        return subject in self._troubles

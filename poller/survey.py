@@ -1,0 +1,156 @@
+"""What Prometheus holds and how often: metrics, kernels, scrape and measurement interval.
+
+The rate window follows from it: the larger of five scrape intervals and four measurement
+intervals. Shorter, and a busy kernel reads 0 between two measurements; longer, and a burst is
+diluted. Asked now and then, not in the batch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from poller import promql
+from poller.model import Intervals, Row, Series, Survey
+from poller.prometheus import Client
+
+SCRAPES = 5
+MEASUREMENTS = 4
+DEFAULT_MEASURE_S = 30.0
+"""What an agent does by default since 26.4.4; assumed until Prometheus tells better."""
+DEFAULT_SCRAPE_S = 15.0
+AGAIN_S = 60.0
+AGAIN_INCOMPLETE_S = 15.0
+_BUSIEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the settings say instead of what would be found; None: find out. In seconds."""
+
+    window_s: float | None = None
+    measure_s: float | None = None
+
+
+def scrape_interval(series: Iterable[Series]) -> float | None:
+    """Return the scrape interval of most series, in seconds: the longest of their medians."""
+    medians = []
+    for one in series:
+        stamps = [stamp for stamp, _ in one.values]
+        steps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+        if len(steps) > 1:
+            medians.append(statistics.median(steps))
+    return max(medians, default=None)
+
+
+def _changes(values: Sequence[tuple[float, str]]) -> list[tuple[float, float]]:
+    """Return (time, value) of each sample that differs from the one before it."""
+    numbers = [
+        (stamp, float(text)) for stamp, text in values if text not in ("NaN", "+Inf", "-Inf")
+    ]
+    return [
+        later
+        for earlier, later in zip(numbers, numbers[1:], strict=False)
+        if later[1] != earlier[1]
+    ]
+
+
+def measure_interval(rounds: Iterable[Series]) -> float | None:
+    """Return the agents' measurement interval in seconds, from the counters of their rounds.
+
+    The slowest agent decides; one that stands still tells nothing.
+    """
+    found = []
+    for one in rounds:
+        changes = _since_restart(_changes(one.values))
+        if len(changes) > 1 and changes[-1][1] > changes[0][1]:
+            rounds_between = changes[-1][1] - changes[0][1]
+            found.append((changes[-1][0] - changes[0][0]) / rounds_between)
+    return max(found, default=None)
+
+
+def _since_restart(changes: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    for place in range(len(changes) - 1, 0, -1):
+        if changes[place][1] < changes[place - 1][1]:
+            return changes[place:]
+    return changes
+
+
+def change_interval(series: Iterable[Series]) -> float | None:
+    """Return the measurement interval in seconds, from how often busy kernels' values change."""
+    found = []
+    for one in series:
+        changes = _changes(one.values)
+        if len(changes) > 2:
+            found.append((changes[-1][0] - changes[0][0]) / (len(changes) - 1))
+    return statistics.median(found) if found else None
+
+
+def intervals(scrape_s: float | None, measure_s: float | None, given: Given) -> Intervals:
+    """Return the rate window and the patience with agents that follow from the intervals."""
+    measure_s = given.measure_s or measure_s
+    slowest = max(
+        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
+    )
+    return Intervals(
+        scrape_s=scrape_s,
+        measure_s=measure_s,
+        window_s=given.window_s or slowest,
+        stall_s=max(slowest, given.window_s or 0.0),
+    )
+
+
+def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
+    """Return {metric: has a capacity series} from the count of every pair of labels."""
+    pairs = {
+        (row.metric.container_metric_name, row.metric.value_type)
+        for row in rows
+        if row.metric.container_metric_name
+    }
+    return {
+        name: (name, "capacity") in pairs
+        for name, value_type in sorted(pairs, key=str)
+        if name is not None and value_type == "current"
+    }
+
+
+class Surveyor:
+    """Keeps the last survey and looks again now and then."""
+
+    def __init__(self, given: Given, scope: promql.Scope) -> None:
+        self._given = given
+        self._scope = scope
+        self.last: Survey | None = None
+
+    def due(self, at: float) -> bool:
+        """Whether it is time to look again."""
+        if self.last is None:
+            return True
+        found = self.last.intervals
+        whole = found.scrape_s is not None and found.measure_s is not None and self.last.metrics
+        return at - self.last.time >= (AGAIN_S if whole else AGAIN_INCOMPLETE_S)
+
+    async def look(self, client: Client, at: float) -> Survey:
+        """Ask Prometheus, and remember what it said."""
+        metrics_query, kernels_query, rounds_query = promql.survey_queries(self._scope)
+        pairs = await client.vector(metrics_query, at)
+        kernels = await client.vector(kernels_query, at)
+        rounds = await client.matrix(rounds_query, at)
+        scrape_s, measure_s = scrape_interval(rounds), measure_interval(rounds)
+        if scrape_s is None or (measure_s is None and self._given.measure_s is None):
+            samples = await self._measurements(client, at)
+            scrape_s = scrape_s or scrape_interval(samples)
+            measure_s = measure_s or change_interval(samples)
+        number = int(float(kernels[0].value[1])) if kernels and kernels[0].value else 0
+        self.last = Survey(
+            metrics_found(pairs), number, intervals(scrape_s, measure_s, self._given), at
+        )
+        return self.last
+
+    async def _measurements(self, client: Client, at: float) -> list[Series]:
+        busiest = await client.vector(promql.busiest_query(_BUSIEST), at)
+        ids = tuple(row.metric.kernel_id for row in busiest if row.metric.kernel_id)
+        if not ids:
+            return []
+        return await client.matrix(promql.measurements_query(promql.Scope(kernels=ids)), at)

@@ -1,0 +1,1 @@
+"""Test infrastructure: real servers, faulty networks, scripted and live metrics."""

@@ -1,0 +1,135 @@
+"""A Prometheus that answers what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from aiohttp import web
+
+from .answers import Answer, replaying, vector
+from .background import WebService
+
+Handler = Callable[[str, float, dict[str, str]], Answer]
+
+BUILD_INFO = {"version": "2.42.0", "revision": "scripted", "branch": "HEAD"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request that arrived. `time` is the evaluation time: now where none was asked for."""
+
+    method: str
+    path: str
+    query: str
+    time: float
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+def empty(query: str, time: float, params: dict[str, str]) -> Answer:
+    """Answer every query with no rows."""
+    return vector((), time)
+
+
+class ScriptedPrometheus(WebService):
+    """Answer queries by `handler(query, time, params)`. Use as a context manager, sync or async.
+
+    Settable at any time: `handler`, `ready`, `build_info` (None answers 404), and
+    `date_offset_s`, by which the `Date` header is ahead of the clock (None sends none).
+    """
+
+    def __init__(self, handler: Handler = empty, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
+        self.handler = handler
+        self.ready = True
+        self.build_info: Mapping[str, str] | None = BUILD_INFO
+        self.date_offset_s: float | None = 0.0
+        self.requests: list[Recorded] = []
+        self._next: deque[Answer] = deque()
+
+    def next_answers(self, *answers: Answer) -> None:
+        """Give these answers to the next queries, one each, before the handler's."""
+        self._next.extend(answers)
+
+    @property
+    def queries(self) -> list[str]:
+        """The texts of all queries so far."""
+        return [request.query for request in self.requests if request.query]
+
+    def _routes(self) -> list[web.RouteDef]:
+        routes = [
+            web.get("/-/ready", self._answer_ready),
+            web.get("/api/v1/status/buildinfo", self._answer_build_info),
+        ]
+        for path in ("/api/v1/query", "/api/v1/query_range"):
+            routes += [web.get(path, self._answer_query), web.post(path, self._answer_query)]
+        return routes
+
+    async def _answer_query(self, request: web.Request) -> web.StreamResponse:
+        recorded = await self._record(request)
+        if self._next:
+            answer = self._next.popleft()
+        else:
+            answer = self.handler(recorded.query, recorded.time, dict(recorded.params))
+        return await self._send(request, answer)
+
+    async def _answer_ready(self, request: web.Request) -> web.StreamResponse:
+        await self._record(request)
+        answer = Answer(200, b"Prometheus Server is Ready.\n", "text/plain")
+        return await self._send(request, answer if self.ready else replaying())
+
+    async def _answer_build_info(self, request: web.Request) -> web.StreamResponse:
+        await self._record(request)
+        if self.build_info is None:
+            raise web.HTTPNotFound
+        return web.json_response(
+            {"status": "success", "data": dict(self.build_info)}, headers=self._date()
+        )
+
+    async def _record(self, request: web.Request) -> Recorded:
+        form = await request.post() if request.method == "POST" else {}
+        params = {**request.query, **{key: str(value) for key, value in form.items()}}
+        recorded = Recorded(
+            method=request.method,
+            path=request.path,
+            query=params.get("query", ""),
+            time=float(params.get("time") or params.get("end") or time.time()),
+            params=params,
+            headers=request.headers.copy(),
+        )
+        self.requests.append(recorded)
+        return recorded
+
+    async def _send(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        if answer.hangs:
+            await asyncio.Event().wait()
+        await asyncio.sleep(answer.delay_s)
+        headers = {"Content-Type": answer.content_type, **answer.headers, **self._date()}
+        if answer.cut_after_bytes is not None:
+            return await self._send_part(request, answer, answer.cut_after_bytes, headers)
+        response = web.Response(status=answer.status, body=answer.body, headers=headers)
+        if answer.compressed:
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def _send_part(
+        self, request: web.Request, answer: Answer, part_bytes: int, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        response.content_length = len(answer.body)
+        await response.prepare(request)
+        await response.write(answer.body[:part_bytes])
+        if request.transport is not None:
+            request.transport.close()
+        return response
+
+    def _date(self) -> dict[str, str]:
+        if self.date_offset_s is None:
+            return {"Date": ""}
+        return {"Date": formatdate(time.time() + self.date_offset_s, usegmt=True)}
