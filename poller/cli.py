@@ -126,13 +126,94 @@ def once(
     settings = _load(path or parent)
     asked = kernels or None
     if dry_run:
-        stats = _run(single.stats(settings, asked, at))
+        stats, outcome = _run(single.stats(settings, asked, at))
         click.echo(json.dumps(stats, indent=2))
-        return
-    outcome = _run(single.write(settings, asked, at))
-    click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
+    else:
+        outcome = _run(single.write(settings, asked, at))
+        click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
     for why, count in sorted(outcome.withheld.items()):
         click.echo(f"{count} kernels withheld: {why}", err=True)
+
+
+@_example("livestat-poller --config /etc/livestat-poller/config.toml check")
+@cli.command()
+@_own_config
+@click.pass_obj
+def check(parent: Path | None, path: Path | None) -> None:
+    """Check the settings, both servers, and who else writes.
+
+    Exits 1 if something must be mended.
+    """
+    from poller import render
+    from poller.check import findings
+
+    settings = _load(path or parent)
+
+    async def report() -> bool:
+        failed = False
+        async for finding in findings(settings):
+            render.finding(finding, render.console())
+            failed |= finding.level == "fail"
+        return failed
+
+    sys.exit(1 if _run(report()) else 0)
+
+
+@_example("livestat-poller compare --json > differences.json")
+@cli.command()
+@_own_config
+@_KERNELS
+@click.option(
+    "--prefix", help="Compare the keys under this prefix instead of what would be written."
+)
+@click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@click.pass_obj
+def compare(
+    parent: Path | None,
+    path: Path | None,
+    kernels: tuple[str, ...],
+    prefix: str | None,
+    at: float | None,
+    as_json: bool,
+) -> None:
+    """Compare what would be written now with the real keys, and write nothing.
+
+    Exits 1 if something differs.
+    """
+    from poller import render
+    from poller.inspection import compared
+
+    settings = _load(path or parent)
+    with render.progress() as bar:
+        result = _run(compared(settings, kernels or None, prefix, at, bar))
+    if as_json:
+        click.echo(json.dumps(result.as_json(), indent=2))
+    else:
+        render.comparison(result, render.console())
+    sys.exit(1 if result.differs else 0)
+
+
+@_example("livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
+@cli.command()
+@_own_config
+@click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@click.pass_obj
+def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_json: bool) -> None:
+    """Show kernels as Prometheus has them beside what their keys say."""
+    from dataclasses import asdict
+
+    from poller import render
+    from poller.inspection import shown
+
+    settings = _load(path or parent)
+    kernels_shown = _run(shown(settings, kernels))
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
+        return
+    for one in kernels_shown:
+        render.shown(one, render.console())
 
 
 def main() -> None:

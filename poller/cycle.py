@@ -89,6 +89,7 @@ class Cycle:
         self.recaller = recaller
         self.publisher = publisher
         self.outcome = Outcome(0.0)
+        self.withheld: dict[str, str] = {}
         self._recalling: asyncio.Task[int] | None = None
         self._last_kernels: float | None = None
 
@@ -133,8 +134,14 @@ class Cycle:
             self.history.feed(batch)
         with outcome.timed("recall"):
             await self._read_keys(outcome, keep_missing)
-            await self._recall(batch, outcome)
+            await self._recall(outcome)
         self.publisher.forget(self.history.kernels)
+
+    async def remember_without_keys(self, outcome: Outcome) -> None:
+        """Recall what is owed from Prometheus alone, for a dry run without a store."""
+        for kernel in self.history.kernels.values():
+            kernel.key_read = True
+        await self._recall(outcome)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
         unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
@@ -145,7 +152,7 @@ class Cycle:
         self.publisher.found(keys.values)
         self.publisher.foreign |= keys.foreign
 
-    async def _recall(self, batch: Batch, outcome: Outcome) -> None:
+    async def _recall(self, outcome: Outcome) -> None:
         before = len(self.history.owing)
         if self._recalling is not None and self._recalling.done():
             self._recalling = None
@@ -170,6 +177,7 @@ class Cycle:
         stalled = withhold.stalled_agents(known, batch.rounds, batch.time, patience)
         yielded = await self.publisher.yielded(list(batch.observations), batch.time)
         kernels = []
+        self.withheld = {}
         for kernel, seen in batch.observations.items():
             if not seen:
                 continue
@@ -181,7 +189,8 @@ class Cycle:
             if why is None:
                 kernels.append(kernel)
             else:
-                outcome.withheld[why] += 1
+                self.withheld[kernel] = why
+        outcome.withheld = Counter(self.withheld.values())
         outcome.stalled = frozenset(stalled)
         return kernels
 

@@ -22,7 +22,6 @@ from poller.model import (
     Reading,
     Row,
     SetRow,
-    is_canonical_uuid,
 )
 
 Column = dict[str, str]
@@ -264,8 +263,3 @@ def _replaced(batch: Batch, chosen: Mapping[tuple[str, str, str], str]) -> Batch
             for name, reading in observations[kernel].items()
         }
     return replace(batch, observations=observations, conflicts=frozenset())
-
-
-def asked_kernels(ids: Iterable[str]) -> list[str]:
-    """Return ids that can be kernels, each once, in order; others cannot be in any answer."""
-    return list(dict.fromkeys(kernel for kernel in ids if is_canonical_uuid(kernel)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from poller import build
 from poller.config import Config
 from poller.cycle import Cycle, Outcome
 from poller.errors import LeaseLost, StoreError
-from poller.merge import asked_kernels
 from poller.model import LiveStat
+
+log = logging.getLogger("poller")
 
 
 async def write(
@@ -19,7 +21,7 @@ async def write(
 
     Raises `LeaseLost` while another poller writes these keys.
     """
-    async with build.cycle(config, _choice(kernels)) as cycle:
+    async with build.cycle(config, build.Choice(kernels, wait=True)) as cycle:
         lease = build.lease(config, cycle.store)
         if lease is not None and not await lease.take():
             raise LeaseLost(
@@ -40,14 +42,22 @@ async def write(
 
 async def stats(
     config: Config, kernels: Sequence[str] | None = None, at: float | None = None
-) -> dict[str, LiveStat]:
-    """Return what a cycle would write now, by kernel; an empty map for a kernel without samples."""
-    async with build.cycle(config, _choice(kernels)) as cycle:
-        return await computed(cycle, at)
+) -> tuple[dict[str, LiveStat], Outcome]:
+    """Return what a cycle would write now, by kernel, and its outcome. Nothing is written.
+
+    A kernel asked for and without samples is there, empty. Without a store nothing is known
+    of older keys, which is told in the log.
+    """
+    async with build.cycle(config, build.Choice(kernels, wait=True)) as cycle:
+        made = await computed(cycle, at, needs_store=False)
+        return made, cycle.outcome
 
 
 async def computed(
-    cycle: Cycle, at: float | None = None, keep_missing: bool = True
+    cycle: Cycle,
+    at: float | None = None,
+    keep_missing: bool = True,
+    needs_store: bool = True,
 ) -> dict[str, LiveStat]:
     """Return what this cycle would write. Nothing is written.
 
@@ -57,14 +67,16 @@ async def computed(
     batch = await cycle.observe(outcome)
     if at is None:
         cycle.check_clock()
-    await cycle.remember(batch, outcome, keep_missing)
+    try:
+        await cycle.remember(batch, outcome, keep_missing)
+    except StoreError as error:
+        if needs_store:
+            raise
+        log.warning("redis: %s; what older keys know is left out", error.detail)
+        await cycle.remember_without_keys(outcome)
     made: dict[str, LiveStat] = {
         kernel: {} for kernel, seen in batch.observations.items() if not seen
     }
     for kernel in await cycle.writable(batch, outcome):
         made[kernel] = cycle.live_stat(kernel)
     return made
-
-
-def _choice(kernels: Sequence[str] | None) -> build.Choice:
-    return build.Choice(kernels=asked_kernels(kernels) if kernels is not None else None, wait=True)

@@ -1,0 +1,152 @@
+"""What is there beside what would be written: the work behind `compare` and `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from poller import build, encode, single
+from poller.compare import Difference, Tolerance, compare, differs, totals
+from poller.config import Config
+from poller.cycle import Cycle, Outcome
+from poller.model import LiveStat
+from poller.valkey import Store
+
+REAL = ""
+"""The prefix of the keys that legacy readers read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A verdict on every field, and keys that somebody is writing now or that hold rubbish.
+
+    `lease` is who holds the poller's own lease: None means that fresh keys are the agents'.
+    """
+
+    differences: list[Difference]
+    kernels: int
+    withheld: Mapping[str, int]
+    fresh: int
+    invalid: int
+    lease: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything would change for a reader."""
+        return differs(self.differences)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for scripts: totals, and every field that is not equal."""
+        return {
+            "differs": self.differs,
+            "kernels": self.kernels,
+            "withheld": dict(self.withheld),
+            "written_lately": self.fresh,
+            "invalid": self.invalid,
+            "lease": self.lease,
+            "totals": [
+                {"metric": metric, "field": field, **verdicts}
+                for (metric, field), verdicts in totals(self.differences).items()
+            ],
+            "fields": [
+                {
+                    "kernel": one.kernel,
+                    "metric": one.metric,
+                    "field": one.field,
+                    "verdict": one.verdict,
+                    "ours": one.ours,
+                    "theirs": one.theirs,
+                }
+                for one in self.differences
+                if one.verdict != "equal"
+            ],
+        }
+
+
+def _hooks(on_progress: Callable[[int], None] | None) -> build.Hooks:
+    return build.Hooks(on_progress=on_progress) if on_progress else build.Hooks()
+
+
+async def read_stats(store: Store, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
+    """Return the valid live stats under these kernels' keys, and how many were rubbish."""
+    found = await store.read(kernels)
+    stats = {kernel: encode.unpack(value) for kernel, value in found.values.items()}
+    valid = {kernel: stat for kernel, stat in stats.items() if stat is not None}
+    return valid, len(stats) - len(valid)
+
+
+async def compared(
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    prefix: str | None = None,
+    at: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Compare what would be written now with the real keys; with a prefix, the keys under it.
+
+    Writes nothing.
+    """
+    choice = build.Choice(kernels, wait=True, hooks=_hooks(on_progress))
+    async with build.cycle(config, choice) as cycle:
+        if prefix is None:
+            ours = await single.computed(cycle, at, keep_missing=False)
+        else:
+            ours = await _under(config, prefix, await _living(cycle, at))
+        async with Store(build.store_access(config.redis, REAL)) as store:
+            theirs, invalid = await read_stats(store, list(ours))
+            ages = await store.ages(list(ours))
+        lease = build.lease(config, cycle.store)
+        holder = await lease.holder() if lease else None
+    fresh_s = 3 * config.poll.interval_s
+    return Comparison(
+        compare({kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance()),
+        len(ours),
+        cycle.outcome.withheld,
+        sum(age < fresh_s for age in ages.values()),
+        invalid,
+        holder,
+    )
+
+
+async def _living(cycle: Cycle, at: float | None) -> list[str]:
+    outcome = Outcome(await cycle.evaluation_time() if at is None else at)
+    return list((await cycle.observe(outcome)).observations)
+
+
+async def _under(config: Config, prefix: str, kernels: Sequence[str]) -> dict[str, LiveStat]:
+    async with Store(build.store_access(config.redis, prefix)) as store:
+        stats, _ = await read_stats(store, kernels)
+    return {kernel: stats.get(kernel, {}) for kernel in kernels}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One kernel from both sides. `why` is why it is not written now, None if it is."""
+
+    kernel: str
+    prometheus: LiveStat
+    key: LiveStat
+    why: str | None
+    ttl_s: float | None
+    age_s: float | None
+
+
+async def shown(config: Config, kernels: Sequence[str]) -> list[Shown]:
+    """Return what Prometheus says and what the key says of each kernel."""
+    async with build.cycle(config, build.Choice(kernels, wait=True)) as cycle:
+        ours = await single.computed(cycle)
+        keys, _ = await read_stats(cycle.store, kernels)
+        ages = await cycle.store.ages(kernels)
+        reasons = cycle.withheld
+    return [
+        Shown(
+            kernel,
+            ours.get(kernel, {}),
+            keys.get(kernel, {}),
+            reasons.get(kernel) or (None if ours.get(kernel) else "no samples"),
+            config.redis.ttl_s - ages[kernel] if kernel in ages else None,
+            ages.get(kernel),
+        )
+        for kernel in dict.fromkeys(kernels)
+    ]
