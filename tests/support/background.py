@@ -117,12 +117,15 @@ class WebService(BackgroundService):
     def _routes(self) -> list[web.RouteDef]:
         """Return what the application answers."""
 
-    async def _open(self) -> None:
+    def _application(self) -> web.Application:
         application = web.Application(client_max_size=64 << 20)
         application.add_routes(self._routes())
+        return application
+
+    async def _open(self) -> None:
         # Handlers that hang on purpose get no grace.
         self._runner = web.AppRunner(
-            application, access_log=None, handler_cancellation=True, shutdown_timeout=0.01
+            self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.01
         )
         await self._runner.setup()
         site = web.TCPSite(

@@ -74,6 +74,7 @@ class Prometheus(MetricServer):
     """A Prometheus over `samples`, an OpenMetrics file, that scrapes `scrape_configs`.
 
     `config` is the whole text of its configuration instead. Without either it scrapes nothing.
+    A new target is first scraped 5 s after the start or the reload: its discovery is throttled so.
     """
 
     name = "prometheus"
@@ -194,4 +195,3 @@ def _import_bodies(series: Sequence[Series]) -> Iterator[bytes]:
             lines = []
     if lines:
         yield "\n".join(lines).encode() + b"\n"
-

@@ -227,16 +227,12 @@ class FaultProxy(BackgroundService):
                 return
         server.write_eof()
 
-    async def _pass_responses(
-        self, connection: _Connection, server: asyncio.StreamReader
-    ) -> None:
+    async def _pass_responses(self, connection: _Connection, server: asyncio.StreamReader) -> None:
         while chunk := await server.read(_CHUNK_BYTES):
             await asyncio.sleep(self._fault.delay_s)
             if self._is_lost(connection):
                 continue
-            passed = _within(
-                self._fault.after_response_bytes, connection.response_bytes, chunk
-            )
+            passed = _within(self._fault.after_response_bytes, connection.response_bytes, chunk)
             connection.response_bytes += len(passed)
             self.response_bytes += len(passed)
             connection.client.write(passed)

@@ -122,7 +122,10 @@ class RedisCluster:
         self.nodes[index].kill()
 
     def restart_node(self, index: int) -> None:
-        """Bring a killed node back, empty, with its id and slots, and wait for a healthy cluster."""
+        """Bring a killed node back with its id and slots, but empty; wait until all is healthy.
+
+        The others trust it again only after two node timeouts.
+        """
         self.nodes[index].start()
         self.wait_healthy()
 
@@ -158,10 +161,7 @@ class RedisCluster:
         return moved
 
     def finish_move(self, slot: int, to: int) -> None:
-        """Make the node at index `to` the owner; wait until all running nodes know it.
-
-        From now on the old owner answers MOVED.
-        """
+        """Make the node at index `to` the owner: from now on the old one answers MOVED."""
         target = self.nodes[to]
         identity = target.node_id()
         for node in (target, *(node for node in self._running() if node is not target)):

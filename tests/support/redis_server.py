@@ -137,7 +137,7 @@ class Redis(Server):
             }
         return connect(self.port, **options)
 
-    def command(self, *arguments: str | bytes | int | float) -> Any:
+    def command(self, *arguments: object) -> Any:
         """Run one command on its own connection and return the parsed reply."""
         with self.client() as client:
             return client.execute_command(*arguments)

@@ -62,6 +62,11 @@ class ScriptedPrometheus(WebService):
         """The texts of all queries so far."""
         return [request.query for request in self.requests if request.query]
 
+    def _application(self) -> web.Application:
+        application = super()._application()
+        application.on_response_prepare.append(self._set_date)
+        return application
+
     def _routes(self) -> list[web.RouteDef]:
         routes = [
             web.get("/-/ready", self._answer_ready),
@@ -88,9 +93,7 @@ class ScriptedPrometheus(WebService):
         await self._record(request)
         if self.build_info is None:
             raise web.HTTPNotFound
-        return web.json_response(
-            {"status": "success", "data": dict(self.build_info)}, headers=self._date()
-        )
+        return web.json_response({"status": "success", "data": dict(self.build_info)})
 
     async def _record(self, request: web.Request) -> Recorded:
         form = await request.post() if request.method == "POST" else {}
@@ -110,7 +113,7 @@ class ScriptedPrometheus(WebService):
         if answer.hangs:
             await asyncio.Event().wait()
         await asyncio.sleep(answer.delay_s)
-        headers = {"Content-Type": answer.content_type, **answer.headers, **self._date()}
+        headers = {"Content-Type": answer.content_type, **answer.headers}
         if answer.cut_after_bytes is not None:
             return await self._send_part(request, answer, answer.cut_after_bytes, headers)
         response = web.Response(status=answer.status, body=answer.body, headers=headers)
@@ -129,7 +132,8 @@ class ScriptedPrometheus(WebService):
             request.transport.close()
         return response
 
-    def _date(self) -> dict[str, str]:
-        if self.date_offset_s is None:
-            return {"Date": ""}
-        return {"Date": formatdate(time.time() + self.date_offset_s, usegmt=True)}
+    async def _set_date(self, request: web.Request, response: web.StreamResponse) -> None:
+        del response.headers["Date"]
+        if self.date_offset_s is not None:
+            stamp = time.time() + self.date_offset_s
+            response.headers["Date"] = formatdate(stamp, usegmt=True)

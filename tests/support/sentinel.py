@@ -153,7 +153,11 @@ class SentinelGroup:
         return self.server(self.master_port())
 
     def kill_master(self) -> int:
-        """Kill the master and return its port. `server(port).start()` brings it back."""
+        """Kill the master and return its port. `server(port).start()` brings it back.
+
+        It then says for about 10 s that it is a master still: Sentinel waits so long before it
+        makes it follow the new one.
+        """
         port = self.master_port()
         self.server(port).kill()
         return port

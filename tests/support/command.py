@@ -1,0 +1,55 @@
+"""The real command line in a process of its own, set up by environment variables alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+_TIMEOUT_S = 120.0
+
+
+def environment(
+    prometheus_url: str | None = None, redis_url: str | None = None, **settings: object
+) -> dict[str, str]:
+    """Return the environment of a poller. `settings` are named `section__key`.
+
+    No variable of ours leaks in from outside, and nothing listens.
+    """
+    made = {name: value for name, value in os.environ.items() if not name.startswith("POLLER_")}
+    made |= {"POLLER_HTTP__ENABLED": "false", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    if prometheus_url is not None:
+        made["POLLER_PROMETHEUS__URL"] = prometheus_url
+    if redis_url is not None:
+        made["POLLER_REDIS__URL"] = redis_url
+    made |= {f"POLLER_{name.upper()}": str(value) for name, value in settings.items()}
+    return made
+
+
+def poller(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, timeout_s: float = _TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end; the caller looks at the exit status."""
+    return subprocess.run(
+        [sys.executable, "-m", "poller", *arguments],
+        env=dict(env),
+        cwd=cwd or Path(os.sep),  # a config.toml that lies about must not count
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def start_poller(*arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a command; its log is on `stderr`. The caller ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "poller", *arguments],
+        env=dict(env),
+        cwd=Path(os.sep),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
