@@ -14,15 +14,6 @@ from poller.errors import ConfigError
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch):
-    import os
-
-    for name in list(os.environ):
-        if name.upper().startswith("POLLER_") and "__" in name:
-            monkeypatch.delenv(name)
-
-
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(text)
