@@ -52,7 +52,7 @@ class Choice:
     hooks: Hooks = field(default_factory=Hooks)
 
 
-def _tls_context(settings: Prometheus) -> ssl.SSLContext | None:
+def _tls_context(settings: Prometheus | RedisSection, section: str) -> ssl.SSLContext | None:
     if not (settings.ca_file or settings.cert_file):
         return None
     try:
@@ -61,18 +61,20 @@ def _tls_context(settings: Prometheus) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
         problem = f"cannot be loaded: {type(error).__name__}"
-        raise ConfigError([("prometheus.ca_file, cert_file, key_file", problem)]) from error
+        raise ConfigError([(f"{section}.ca_file, cert_file, key_file", problem)]) from error
     return context
 
 
 def prometheus_access(settings: Prometheus) -> prometheus.Access:
-    """Return how to reach Prometheus."""
+    """Return how to reach Prometheus; `ConfigError` if a file of it cannot be read."""
+    headers = prometheus_headers(settings)
+    headers()
     return prometheus.Access(
         urls=settings.urls,
         timeout_s=float(settings.timeout_s),
-        headers=prometheus_headers(settings),
+        headers=headers,
         params=settings.params,
-        tls=_tls_context(settings),
+        tls=_tls_context(settings, "prometheus"),
         max_response_bytes=settings.max_response_bytes,
         concurrency=settings.concurrency,
         skip_partial=settings.on_partial == "skip",
@@ -80,7 +82,8 @@ def prometheus_access(settings: Prometheus) -> prometheus.Access:
 
 
 def store_access(settings: RedisSection, prefix: str | None = None) -> valkey.Access:
-    """Return how to reach the store."""
+    """Return how to reach the store; `ConfigError` if a file of it cannot be read."""
+    _tls_context(settings, "redis")  # the library would read the files at every connection only
     files = {
         "ssl_ca_certs": settings.ca_file,
         "ssl_certfile": settings.cert_file,
@@ -97,6 +100,12 @@ def store_access(settings: RedisSection, prefix: str | None = None) -> valkey.Ac
         sentinel_credentials=sentinel_credentials(settings),
         tls=tls,
     )
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError` if a cycle cannot be put together with these settings."""
+    prometheus_access(config.prometheus)
+    valkey.connect(store_access(config.redis))
 
 
 def rules(config: Config, wait: bool) -> Rules:

@@ -36,7 +36,8 @@ class Metric:
     """One metric. `stats` are the statistics it carries, in the format's order.
 
     `cumulative`: the raw series counts up, so a negative value is no value.
-    `capacity`: a capacity series is to be expected.
+    `capacity`: a capacity series is to be expected. `whole`: readers take its values with
+    `int()`, and one fraction fails a whole billing report.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     stats: tuple[str, ...] = ()
     cumulative: bool = False
     capacity: bool = False
+    whole: bool = False
 
     @property
     def needs_rate(self) -> bool:
@@ -71,12 +73,12 @@ _BUILT_IN = {
     for metric in (
         Metric("cpu_util", "diff", "percent", ("max", "avg"), cumulative=True, capacity=True),
         Metric("cpu_used", "gauge", "msec", cumulative=True),
-        Metric("mem", "gauge", "bytes", ("max",), capacity=True),
-        Metric("io_read", "gauge", "bytes", ("rate",), cumulative=True),
-        Metric("io_write", "gauge", "bytes", ("rate",), cumulative=True),
+        Metric("mem", "gauge", "bytes", ("max",), capacity=True, whole=True),
+        Metric("io_read", "gauge", "bytes", ("rate",), cumulative=True, whole=True),
+        Metric("io_write", "gauge", "bytes", ("rate",), cumulative=True, whole=True),
         Metric("net_rx", "rate", "bps", cumulative=True),
         Metric("net_tx", "rate", "bps", cumulative=True),
-        Metric("io_scratch_size", "gauge", "bytes", ("max",)),
+        Metric("io_scratch_size", "gauge", "bytes", ("max",), whole=True),
         Metric("tt_n300_power", "gauge", "watts", ("max",)),
     )
 }

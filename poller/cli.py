@@ -216,6 +216,94 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
         render.shown(one, render.console())
 
 
+@_example("livestat-poller watch --duration 60")
+@cli.command()
+@_own_config
+@_KERNELS
+@click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End after so long.",
+)
+@click.pass_obj
+def watch(
+    parent: Path | None,
+    path: Path | None,
+    kernels: tuple[str, ...],
+    prefix: str | None,
+    duration_s: float | None,
+) -> None:
+    """Show the keys in a live table, as legacy readers see them, and write nothing.
+
+    Without --kernel: all kernels that Prometheus holds.
+    """
+    from poller import watching
+
+    _run(watching.watch(_load(path or parent), kernels, prefix, duration_s))
+
+
+@_example("livestat-poller demo --kernels 20 --duration 60")
+@cli.command()
+@click.option(
+    "--kernels",
+    type=click.IntRange(1, 200),
+    default=12,
+    show_default=True,
+    help="How many kernels the simulated cluster runs.",
+)
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End after so long; without it: Ctrl-C.",
+)
+@click.option(
+    "--real",
+    is_flag=True,
+    help="Run the prometheus and redis-server programs instead of what is built in.",
+)
+def demo(kernels: int, duration_s: float | None, real: bool) -> None:
+    """Try the poller between a simulated cluster and a server of its own; needs no settings."""
+    from poller.demo import run
+
+    try:
+        summary = _run(run.demo(kernels, duration_s, real, click.echo))
+    except run.MissingError as error:
+        click.echo(error, err=True)
+        sys.exit(2)
+    except run.StartError as error:
+        click.echo(error, err=True)
+        sys.exit(1)
+    click.echo(summary)
+
+
+@_example("livestat-poller deploy-files deploy")
+@cli.command("deploy-files")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+def deploy_files(directory: Path, force: bool) -> None:
+    """Copy the systemd unit, alert rules, dashboard and container file into DIRECTORY."""
+    from poller import deployment
+
+    try:
+        written = deployment.copy(directory, force)
+    except deployment.DiffersError as error:
+        for name in error.names:
+            click.echo(f"{directory / name}: is there and differs", err=True)
+        click.echo("nothing was written; --force overwrites", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"{error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
+    for name, step in deployment.NEXT.items():
+        click.echo(f"{directory / name} ({'written' if name in written else 'as it was'})")
+        click.echo(f"    {step}")
+
+
 def main() -> None:
     """Enter from the console script."""
     cli(prog_name="livestat-poller")

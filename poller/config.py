@@ -13,10 +13,15 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from poller.catalog import PROFILES, STATS, Catalog, Override
 from poller.errors import ConfigError
@@ -234,6 +239,8 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError(_problems(error)) from None
+    except SettingsError:  # its cause holds the text
+        raise ConfigError([(PREFIX + "…", "a list or table as a variable must be JSON")]) from None
     config = _resolved(config)
     problems = relations(config)
     if problems:
@@ -370,13 +377,40 @@ def _urls(config: Config) -> list[tuple[str, str]]:
     problems = []
     for place, url in enumerate(config.prometheus.urls):
         key = "prometheus.url" if place == 0 else f"prometheus.fallback_urls.{place - 1}"
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        parts = _parts(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             problems.append((key, "must be http://host:port or https://host:port"))
-    scheme, _, kind = urlsplit(config.redis.url.get_secret_value()).scheme.partition("+")
+    problems += _redis_url(config.redis.url.get_secret_value())
+    return problems
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of a URL, or None where a host or port in it is none.
+
+    A `/` in a password that should be `%2F` makes such a URL; what raises then repeats it.
+    """
+    try:
+        parts = urlsplit(url)
+        for node in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{node}").port
+    except ValueError:
+        return None
+    return parts
+
+
+def _redis_url(url: str) -> list[tuple[str, str]]:
+    parts = _parts(url)
+    if parts is None:
+        return [("redis.url", "has a host or port that cannot be; is a password quoted (%2F)?")]
+    scheme, _, kind = parts.scheme.partition("+")
     if scheme not in ("redis", "rediss", "unix") or kind not in ("", "sentinel", "cluster"):
         text = "must be redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        problems.append(("redis.url", text))
-    return problems
+        return [("redis.url", text)]
+    path = parts.path.strip("/")
+    database = path.partition("/")[2] if kind == "sentinel" else path
+    if scheme != "unix" and not (database.isdigit() or database == ""):
+        return [("redis.url", "the database must be a number")]
+    return []
 
 
 def _secrets(config: Config) -> list[tuple[str, str]]:

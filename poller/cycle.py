@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from poller import encode, withhold
 from poller.clock import Clock
 from poller.errors import ClockError, EmptyAnswer, LeaseLost
-from poller.history import History
+from poller.history import History, KernelHistory
 from poller.lease import Lease
 from poller.model import Batch, LiveStat
 from poller.observe import Observer
@@ -105,18 +105,19 @@ class Cycle:
         self._check_empty(batch)
         await self.remember(batch, outcome)
         kernels = await self.writable(batch, outcome)
-        if lease is not None and not await lease.take():
+        if lease is not None and not await lease.renew():
             raise LeaseLost("lease", "another poller took the lease during this cycle")
         with outcome.timed("write"):
             published = await self.publisher.publish(kernels, self.value_of, batch.time, lease)
-        outcome.written, outcome.failed = published.written, published.failed
+        outcome.written = published.written
+        outcome.failed += published.failed
         return outcome
 
     async def evaluation_time(self) -> float:
         """Return the one time of a batch: now by the server's clock, less the offset."""
         client = self.observer.client
         if client.server_ahead_s is None:
-            await client.server()
+            await self.probe()  # every answer tells the time; one of several servers has it
             self.clock.follow(client.server_ahead_s)
         return round(self.clock.now() - self.rules.query_offset_s, 3)
 
@@ -149,13 +150,15 @@ class Cycle:
             return
         keys = await self.recaller.read_keys(self.store, unread[:KEYS_A_CYCLE], keep_missing)
         outcome.invalid_keys = keys.invalid
+        outcome.failed += Counter(keys.failed.values())
         self.publisher.found(keys.values)
         self.publisher.foreign |= keys.foreign
 
     async def _recall(self, outcome: Outcome) -> None:
         before = len(self.history.owing)
         if self._recalling is not None and self._recalling.done():
-            self._recalling = None
+            ended, self._recalling = self._recalling, None
+            ended.result()  # a bug of ours in there must be heard
         if before and self._recalling is None:
             self._recalling = asyncio.create_task(
                 self.recaller.recall_all(self.observer.client, self.patience())
@@ -196,11 +199,19 @@ class Cycle:
 
     def live_stat(self, kernel: str) -> LiveStat:
         """Return one kernel as readers are to see it."""
-        survey = self.observer.surveyor.last
-        measure_s = (survey.intervals.measure_s if survey else None) or 1.0
         catalog = self.history.catalog
-        metrics = self.history.kernels[kernel].known(catalog)
-        return encode.live_stat(catalog, metrics, self.rules.capacity_of, measure_s)
+        known = self.history.kernels[kernel]
+        return encode.live_stat(known.known(catalog), self._manner(known))
+
+    def _manner(self, kernel: KernelHistory) -> encode.Manner:
+        survey = self.observer.surveyor.last
+        assert survey is not None, "a kernel was seen, so there was a survey"
+        found = survey.intervals
+        return encode.Manner(
+            self.rules.capacity_of,
+            found.measure_s or 1.0,
+            kernel.rate_scale(found.window_s, found.scrape_s or 0.0),
+        )
 
     def value_of(self, kernel: str) -> bytes:
         """Return the bytes of one kernel's key."""

@@ -28,6 +28,7 @@ from poller.notify import notify
 from poller.schedule import Ticker
 from poller.status import Conditions
 from poller.telemetry import Endpoints, Telemetry
+from poller.threads import AbandonedThreads
 from poller.watch import Watch
 
 log = logging.getLogger("poller")
@@ -62,11 +63,16 @@ class Daemon:
         self._running = False
         self._stands_by = False
 
+    def stop(self) -> None:
+        """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
+        self._stop.set()
+
     async def run(self) -> None:
         """Start, poll, and return after a stop was asked for and the last cycle has ended."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(AbandonedThreads())
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
+            loop.add_signal_handler(name, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._again.set)
         try:
             while not self._stop.is_set():
@@ -141,6 +147,7 @@ class Daemon:
         self._again.clear()
         try:
             config = self._reload()
+            build.check(config)
         except ConfigError as error:
             self.telemetry.reloads.labels("refused").inc()
             log.error("settings: refused, the old ones go on: %s", error)
@@ -183,6 +190,7 @@ class Daemon:
         """Run one cycle. The whole failure policy: nothing is written, and it is told once."""
         deadline_s = float(run.config.poll.deadline_s)
         started = time.perf_counter()
+        run.cycle.outcome = Outcome(0.0)  # the last one's counts were taken
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._lead(run)
@@ -190,13 +198,16 @@ class Daemon:
             self.telemetry.overrun.inc()
             self.watch.overran(run.cycle.outcome, deadline_s)
         except LeaseLost as error:
+            if run.lease is not None:
+                run.lease.forget()  # the server knows better than our clock
             self.watch.failed(error, run.cycle.outcome)
         except CycleError as error:
             if isinstance(error, PartialAnswer | EmptyAnswer | ClockError) and run.lease:
                 await self._keep(run.lease)  # another poller would see the same
             self.watch.failed(error, run.cycle.outcome)
         except Exception as error:  # a bug of ours must not end the polling
-            log.exception("cycle: unexpected %s", type(error).__name__)
+            if not self.conditions.is_bad("cycle"):
+                log.exception("cycle: unexpected %s", type(error).__name__)
             self.watch.failed(CycleError("internal", type(error).__name__), run.cycle.outcome)
         else:
             if outcome is not None:
@@ -206,20 +217,26 @@ class Daemon:
 
     async def _lead(self, run: _Run) -> Outcome | None:
         """Poll if the lease is ours or can be had, else stand by."""
-        if run.lease is not None and not run.lease.held:
-            await run.cycle.probe()  # who cannot ask Prometheus should not lead
-            if not await run.lease.take():
-                self._stand_by(await run.lease.holder())
-                return None
-            if self._stands_by:
-                self._stands_by = False
-                run.cycle.start_afresh()
-                log.warning("leader: this poller writes from now on")
+        if run.lease is not None and not await self._may_lead(run.cycle, run.lease):
+            return None
         self.telemetry.leading.set(1)
         return await run.cycle.poll(run.lease)
 
-    def _stand_by(self, holder: str | None) -> None:
+    async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
+        if lease.held:
+            return True
         self.telemetry.leading.set(0)
+        await cycle.probe()  # who cannot ask Prometheus should not lead
+        if not await lease.take():
+            self._stand_by(await lease.holder())
+            return False
+        if self._stands_by or lease.taken_over:
+            self._stands_by = False
+            cycle.start_afresh()
+            log.warning("leader: this poller writes from now on")
+        return True
+
+    def _stand_by(self, holder: str | None) -> None:
         self.watch.stood_by()
         if not self._stands_by:
             self._stands_by = True
@@ -234,7 +251,7 @@ class Daemon:
     async def _keep(self, lease: Lease) -> None:
         with contextlib.suppress(PollerError, TimeoutError):
             async with asyncio.timeout(1.0):
-                await lease.take()
+                await lease.renew()
 
     async def _hand_over(self, run: _Run) -> None:
         """Give the lease up at once when we stop, so that another poller need not wait."""

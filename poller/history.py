@@ -80,29 +80,44 @@ class KernelHistory:
     """One kernel. Times are evaluation times of batches, in Unix seconds.
 
     `moved`: when anything of it last changed; None until known (`judged`), or if that is
-    longer than `still_after_s` ago. `complete`: the last batch held its essential metrics.
+    longer than `still_after_s` ago. `born`: its first sample, None for a kernel that is older
+    than the range of a rate. `complete`: the last batch held its essential metrics.
     """
 
     seen: float
     moved: float | None = None
+    born: float | None = None
     judged: bool = False
     complete: bool = False
     key_read: bool = False
     agent: str | None = None
     failures: int = 0
     metrics: dict[str, MetricHistory] = field(default_factory=dict)
-    _ordered: list[tuple[str, MetricHistory]] | None = None
+    _ordered: list[tuple[Metric, MetricHistory]] | None = None
 
-    def known(self, catalog: Catalog) -> list[tuple[str, MetricHistory]]:
+    def known(self, catalog: Catalog) -> list[tuple[Metric, MetricHistory]]:
         """Return the metrics that can be written, in the outer order of the format."""
         if self._ordered is None:
             names = catalog.ordered(name for name, kept in self.metrics.items() if kept.known)
-            self._ordered = [(name, self.metrics[name]) for name in names]
+            self._ordered = [(catalog[name], self.metrics[name]) for name in names]
         return self._ordered
 
     def reorder(self) -> None:
         """Forget the order: a metric came, or became known."""
         self._ordered = None
+
+    def rate_scale(self, window_s: float, scrape_s: float) -> float:
+        """Return by what its rates are too small because its samples do not fill the window.
+
+        Prometheus divides an increase by the whole range; it extrapolates by half a scrape.
+        """
+        if self.born is None:
+            return 1.0
+        covered_s = self.seen - self.born + scrape_s / 2
+        if covered_s >= window_s:
+            self.born = None
+            return 1.0
+        return window_s / max(covered_s, scrape_s, 0.001)
 
     @property
     def owing(self) -> Owed | None:
@@ -202,6 +217,8 @@ class History:
             return
         if not kernel.judged:
             kernel.judged, kernel.moved = True, life.moved
+        if owed.start is None:
+            kernel.born = life.born
         for name, kept in kernel.metrics.items():
             if kept.owed == owed:
                 kept.recall(life.metrics.get(name, Past()), life.older)

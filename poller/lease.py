@@ -1,8 +1,11 @@
 """The lease: of several pollers with the same settings exactly one writes.
 
-A key of our own outside the UUID space holds the holder's token and goes away by itself. The
-local monotonic clock decides before every write whether it can still be ours; the server
-decides again with the write (`Store.write`).
+A key of our own outside the UUID space holds the holder's token. The local monotonic clock
+decides before every write whether it can still be ours; the server decides again with the
+write (`Store.write`).
+
+The token outlives the lease by a day: who comes back late can tell whether somebody else has
+written in the meantime, even if that one has gone again.
 """
 
 from __future__ import annotations
@@ -13,23 +16,30 @@ import socket
 import time
 from collections.abc import Callable
 
-from poller.valkey import Store
+from poller.valkey import Fence, Store
 
+_KEPT_MS = 86_400_000
+
+# Returns {whose it was, when it runs out}: 0 another's and still is, 1 ours or nobody's,
+# 2 another's that has run out. Takes it in the case of 1, and of 2 if asked to (ARGV[4]).
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
-if not holder then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
+local whose = 1
+if holder and holder ~= ARGV[1] then
+  whose = redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) and 0 or 2
 end
-if holder == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return 1
-end
-return 0
+if whose == 0 or (whose == 2 and ARGV[4] == '0') then return {whose, 0} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2] + ARGV[3])
+local now = redis.call('TIME')
+return {whose, now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]}
 """
 _RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0
+"""
+_HOLDER = """
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[1]) then return redis.call('GET', KEYS[1]) end
+return false
 """
 
 
@@ -39,7 +49,10 @@ def new_token() -> str:
 
 
 class Lease:
-    """One poller's claim to the lease of `name`, for `length_s` seconds at a time."""
+    """One poller's claim to the lease of `name`, for `length_s` seconds at a time.
+
+    `taken_over`: whether it was another's before we took it last.
+    """
 
     def __init__(
         self,
@@ -51,10 +64,12 @@ class Lease:
     ) -> None:
         self.name = name
         self.token = token or new_token()
+        self.taken_over = False
         self._store = store
         self._length_s = length_s
         self._monotonic = monotonic
         self._until = float("-inf")
+        self._until_ms = 0
 
     @property
     def held(self) -> bool:
@@ -62,28 +77,48 @@ class Lease:
         return self._monotonic() < self._until
 
     @property
-    def fence(self) -> tuple[str, str]:
-        """What the server checks together with a write: (key, token)."""
-        return self.name, self.token
+    def fence(self) -> Fence:
+        """What the server checks together with a write."""
+        return Fence(self.name, self.token, self._until_ms)
 
     async def take(self) -> bool:
         """Take the lease if it is free, renew it if it is ours; whether we hold it now."""
+        return await self._ask(from_others=True)
+
+    async def renew(self) -> bool:
+        """Renew the lease if nobody else has had it since we took it; whether we hold it now.
+
+        What was observed before somebody else wrote is too old to be written.
+        """
+        return await self._ask(from_others=False)
+
+    async def _ask(self, from_others: bool) -> bool:
         asked = self._monotonic()  # before the call: the server's clock starts later than ours
-        taken = await self._store.script(_TAKE, self.name, self.token, round(self._length_s * 1000))
-        self._until = asked + self._length_s if taken else float("-inf")
-        return bool(taken)
+        whose, until_ms = await self._store.script(
+            _TAKE,
+            self.name,
+            self.token,
+            round(self._length_s * 1000),
+            _KEPT_MS,
+            int(from_others),
+        )
+        if not until_ms:
+            self.forget()
+            return False
+        self.taken_over = whose == 2
+        self._until, self._until_ms = asked + self._length_s, until_ms
+        return True
 
     async def release(self) -> None:
         """Give the lease up at once, if it is ours."""
-        self._until = float("-inf")
-        await self._store.script(_RELEASE, self.name, self.token)
+        self.forget()
+        await self._store.script(_RELEASE, self.name, self.token, _KEPT_MS)
 
     def forget(self) -> None:
         """Act as if the lease were lost, without telling the server."""
         self._until = float("-inf")
 
     async def holder(self) -> str | None:
-        """Return the token that stands on the server, or None."""
-        async with self._store.client() as client:
-            token = await client.get(self.name)
+        """Return the token of who holds the lease now, or None."""
+        token = await self._store.script(_HOLDER, self.name, _KEPT_MS)
         return token.decode("utf-8", "replace") if token else None

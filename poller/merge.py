@@ -7,11 +7,11 @@ series with one value are one row; with differing values the kernel is a conflic
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from poller import numerals
 from poller.catalog import ESSENTIAL, Catalog
 from poller.model import (
     Batch,
@@ -25,21 +25,12 @@ from poller.model import (
 )
 
 Column = dict[str, str]
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _VALUE_TYPES = ("current", "capacity")
 _NONE: Column = {}
 
 
-def number_fault(text: str) -> str | None:
-    """Why text is no finite number, as a metric label; None if it is one."""
-    if text.isdigit() and text.isascii():
-        return None
-    if _NUMBER.fullmatch(text):
-        # An exponent may still exceed what a float64 can hold.
-        return None if "e" not in text.lower() or abs(float(text)) < float("inf") else "infinite"
-    if text == "NaN":
-        return "nan"
-    return "infinite" if text in ("+Inf", "-Inf", "Inf") else "not_a_number"
+def _size(text: str) -> tuple[float, str]:
+    return float(text), text
 
 
 @dataclass(slots=True)
@@ -72,12 +63,14 @@ class Merger:
     def _take_agents(self, rows: Iterable[Row]) -> None:
         for row in rows:
             labels = row.metric
-            if labels.agent_id and labels.kernel_id in self.ids:
-                self.agents[labels.kernel_id] = labels.agent_id
+            if labels.agent_id and row.value is not None and labels.kernel_id in self.ids:
+                known = self.agents.get(labels.kernel_id, "")
+                self.agents[labels.kernel_id] = max(known, labels.agent_id)
 
     def _take_column(self, query: Query, rows: Iterable[Row], column: Column) -> None:
         ids = self.ids
-        signed = not (query.part == "current" and self.catalog[query.metric].cumulative)
+        counts_up = query.part == "current" and self.catalog[query.metric].cumulative
+        signed = not counts_up and query.part != "rate"
         for row in rows:
             value = row.value
             kernel = ids.get(row.metric.kernel_id)  # type: ignore[arg-type]
@@ -86,8 +79,8 @@ class Merger:
                 if kernel is None or value is None:
                     continue
             text = value[1]
-            if not (text.isdigit() and text.isascii()):
-                fault = number_fault(text)
+            if not (text.isdigit() and text.isascii() and len(text) < 300):
+                fault = numerals.fault(text)
                 if fault is None and not signed and text[0] == "-":
                     fault = "negative"
                 if fault is not None:
@@ -100,9 +93,10 @@ class Merger:
 
     def _collide(self, part: Part, column: Column, kernel: str, text: str) -> None:
         self.dropped["duplicate"] += 1
-        if column[kernel] != text and part in _VALUE_TYPES:
-            self.conflicts.add(kernel)
-            column[kernel] = max(column[kernel], text, key=float)
+        if column[kernel] != text:
+            if part in _VALUE_TYPES:
+                self.conflicts.add(kernel)
+            column[kernel] = max(column[kernel], text, key=_size)
 
     def _admitted(self, row: Row, part: Part) -> str | None:
         fault = row.fault(part)
@@ -115,11 +109,12 @@ class Merger:
 
     def _take_rounds(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            fault = row.fault("rounds") or number_fault(row.value[1] if row.value else "")
+            fault = row.fault("rounds") or numerals.fault(row.value[1] if row.value else "")
             if fault is not None:
                 self.dropped[fault] += 1
             elif row.value is not None and row.metric.agent_id:
-                self.rounds[row.metric.agent_id] = float(row.value[1])
+                agent, rate = row.metric.agent_id, float(row.value[1])
+                self.rounds[agent] = max(rate, self.rounds.get(agent, rate))
 
     def _take_rest(self, rows: Iterable[Row]) -> None:
         """Sort the rows of metrics that had no query of their own into their columns."""
@@ -200,7 +195,7 @@ def _identity(row: SetRow) -> Identity:
 
 def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
     for row in rows:
-        if row.value is not None and number_fault(row.value[1]) is None:
+        if row.value is not None and numerals.fault(row.value[1]) is None:
             yield _identity(row), float(row.value[1])
 
 
@@ -238,7 +233,7 @@ def settle(batch: Batch, sets: Sets, tolerance_s: float) -> Batch:
     best: dict[tuple[str, str, str], tuple[tuple[bool, bool, bool, float], float, str]] = {}
     for row in sets.values:
         kernel = row.metric.get("kernel_id", "")
-        if kernel not in batch.conflicts or row.value is None or number_fault(row.value[1]):
+        if kernel not in batch.conflicts or row.value is None or numerals.fault(row.value[1]):
             continue
         place = (
             kernel,

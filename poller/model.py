@@ -183,9 +183,11 @@ class Life:
     """What Prometheus tells of one kernel over a stretch of its life.
 
     `moved` is the Unix time of its last known movement; None: it stands still for longer
-    than `still_after_s`. `older`: the kernel is older than the stretch.
+    than `still_after_s`. `born` is the time of its first sample, None if that was before the
+    range of a rate. `older`: the kernel is older than the stretch.
     """
 
     moved: float | None
+    born: float | None
     older: bool
     metrics: Mapping[str, Past]

@@ -14,8 +14,10 @@ def notify(*lines: str) -> None:
         return
     if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
+    # A manager that went away or does not read must neither stop nor hold up the daemon.
     with (
-        contextlib.suppress(OSError),  # a manager that went away must not stop the daemon
+        contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
     ):
+        channel.setblocking(False)
         channel.sendto("\n".join(lines).encode(), address)

@@ -13,19 +13,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from poller import faults
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.model import Query, Row, Series, SetRow
 
 T = TypeVar("T")
 _ERROR_BODY_BYTES = 4096
-_PREFER_AGAIN_S = 60.0
-_SLOW = "look at Prometheus' load, or raise prometheus.timeout_s"
 
 
 class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
@@ -33,26 +32,28 @@ class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
     result: list[T]
 
 
-class _Answer(msgspec.Struct, Generic[T], rename={"error_type": "errorType"}):
+class _Answer(
+    msgspec.Struct, Generic[T], rename={"error_type": "errorType", "is_partial": "isPartial"}
+):
     status: str
     data: _Data[T] | None = None
     error: str = ""
     error_type: str = ""
     warnings: list[str] | None = None
+    is_partial: bool = False
 
 
 _ROWS = msgspec.json.Decoder(_Answer[Row])
 _SET_ROWS = msgspec.json.Decoder(_Answer[SetRow])
 _SERIES = msgspec.json.Decoder(_Answer[Series])
-# A wrong resultType does not fit the row types; this finds out what it was.
-_ANY = msgspec.json.Decoder(_Answer[Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """How to reach Prometheus. `urls` in order of preference; `timeout_s` for one query.
 
-    `headers` is asked anew for every query, so that a secret file may change.
+    `headers` is asked anew for every query, so that a secret file may change. The preferred
+    server is tried again `prefer_again_s` seconds after it failed.
     """
 
     urls: tuple[str, ...]
@@ -63,6 +64,7 @@ class Access:
     max_response_bytes: int = 64 << 20
     concurrency: int = 8
     skip_partial: bool = True
+    prefer_again_s: float = 60.0
 
 
 def _is_loopback(url: URL) -> bool:
@@ -157,8 +159,9 @@ class Client:
     async def fail_over(self, attempt: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Run attempt against the server that answered last, then the others by preference.
 
-        Every server but the last gets an equal share of the `within_s` seconds. The most
-        preferred one is tried first again once a minute.
+        Each gets an equal share of what is left of the `within_s` seconds, and the whole
+        attempt: nothing of one server is put together with something of another. The
+        preferred one is tried first again now and then.
         """
         ends = time.monotonic() + within_s
         order = self._order()
@@ -170,18 +173,18 @@ class Client:
                 async with asyncio.timeout(share):
                     return await attempt()
             except TimeoutError:
-                failure = PrometheusError("timeout", f"no answer within {share:.1f} s", _SLOW)
+                failure = faults.too_slow(share)
             except PrometheusError as error:
                 failure = error
+            if place == 0:
+                self._preferred_again = time.monotonic() + self._access.prefer_again_s
         assert failure is not None
+        self._at = order[0]  # none is better than another
         raise failure
 
     def _order(self) -> list[int]:
-        places = list(range(len(self._urls)))
-        if self._at and time.monotonic() >= self._preferred_again:
-            self._preferred_again = time.monotonic() + _PREFER_AGAIN_S
-            return places
-        return sorted(places, key=lambda place: place != self._at)
+        first = 0 if time.monotonic() >= self._preferred_again else self._at
+        return sorted(range(len(self._urls)), key=lambda place: place != first)
 
     async def _ask(
         self,
@@ -203,7 +206,7 @@ class Client:
         except DroppedConnection:  # aiohttp retries no POST by itself
             body = await self._request("POST", "/api/v1/query", form, timeout_s)
         answer = _decoded(decoder, body, kind)
-        self._weigh_warnings(answer.warnings or ())
+        self._weigh_warnings(_warnings(answer))
         assert answer.data is not None
         return answer.data.result
 
@@ -225,9 +228,11 @@ class Client:
     ) -> bytes:
         assert self._session is not None, "use the client as an async context manager"
         base = self._urls[self._at]
-        url = base.with_path(base.path.rstrip("/") + path)
         headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
         headers.update(self._access.headers())
+        if any(name.lower() == "authorization" for name in headers):
+            base = base.with_user(None)  # two ways to authenticate are refused by the library
+        url = base.with_path(base.path.rstrip("/") + path)
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -238,18 +243,14 @@ class Client:
                 self._read_clock(response.headers.get("Date"))
                 if response.status != 200:
                     start = await response.content.read(_ERROR_BODY_BYTES)
-                    raise _refusal(response.status, start)
+                    raise faults.refusal(response.status, start)
                 return await self._body(response)
         except PrometheusError:
             raise
         except TimeoutError as error:
-            raise PrometheusError(
-                "timeout",
-                f"no answer within {timeout_s:g} s",
-                _SLOW,
-            ) from error
+            raise faults.too_slow(timeout_s) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _broken(error) from error
+            raise faults.broken(error) from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         chunks = []
@@ -258,11 +259,7 @@ class Client:
             size += len(chunk)
             if size > self._access.max_response_bytes:
                 response.close()
-                raise PrometheusError(
-                    "oversized",
-                    f"an answer is larger than {self._access.max_response_bytes} bytes",
-                    "raise prometheus.max_response_bytes, or use shards",
-                )
+                raise faults.too_large(self._access.max_response_bytes)
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -286,79 +283,21 @@ async def _together(coroutines: Iterable[Awaitable[None]]) -> None:
         raise failures.exceptions[0] from failures
 
 
+def _warnings(answer: _Answer[T]) -> list[str]:
+    """Return the warnings of an answer; VictoriaMetrics' cluster has a mark instead."""
+    mark = ["isPartial: a storage node did not answer"] if answer.is_partial else []
+    return mark + (answer.warnings or [])
+
+
 def _decoded(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, kind: str) -> _Answer[T]:
     try:
         answer = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _misfit(body, kind) from error
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise faults.unfit(body, kind) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PrometheusError(
-            "not_json",
-            "the answer is no complete JSON document",
-            "look for a proxy that cuts or replaces answers",
-        ) from error
+        raise faults.no_json() from error
     if answer.status != "success":
-        raise PrometheusError("api_error", f"{answer.error_type}: {answer.error}"[:200])
+        raise faults.api_error(answer.error_type, answer.error)
     if answer.data is None or answer.data.kind != kind:
-        raise _misfit(body, kind)
+        raise faults.unfit(body, kind)
     return answer
-
-
-def _misfit(body: bytes, kind: str) -> PrometheusError:
-    try:
-        answer = _ANY.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return PrometheusError("malformed", "the answer is not of the HTTP API's form")
-    if answer.status != "success":
-        return PrometheusError("api_error", f"{answer.error_type}: {answer.error}"[:200])
-    found = answer.data.kind if answer.data else "no data"
-    if found == kind:
-        return PrometheusError("malformed", f"the {kind} has elements of another form")
-    return PrometheusError("wrong_type", f"a {kind} was asked for, {found[:40]} came")
-
-
-_REASONS = {
-    400: ("rejected", "Prometheus refused the query; see the detail"),
-    401: ("unauthorized", "check prometheus.username, password_file or bearer_token_file"),
-    403: ("unauthorized", "check prometheus.username, password_file or bearer_token_file"),
-    404: ("not_found", "check the path in prometheus.url"),
-    422: ("rejected", "Prometheus could not run the query: its limits or its load"),
-    429: ("rate_limited", "raise the tenant's limit, or poll.interval_s"),
-    502: ("bad_gateway", "a proxy before Prometheus cannot reach it"),
-    503: ("unavailable", "Prometheus is starting (WAL replay) or overloaded; it is asked again"),
-    504: ("bad_gateway", "a proxy before Prometheus cannot reach it"),
-}
-
-
-def _refusal(status: int, start: bytes) -> PrometheusError:
-    reason, advice = _REASONS.get(status, ("http_status", "see what answers at prometheus.url"))
-    detail = start.decode("utf-8", "replace").strip()
-    try:
-        detail = msgspec.json.decode(start)["error"]
-    except (msgspec.MsgspecError, KeyError, TypeError, UnicodeDecodeError):
-        if detail.startswith("<"):
-            detail = "an HTML page"
-    return PrometheusError(reason, f"HTTP {status}: {detail[:200]}", advice)
-
-
-def _broken(error: Exception) -> PrometheusError:
-    """Translate what aiohttp raises; no URL, header or credential is carried over."""
-    dropped = (
-        aiohttp.ServerDisconnectedError,
-        aiohttp.ClientPayloadError,
-        ConnectionResetError,
-        BrokenPipeError,
-    )
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return PrometheusError("dns", "the host name does not resolve", "check prometheus.url")
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return PrometheusError("tls", type(error).__name__, "check prometheus.ca_file and the URL")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return PrometheusError(
-            "refused", "nothing listens there", "start it, or check prometheus.url"
-        )
-    if isinstance(error, dropped):
-        return DroppedConnection("reset", "the connection broke", "look at Prometheus and proxies")
-    if isinstance(error, aiohttp.ClientOSError):
-        return DroppedConnection("reset", "the connection broke", "look at Prometheus and proxies")
-    return PrometheusError("http", type(error).__name__, "see what answers at prometheus.url")

@@ -98,6 +98,8 @@ class Publisher:
         finally:
             for task in under_way:
                 task.cancel()
+            # The first failure is raised; a second one must not end in the log as unheard.
+            await asyncio.gather(*under_way, return_exceptions=True)
         return published
 
     async def _write(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from poller import encode, promql
+from poller import encode, numerals, promql
 from poller.errors import PollerError, PrometheusError
 from poller.history import History
 from poller.model import Life, Owed, Past, Row
@@ -38,11 +38,15 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What reading keys gave: values by kernel, how many were rubbish, keys of another type."""
+    """What reading keys gave: values by kernel, how many were rubbish, keys of another type.
+
+    `failed`: why a kernel's key could not be read; it is read again in the next cycle.
+    """
 
     values: Mapping[str, bytes]
     invalid: int
     foreign: frozenset[str]
+    failed: Mapping[str, str]
 
 
 class Recaller:
@@ -65,7 +69,8 @@ class Recaller:
         """Read the keys of kernels and let the history learn what only they know."""
         invalid = 0
         found = await store.read(kernels)
-        for place, kernel in enumerate(kernels):
+        readable = [kernel for kernel in kernels if kernel not in found.failed]
+        for place, kernel in enumerate(readable):
             value = found.values.get(kernel)
             stat = encode.unpack(value) if value is not None else None
             invalid += value is not None and stat is None
@@ -73,7 +78,7 @@ class Recaller:
             self._history.recall_key(kernel, told, keep_missing)
             if place % 500 == 499:
                 await asyncio.sleep(0)  # thousands of keys must not block the loop
-        return Keys(found.values, invalid, found.foreign)
+        return Keys(found.values, invalid, found.foreign, found.failed)
 
     async def recall_all(self, client: Client, patience: Patience) -> int:
         """Recall everything that is owed, some chunks at a time; return how many gave up."""
@@ -135,13 +140,15 @@ class Recaller:
         scope = Scope(kernels=tuple(kernels))
         names = self._owed_metrics(kernels, owed)
         past = await self._past(ask, names, range_s, scope)
-        moved = await _movements(ask, kernels, patience, owed.end, scope)
+        moved, young = await _movements(ask, kernels, patience, owed.end, scope)
+        born = await _births(ask, young, patience) if owed.start is None else {}
         older = await ask.kernels(promql.existed_query(range_s, scope))
         if owed.start is None:
             await self._add_firsts(ask, past, kernels, range_s)
         return {
             kernel: Life(
                 moved=moved[kernel],
+                born=born.get(kernel),
                 older=kernel in older,
                 metrics={name: past[kernel, name] for name in names if (kernel, name) in past},
             )
@@ -239,17 +246,34 @@ async def _first_samples(
             series.metric.get("container_metric_name", ""),
         )
         unowned = series.metric.get("session_id") == "undefined"
-        numbers = [(at, text) for at, text in series.values if encode.number(text) is not None]
+        numbers = [(at, text) for at, text in series.values if numerals.number(text) is not None]
         if numbers:
             claim = (numbers[0][0], unowned, numbers[0][1])
             first[place] = min(first.get(place, claim), claim)
     return {place: text for place, (_, _, text) in first.items()}
 
 
+async def _births(ask: _Asker, young: Sequence[str], patience: Patience) -> dict[str, float]:
+    """Return the time of the first sample of kernels that are younger than the range of a rate."""
+    if not young:
+        return {}
+    text = promql.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
+    births: dict[str, float] = {}
+    for series in await ask.client.matrix(text, ask.at, ask.timeout_s):
+        kernel = series.metric.get("kernel_id", "")
+        if series.values:
+            first = series.values[0][0]
+            births[kernel] = min(first, births.get(kernel, first))
+    return births
+
+
 async def _movements(
-    ask: _Asker, kernels: Iterable[str], patience: Patience, at: float, scope: Scope
-) -> dict[str, float | None]:
-    """Return when each kernel last moved, as far as it matters; None: it stands still too long."""
+    ask: _Asker, kernels: Sequence[str], patience: Patience, at: float, scope: Scope
+) -> tuple[dict[str, float | None], list[str]]:
+    """Return when each kernel last moved, and which are younger than the patience with agents.
+
+    None stands for a kernel that has stood still too long.
+    """
     lately = await ask.numbers(promql.moved_query(patience.stall_s, scope))
     before_stall = await ask.kernels(promql.existed_query(patience.stall_s, scope))
     at_all = await ask.numbers(promql.moved_query(patience.still_s, scope))
@@ -262,7 +286,8 @@ async def _movements(
             return at - patience.stall_s - 1.0
         return None
 
-    return {kernel: moved(kernel) for kernel in kernels}
+    young = [kernel for kernel in kernels if kernel not in before_stall]
+    return {kernel: moved(kernel) for kernel in kernels}, young
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +306,7 @@ class _Asker:
         return {
             (row.metric.kernel_id, row.metric.container_metric_name or ""): row.value[1]
             for row in await self._rows(text)
-            if row.metric.kernel_id and row.value and encode.number(row.value[1]) is not None
+            if row.metric.kernel_id and row.value and numerals.number(row.value[1]) is not None
         }
 
     async def kernels(self, text: str) -> set[str]:

@@ -1,11 +1,14 @@
-"""One line of log per change of state, each way. Repeated failures are counted, not repeated."""
+"""One line of log per change of state, each way. Repeated failures are counted, not repeated.
+
+A new reason for the same trouble is told too, each reason once until all is well again.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 log = logging.getLogger("poller")
 
@@ -14,7 +17,8 @@ log = logging.getLogger("poller")
 class _Trouble:
     reason: str
     since: float
-    count: int = 1
+    count: int = 0
+    told: set[str] = field(default_factory=set)
 
 
 class Conditions:
@@ -30,17 +34,17 @@ class Conditions:
         return sorted(self._troubles)
 
     def bad(self, subject: str, reason: str, detail: str, advice: str = "") -> None:
-        """Note that a subject is not well, and why; logged unless it was so already."""
-        trouble = self._troubles.get(subject)
-        if trouble is not None:
-            trouble.count += 1
-            trouble.reason = reason
+        """Note that a subject is not well, and why; logged unless it was told already."""
+        trouble = self._troubles.setdefault(subject, _Trouble(reason, self._monotonic()))
+        trouble.count += 1
+        trouble.reason = reason
+        if reason in trouble.told:
             return
-        self._troubles[subject] = _Trouble(reason, self._monotonic())
+        trouble.told.add(reason)
         log.error(
             "%s: %s%s",
-            subject,
-            detail,
+            _one_line(subject),
+            _one_line(detail),
             f"; {advice}" if advice else "",
             extra={"subject": subject, "reason": reason, "state": "bad"},
         )
@@ -52,7 +56,7 @@ class Conditions:
             return
         log.warning(
             "%s: %s after %.0f s and %d failures",
-            subject,
+            _one_line(subject),
             detail,
             self._monotonic() - trouble.since,
             trouble.count,
@@ -62,3 +66,8 @@ class Conditions:
     def is_bad(self, subject: str) -> bool:
         """Whether a subject is not well now."""
         return subject in self._troubles
+
+
+def _one_line(text: str) -> str:
+    """Return foreign text as it may stand in a log: a server must not write lines of its own."""
+    return "".join(mark if mark.isprintable() else " " for mark in text)

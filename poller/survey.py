@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from poller import promql
+from poller import numerals, promql
 from poller.model import Intervals, Row, Series, Survey
 from poller.prometheus import Client
 
@@ -23,6 +23,10 @@ DEFAULT_SCRAPE_S = 15.0
 AGAIN_S = 60.0
 AGAIN_INCOMPLETE_S = 15.0
 _BUSIEST = 20
+_PAUSE = 3.0
+"""A round that took so many times the usual was no round but a pause."""
+_LONGEST_S = 3600.0
+"""What looks like a longer interval is rubbish: a window of it would ask for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,7 @@ def scrape_interval(series: Iterable[Series]) -> float | None:
 
 def _changes(values: Sequence[tuple[float, str]]) -> list[tuple[float, float]]:
     """Return (time, value) of each sample that differs from the one before it."""
-    numbers = [
-        (stamp, float(text)) for stamp, text in values if text not in ("NaN", "+Inf", "-Inf")
-    ]
+    numbers = [(stamp, float(text)) for stamp, text in values if numerals.number(text) is not None]
     return [
         later
         for earlier, later in zip(numbers, numbers[1:], strict=False)
@@ -61,13 +63,8 @@ def measure_interval(rounds: Iterable[Series]) -> float | None:
 
     The slowest agent decides; one that stands still tells nothing.
     """
-    found = []
-    for one in rounds:
-        changes = _since_restart(_changes(one.values))
-        if len(changes) > 1 and changes[-1][1] > changes[0][1]:
-            rounds_between = changes[-1][1] - changes[0][1]
-            found.append((changes[-1][0] - changes[0][0]) / rounds_between)
-    return max(found, default=None)
+    found = [_round_seconds(_since_restart(_changes(one.values))) for one in rounds]
+    return max((seconds for seconds in found if seconds is not None), default=None)
 
 
 def _since_restart(changes: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -77,19 +74,38 @@ def _since_restart(changes: list[tuple[float, float]]) -> list[tuple[float, floa
     return changes
 
 
+def _round_seconds(changes: list[tuple[float, float]]) -> float | None:
+    """Return the seconds a round takes. A pause of the agent or of its scrapes is left out."""
+    steps = [
+        (later[0] - earlier[0], later[1] - earlier[1])
+        for earlier, later in zip(changes, changes[1:], strict=False)
+    ]
+    if not steps:
+        return None
+    usual = statistics.median(seconds / rounds for seconds, rounds in steps)
+    kept = [step for step in steps if step[0] / step[1] <= _PAUSE * usual]
+    return sum(seconds for seconds, _ in kept) / sum(rounds for _, rounds in kept)
+
+
 def change_interval(series: Iterable[Series]) -> float | None:
-    """Return the measurement interval in seconds, from how often busy kernels' values change."""
-    found = []
+    """Return the measurement interval in seconds, from how often busy kernels' values change.
+
+    Of each agent the kernel that changes most often tells, since an idle one need not change
+    at every measurement.
+    """
+    by_agent: dict[str, float] = {}
     for one in series:
         changes = _changes(one.values)
         if len(changes) > 2:
-            found.append((changes[-1][0] - changes[0][0]) / (len(changes) - 1))
-    return statistics.median(found) if found else None
+            agent = one.metric.get("agent_id", "")
+            seconds = (changes[-1][0] - changes[0][0]) / (len(changes) - 1)
+            by_agent[agent] = min(seconds, by_agent.get(agent, seconds))
+    return statistics.median(by_agent.values()) if by_agent else None
 
 
 def intervals(scrape_s: float | None, measure_s: float | None, given: Given) -> Intervals:
     """Return the rate window and the patience with agents that follow from the intervals."""
-    measure_s = given.measure_s or measure_s
+    scrape_s, measure_s = _likely(scrape_s), given.measure_s or _likely(measure_s)
     slowest = max(
         SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
     )
@@ -99,6 +115,11 @@ def intervals(scrape_s: float | None, measure_s: float | None, given: Given) -> 
         window_s=given.window_s or slowest,
         stall_s=max(slowest, given.window_s or 0.0),
     )
+
+
+def _likely(seconds: float | None) -> float | None:
+    """Return an interval, or None if no agent and no Prometheus would have it."""
+    return seconds if seconds is not None and 0 < seconds <= _LONGEST_S else None
 
 
 def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
@@ -113,6 +134,12 @@ def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
         for name, value_type in sorted(pairs, key=str)
         if name is not None and value_type == "current"
     }
+
+
+def _count(rows: Sequence[Row]) -> int:
+    """Return the number that the first row holds; 0 if there is none."""
+    text = rows[0].value[1] if rows and rows[0].value else ""
+    return int(float(text)) if numerals.number(text) is not None else 0
 
 
 class Surveyor:
@@ -142,9 +169,8 @@ class Surveyor:
             samples = await self._measurements(client, at)
             scrape_s = scrape_s or scrape_interval(samples)
             measure_s = measure_s or change_interval(samples)
-        number = int(float(kernels[0].value[1])) if kernels and kernels[0].value else 0
         self.last = Survey(
-            metrics_found(pairs), number, intervals(scrape_s, measure_s, self._given), at
+            metrics_found(pairs), _count(kernels), intervals(scrape_s, measure_s, self._given), at
         )
         return self.last
 

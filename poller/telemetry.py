@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from typing import get_args
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from poller import __version__
 from poller.cycle import Outcome
-from poller.model import Survey
+from poller.model import Part, Survey
 
 _PREFIX = "livestat_poller"
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_UNKNOWN = float("nan")
 WITHHELD = ("waiting", "incomplete", "still", "stalled", "foreign", "yielded")
+DROPPED = (
+    "bad_metric_name",
+    "bad_uuid",
+    "duplicate",
+    "histogram",
+    "infinite",
+    "missing_label",
+    "nan",
+    "negative",
+    "not_a_number",
+)
+FAILED = (
+    "cluster_down",
+    "connection",
+    "error_reply",
+    "forbidden",
+    "loading",
+    "misconfigured",
+    "moved",
+    "out_of_memory",
+    "readonly",
+    "timeout",
+    "unauthorized",
+    "wrong_type",
+)
 PARTS = ("survey", "query", "merge", "settle", "history", "recall", "write")
 
 
@@ -23,6 +57,7 @@ class Telemetry:
     """Every metric of the daemon, in a registry of its own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
@@ -59,8 +94,26 @@ class Telemetry:
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Show from the start what may happen: a series that begins at 1 has not increased."""
+        for result in ("success", "standby"):
+            self.cycles.labels(result, "")
+        for reason in DROPPED:
+            self.dropped.labels(reason)
+        for reason in FAILED:
+            self.failed.labels(reason)
+        for result in ("taken", "refused"):
+            self.reloads.labels(result)
+        for part in PARTS:
+            self.part_seconds.labels(part)
+        for part in get_args(Part):
+            self.query_seconds.labels(part)
         for reason in WITHHELD:
             self.withheld.labels(reason).set(0)
+        for gauge in (self.window, self.scrape, self.measure):
+            gauge.set(_UNKNOWN)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
@@ -82,8 +135,7 @@ class Telemetry:
         self.partial.inc()
 
     def saw(self, outcome: Outcome) -> None:
-        """Take what a finished cycle did."""
-        self.last_success.set(outcome.time)
+        """Take what a finished cycle did, good or not."""
         self.active.set(outcome.kernels)
         self.written.inc(outcome.written)
         for reason, count in outcome.failed.items():
@@ -94,6 +146,19 @@ class Telemetry:
         self.restored.inc(max(0, outcome.recalled))
         self.invalid.inc(outcome.invalid_keys)
 
+    def succeeded(self, outcome: Outcome) -> None:
+        """Take a good cycle."""
+        self.cycles.labels("success", "").inc()
+        self.last_success.set(outcome.time)
+
+    def stood_by(self) -> None:
+        """Take a tick at which another poller writes. What it sees is for that one to tell."""
+        self.cycles.labels("standby", "").inc()
+        for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
+            gauge.set(0)
+        for reason in WITHHELD:
+            self.withheld.labels(reason).set(0)
+
     def saw_parts(self, outcome: Outcome) -> None:
         """Take what any cycle spent and dropped, finished or not."""
         for reason, count in outcome.dropped.items():
@@ -103,10 +168,9 @@ class Telemetry:
 
     def surveyed(self, survey: Survey) -> None:
         """Take what a survey found; an interval that is not known is NaN."""
-        unknown = float("nan")
         self.window.set(survey.intervals.window_s)
-        self.scrape.set(survey.intervals.scrape_s or unknown)
-        self.measure.set(survey.intervals.measure_s or unknown)
+        self.scrape.set(survey.intervals.scrape_s or _UNKNOWN)
+        self.measure.set(survey.intervals.measure_s or _UNKNOWN)
 
 
 class Endpoints:
@@ -130,7 +194,7 @@ class Endpoints:
                 web.get("/metrics", self._metrics),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, reuse_address=True).start()
         address: tuple[str, int] = self._runner.addresses[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from poller.clock import TOLERANCE_S
 from poller.cycle import Cycle, Outcome
 from poller.errors import CycleError
 from poller.model import Survey
@@ -49,7 +50,7 @@ class Watch:
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
-        self._telemetry.cycles.labels("standby", "").inc()
+        self._telemetry.stood_by()
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
@@ -79,8 +80,8 @@ class Watch:
         self._telemetry.saw(outcome)
         self._telemetry.owing.set(len(cycle.history.owing))
         self._telemetry.rivals.set(len(cycle.publisher.rivals))
-        self._telemetry.skew.set(cycle.clock.corrected_s)
-        for subject in ("prometheus", "kernels", "clock", "cycle", "leader"):
+        self._telemetry.skew.set(-cycle.clock.step_s)
+        for subject in ("prometheus", "kernels", "settings", "cycle", "leader"):
             self._conditions.good(subject)
         if outcome.failed and not outcome.written:
             reason = outcome.failed.most_common(1)[0][0]
@@ -89,12 +90,20 @@ class Watch:
         self._failures = 0
         self._succeeded = True
         self._last = outcome
-        self._telemetry.cycles.labels("success", "").inc()
+        self._telemetry.succeeded(outcome)
         self._weigh(outcome, cycle)
         self._weigh_survey(cycle.observer.surveyor.last)
 
     def _weigh(self, outcome: Outcome, cycle: Cycle) -> None:
         """Note what is not as it should be in a cycle that went through."""
+        ahead_s = -cycle.clock.step_s
+        self._state(
+            "clock",
+            abs(ahead_s) > TOLERANCE_S,
+            "skew",
+            f"Prometheus' clock is {ahead_s:+.0f} s from this host's; its time is used",
+            "synchronise the clocks of this host and of Prometheus",
+        )
         self._state(
             "redis",
             bool(outcome.failed),
@@ -159,7 +168,7 @@ class Watch:
         found = survey.intervals
         if abs(found.window_s - before) > 0.1 * before:
             log.info(
-                "prometheus: rates over %.1f s (scraped every %s, measured every %s)",
+                "prometheus: rates over %.1f s (scrape interval %s, measurement interval %s)",
                 found.window_s,
                 _interval(found.scrape_s),
                 _interval(found.measure_s),
@@ -167,7 +176,7 @@ class Watch:
 
 
 def _interval(seconds: float | None) -> str:
-    return "an unknown time" if seconds is None else f"{seconds:.1f} s"
+    return "unknown" if seconds is None else f"{seconds:.1f} s"
 
 
 def _unwritten(outcome: Outcome, reason: str) -> CycleError:

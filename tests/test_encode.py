@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal, localcontext
-from pathlib import Path
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller import encode
+from poller import encode, numerals
 from poller.catalog import Catalog
 from poller.history import MetricHistory
-
-VECTORS = Path(__file__).parent / "vectors"
+from tests.support.vectors import FOLDER, NAMES
 
 
 def judged(value: Decimal, places: int) -> str:
@@ -54,20 +52,20 @@ def prometheus_text(value: float) -> str:
     ],
 )
 def test_a_number_is_rounded_half_even_to_three_places_and_stripped(text: str, written: str):
-    assert encode.number(text) == written
+    assert numerals.number(text) == written
 
 
 @pytest.mark.parametrize(
     "text", ["NaN", "+Inf", "-Inf", "", "abc", "1_000", " 5", "5\n", "²", "٣", "0x10", "1e", "--1"]
 )
 def test_what_is_no_number_is_not_written(text: str):
-    assert encode.number(text) is None
+    assert numerals.number(text) is None
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float64_is_written_as_decimal_says(value: float):
     text = prometheus_text(value)
-    assert encode.number(text) == judged(Decimal(text), 3)
+    assert numerals.number(text) == judged(Decimal(text), 3)
 
 
 @given(
@@ -77,13 +75,13 @@ def test_every_float64_is_written_as_decimal_says(value: float):
 )
 def test_ties_are_rounded_as_decimal_says(value: Decimal):
     text = format(value, "f")
-    assert encode.number(text) == judged(Decimal(text), 3)
+    assert numerals.number(text) == judged(Decimal(text), 3)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["e", "E"]))
 def test_an_exponent_is_read_and_never_written(value: float, letter: str):
     text = f"{Decimal(repr(value)):e}".replace("e", letter)
-    written = encode.number(text)
+    written = numerals.number(text)
     assert written == judged(Decimal(text), 3)
     assert "e" not in written.lower()
 
@@ -101,36 +99,36 @@ def agents_percentage(current: str, capacity: str) -> str:
 )
 def test_a_percentage_is_what_the_agents_arithmetic_gives(current: float, capacity: float):
     texts = prometheus_text(current), prometheus_text(capacity)
-    assert encode.percentage(*texts) == agents_percentage(*texts)
+    assert numerals.percentage(*texts) == agents_percentage(*texts)
 
 
 @given(st.integers(0, 2**53), st.integers(1, 2**53))
 def test_a_percentage_of_whole_numbers_is_what_the_agents_arithmetic_gives(
     current: int, capacity: int
 ):
-    assert encode.percentage(str(current), str(capacity)) == agents_percentage(
+    assert numerals.percentage(str(current), str(capacity)) == agents_percentage(
         str(current), str(capacity)
     )
 
 
 @pytest.mark.parametrize("capacity", [None, "0", "-1", "NaN", "+Inf", "0.0", "1e-310"])
 def test_a_capacity_that_cannot_divide_gives_the_literal_zero(capacity: str | None):
-    assert encode.percentage("5", capacity) == "0.00"
+    assert numerals.percentage("5", capacity) == "0.00"
 
 
 def test_a_zero_over_a_good_capacity_is_a_plain_zero():
-    assert encode.percentage("0", "1000") == "0"
-    assert encode.percentage("-0.00001", "1000") == "0"
+    assert numerals.percentage("0", "1000") == "0"
+    assert numerals.percentage("-0.00001", "1000") == "0"
 
 
 def test_digits_beyond_the_agents_precision_are_all_written():
-    assert encode.percentage("1e30", "3") == "33333333333333333333333333330000"
+    assert numerals.percentage("1e30", "3") == "33333333333333333333333333330000"
 
 
 def test_a_metric_carries_its_fields_in_order_and_no_other():
     metric = Catalog()["cuda_util"]
     kept = MetricHistory("35.10", capacity="100", maximum="99.5", total=30.0, count=4)
-    made = encode.fields(metric, kept, "first", 1.0)
+    made = encode.fields(metric, kept)
     assert list(made.items()) == [
         ("current", "35.1"),
         ("capacity", "100"),
@@ -146,7 +144,7 @@ def test_every_statistic_stands_in_the_formats_order():
 
     catalog = Catalog(overrides={"x": Override(stats=("rate", "diff", "avg", "sum", "max", "min"))})
     kept = MetricHistory("5", rate="2", maximum="9", minimum="1", total=20.0, count=4)
-    made = encode.fields(catalog["x"], kept, "first", 3.0)
+    made = encode.fields(catalog["x"], kept, encode.Manner(measure_s=3.0))
     assert {key: value for key, value in made.items() if key.startswith("stats.")} == {
         "stats.min": "1",
         "stats.max": "9",
@@ -162,25 +160,25 @@ def test_every_statistic_stands_in_the_formats_order():
 
 def test_the_first_value_stands_in_for_a_missing_capacity():
     kept = MetricHistory("300", first="200")
-    made = encode.fields(Catalog()["io_read"], kept, "first", 1.0)
+    made = encode.fields(Catalog()["io_read"], kept)
     assert (made["capacity"], made["pct"]) == ("200", "150")
 
 
 def test_the_managers_sentinel_stands_in_where_it_is_asked_for():
     kept = MetricHistory("300", first="200")
-    made = encode.fields(Catalog()["io_read"], kept, "sentinel", 1.0)
+    made = encode.fields(Catalog()["io_read"], kept, encode.Manner("sentinel"))
     assert (made["capacity"], made["pct"]) == ("9223372036854775807", "0")
 
 
 def test_a_rate_that_is_not_known_yet_is_zero_and_never_the_raw_counter():
     kept = MetricHistory("123456", capacity="1000", maximum="123456")
-    made = encode.fields(Catalog()["cpu_util"], kept, "first", 1.0)
+    made = encode.fields(Catalog()["cpu_util"], kept)
     assert (made["current"], made["pct"], made["stats.max"]) == ("0", "0", "123456")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in VECTORS.iterdir()))
+@pytest.mark.parametrize("name", NAMES)
 def test_packing_gives_the_agents_bytes(name: str):
-    expected = json.loads((VECTORS / name / "expected.json").read_text())
+    expected = json.loads((FOLDER / name / "expected.json").read_text())
     for snapshot in expected["snapshots"]:
         for kernel in snapshot["kernels"].values():
             assert encode.pack(kernel["fields"]).hex() == kernel["value_hex"]

@@ -23,7 +23,7 @@ def history(*batches: Batch, lookback_s: float = 300.0) -> History:
 
 
 def life(older: bool = False, moved: float | None = 1.0, **metrics: Past) -> Life:
-    return Life(moved, older, metrics)
+    return Life(moved, None, older, metrics)
 
 
 def kept(made: History, metric: str):
@@ -46,7 +46,10 @@ def test_the_past_gives_the_first_value_the_extremes_and_the_mean():
     assert (kept(made, "cpu_util").maximum, kept(made, "io_read").first) == ("80", "3")
     assert (kept(made, "cpu_util").total, kept(made, "cpu_util").count) == (300.0, 10.0)
     assert not made.owing
-    assert [name for name, _ in made.kernels[KERNEL].known(CATALOG)] == ["cpu_util", "io_read"]
+    assert [metric.name for metric, _ in made.kernels[KERNEL].known(CATALOG)] == [
+        "cpu_util",
+        "io_read",
+    ]
 
 
 def test_the_batch_of_the_first_sight_is_not_counted_twice():
@@ -109,7 +112,10 @@ def test_the_key_knows_the_stand_in_the_maximum_and_the_average():
         "321.5",
     )
     assert kept(made, "io_read").first == "3"
-    assert [name for name, _ in made.kernels[KERNEL].known(CATALOG)] == ["cpu_util", "io_read"]
+    assert [metric.name for metric, _ in made.kernels[KERNEL].known(CATALOG)] == [
+        "cpu_util",
+        "io_read",
+    ]
     assert made.owing == {KERNEL}
 
 
@@ -150,7 +156,7 @@ def test_a_metric_that_only_the_key_has_stays_too_unless_it_is_to_be_compared():
     told = {"cuda_util": NOTHING._replace(raw="35.5", capacity="100", maximum="90", average="20")}
     made = history(batch(10.0, mem=Reading("5")))
     made.recall_key(KERNEL, told)
-    assert [name for name, _ in made.kernels[KERNEL].known(CATALOG)] == ["cuda_util"]
+    assert [metric.name for metric, _ in made.kernels[KERNEL].known(CATALOG)] == ["cuda_util"]
     strict = history(batch(10.0, mem=Reading("5")))
     strict.recall_key(KERNEL, told, keep_missing=False)
     assert "cuda_util" not in strict.kernels[KERNEL].metrics
@@ -182,7 +188,7 @@ def test_what_cannot_be_recalled_is_given_up_after_some_attempts():
     made = history(batch(10.0, io_read=Reading("70")), batch(15.0, io_read=Reading("80")))
     assert [made.give_up(KERNEL, 3) for _ in range(3)] == [False, False, True]
     assert kept(made, "io_read").first == "70"
-    assert [name for name, _ in made.kernels[KERNEL].known(CATALOG)] == ["io_read"]
+    assert [metric.name for metric, _ in made.kernels[KERNEL].known(CATALOG)] == ["io_read"]
     assert not made.owing
 
 
@@ -198,3 +204,13 @@ def test_a_batch_without_cpu_util_or_mem_is_incomplete():
     assert made.kernels[KERNEL].complete
     made.feed(batch(15.0, mem=Reading("5")))
     assert not made.kernels[KERNEL].complete
+
+
+def test_a_young_kernels_rate_is_over_its_life_and_not_over_the_window():
+    made = history(batch(110.0, mem=Reading("5")))
+    made.recall_life(KERNEL, Life(110.0, 100.0, False, {}), Owed(None, 110.0))
+    kernel = made.kernels[KERNEL]
+    assert kernel.rate_scale(window_s=120.0, scrape_s=4.0) == 120.0 / 12.0
+    made.feed(batch(218.0, mem=Reading("6")))
+    assert kernel.rate_scale(window_s=120.0, scrape_s=4.0) == 1.0
+    assert kernel.born is None

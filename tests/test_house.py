@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "poller"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
-SHARED = {"model", "errors", "catalog"}
+SHARED = {"model", "errors", "catalog", "numerals"}
 
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
@@ -19,6 +19,9 @@ FOREIGN = {
     "faults": {"aiohttp", "msgspec"},
     "encode": {"msgpack"},
     "valkey": {"redis"},
+    "connect": {"redis"},
+    "cluster": {"redis"},
+    "store_faults": {"redis"},
     "schedule": {"apscheduler"},
     "telemetry": {"prometheus_client", "aiohttp"},
     "logs": {"pythonjsonlogger"},
@@ -26,7 +29,18 @@ FOREIGN = {
     "render": {"rich"},
     "table": {"rich"},
 }
-PURE = ["catalog", "promql", "merge", "history", "encode", "withhold", "compare", "model", "errors"]
+PURE = [
+    "catalog",
+    "numerals",
+    "promql",
+    "merge",
+    "history",
+    "encode",
+    "withhold",
+    "compare",
+    "model",
+    "errors",
+]
 MAY_SEE = {
     "merge": SHARED,
     "history": SHARED,

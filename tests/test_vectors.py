@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from poller import config, single
 from tests.support.command import environment, poller
 from tests.support.openmetrics import Series, samples_of
-from tests.support.servers import Prometheus, Redis
+from tests.support.servers import Prometheus, Redis, VictoriaMetrics
 from tests.support.vectors import NAMES, Vector
 
 RECORDED = [name for name in NAMES if "lives" not in name]  # all four kernels move together
@@ -22,10 +22,10 @@ RATES = {"cpu_util": "current", "net_rx": "current", "net_tx": "current",
 
 @dataclass
 class Stage:
-    """A run in a real Prometheus, and an empty Redis."""
+    """A run in a real Prometheus or VictoriaMetrics, and an empty Redis."""
 
     vector: Vector
-    prometheus: Prometheus
+    prometheus: Prometheus | VictoriaMetrics
     redis: Redis
 
     def env(self, **settings: object) -> dict[str, str]:
@@ -42,10 +42,19 @@ class Stage:
             return {key.decode(): client.get(key) for key in client.keys("*")}
 
 
-@pytest.fixture(scope="module", params=NAMES)
+BACKENDS = {"prometheus": Prometheus, "victoria": VictoriaMetrics}
+
+
+def runs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return every run of these on every kind of server."""
+    return [(backend, name) for name in names for backend in BACKENDS]
+
+
+@pytest.fixture(scope="module", params=runs(NAMES), ids="-".join)
 def stage(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Stage]:
-    vector = Vector(request.param, tmp_path_factory.mktemp("vectors"))
-    with Prometheus(samples=vector.samples) as prometheus, Redis() as redis:
+    backend, name = request.param
+    vector = Vector(name, tmp_path_factory.mktemp("vectors"))
+    with BACKENDS[backend](samples=vector.samples) as prometheus, Redis() as redis:
         yield Stage(vector, prometheus, redis)
 
 
@@ -101,7 +110,7 @@ def true_rate(samples: list[tuple[float, float]]) -> float:
     return (changes[-2][1] - changes[1][1]) / (changes[-2][0] - changes[1][0])
 
 
-@pytest.mark.parametrize("stage", RECORDED, indirect=True)
+@pytest.mark.parametrize("stage", runs(RECORDED), indirect=True, ids="-".join)
 async def test_a_busy_kernel_is_never_told_zero_at_any_second(stage: Stage, monkeypatch):
     """Where scrapes repeat a measurement, and where they do not: 22 s to 85 s after the start."""
     for name, value in stage.env().items():
@@ -121,7 +130,7 @@ async def test_a_busy_kernel_is_never_told_zero_at_any_second(stage: Stage, monk
             assert abs(current / truth - 1) <= 0.25, (kernel, offset_s, current, truth)
 
 
-@pytest.mark.parametrize("stage", RECORDED, indirect=True)
+@pytest.mark.parametrize("stage", runs(RECORDED), indirect=True, ids="-".join)
 def test_a_first_look_at_one_sample_gives_zero_and_never_the_raw_counter(stage: Stage):
     first = min(one.samples[0][0] for one in samples_of(stage.vector.samples))
     written = stage.once(first + 0.2)

@@ -1,0 +1,129 @@
+"""What goes wrong with Prometheus, told apart: statuses, broken connections, unfit answers.
+
+Every one becomes a `PrometheusError` with a reason fit for a metric label. No URL, header or
+credential is carried over.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+import aiohttp
+import msgspec
+
+from poller.errors import DroppedConnection, PrometheusError
+
+_SECRET = "check prometheus.username, password_file or bearer_token_file"
+_PROXY = "a proxy before Prometheus cannot reach it"
+_REASONS = {
+    400: ("rejected", "Prometheus refused the query; see the detail"),
+    401: ("unauthorized", _SECRET),
+    403: ("unauthorized", _SECRET),
+    404: ("not_found", "check the path in prometheus.url"),
+    422: ("rejected", "Prometheus could not run the query: its limits or its load"),
+    429: ("rate_limited", "raise the tenant's limit, or poll.interval_s"),
+    502: ("bad_gateway", _PROXY),
+    503: ("unavailable", "Prometheus is starting (WAL replay) or overloaded; it is asked again"),
+    504: ("bad_gateway", _PROXY),
+}
+_TOLD = 200
+"""So many characters of a foreign text are told."""
+_DROPPED = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientOSError,
+    ConnectionResetError,
+    BrokenPipeError,
+)
+
+
+class _Data(msgspec.Struct, rename={"kind": "resultType"}):
+    kind: str = ""
+
+
+class _Head(msgspec.Struct, rename={"error_type": "errorType"}):
+    """What any answer may say of itself, whatever its result looks like."""
+
+    status: str
+    data: _Data | None = None
+    error: str = ""
+    error_type: str = ""
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def no_json() -> PrometheusError:
+    """Return the fault of a body that is no whole JSON document."""
+    return PrometheusError(
+        "not_json",
+        "the answer is no complete JSON document",
+        "look for a proxy that cuts or replaces answers",
+    )
+
+
+def api_error(kind: str, text: str) -> PrometheusError:
+    """Return the fault of an answer that says of itself that it is an error."""
+    return PrometheusError("api_error", f"{kind}: {text}"[:_TOLD], "see the log of Prometheus")
+
+
+def too_slow(limit_s: float) -> PrometheusError:
+    """Return the fault of no answer in time."""
+    advice = "look at Prometheus' load, or raise prometheus.timeout_s"
+    return PrometheusError("timeout", f"no answer within {limit_s:.3g} s", advice)
+
+
+def too_large(limit_bytes: int) -> PrometheusError:
+    """Return the fault of an answer beyond the limit."""
+    return PrometheusError(
+        "oversized",
+        f"an answer is larger than {limit_bytes} bytes",
+        "raise prometheus.max_response_bytes, or use shards",
+    )
+
+
+def unfit(body: bytes, kind: str) -> PrometheusError:
+    """Return why JSON of another form than that of a `kind` does not serve."""
+    advice = "see what answers at prometheus.url"
+    try:
+        head = _HEAD.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return PrometheusError("malformed", "the answer is not of the HTTP API's form", advice)
+    if head.status != "success":
+        return api_error(head.error_type, head.error)
+    found = head.data.kind if head.data else ""
+    if found == kind:
+        return PrometheusError("malformed", f"the {kind} has elements of another form", advice)
+    text = f"a {kind} was asked for, {found[:40] or 'no data'} came"
+    return PrometheusError("wrong_type", text, advice)
+
+
+def refusal(status: int, start: bytes) -> PrometheusError:
+    """Return the fault of a status other than 200, with what the body's start tells of it."""
+    reason, advice = _REASONS.get(status, ("http_status", "see what answers at prometheus.url"))
+    told = _error_text(start)[:_TOLD]
+    return PrometheusError(reason, f"HTTP {status}: {told}".rstrip(" :"), advice)
+
+
+def _error_text(start: bytes) -> str:
+    try:
+        return _HEAD.decode(start).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = start.decode("utf-8", "replace").strip()
+    return "an HTML page" if text.startswith("<") else text
+
+
+def broken(error: Exception) -> PrometheusError:
+    """Return the fault that an error of the HTTP library stands for."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return PrometheusError("dns", "the host name does not resolve", "check prometheus.url")
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return PrometheusError("tls", type(error).__name__, "check prometheus.ca_file and the URL")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno  # its text would name addresses
+        text = os.strerror(number).lower() if number else "no connection can be made"
+        return PrometheusError("refused", text, "start it, or check prometheus.url")
+    if isinstance(error, _DROPPED):
+        return DroppedConnection("reset", "the connection broke", "look at Prometheus and proxies")
+    return PrometheusError("http", type(error).__name__, "see what answers at prometheus.url")

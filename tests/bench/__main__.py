@@ -1,0 +1,85 @@
+"""Measure the poller's cycle: `python -m tests.bench --help`, from the top of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.bench import report
+from tests.bench.contestants import Contestants, PeerCommand, stage
+from tests.bench.worker import Figures
+
+SIZES = "1000,2000,5000,10000"
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--kernels", default=SIZES, help=f"sizes, {SIZES} if not given")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds after the warm-up")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds between two polls")
+    parser.add_argument("--peer-python", help="interpreter that has the peer's packages")
+    parser.add_argument("--peer-script", help="the peer's upstream_path.py")
+    parser.add_argument("--markdown", type=Path, help="put the tables into this file too")
+    given = parser.parse_args(words)
+    if bool(given.peer_python) != bool(given.peer_script):
+        parser.error("--peer-python and --peer-script go together")
+    given.kernels = [int(size) for size in given.kernels.split(",")]
+    return given
+
+
+def run(kernels: int, given: argparse.Namespace) -> report.Rounds:
+    """Measure one size: a warm-up, then the rounds, everybody in turn."""
+    peer = PeerCommand(given.peer_python, given.peer_script) if given.peer_python else None
+    with stage(kernels) as set_up, ExitStack() as exits:
+        contestants = Contestants(set_up, peer, given.pause, exits)
+        contestants.warm_up()
+        measured = []
+        for number in range(given.rounds):
+            measured.append(contestants.turns())
+            _tell(f"{kernels} kernels, round {number + 1}: {_summary(measured[-1])}")
+        return measured
+
+
+def _summary(turns: dict[str, Figures]) -> str:
+    return ", ".join(
+        f"{who} {figures['wall_s']:.3f} s wall {figures['cpu_s']:.3f} s CPU"
+        f" ({figures['kernels']} kernels)"
+        for who, figures in turns.items()
+    )
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def command(given: argparse.Namespace) -> str:
+    """Return the command as anybody can give it: without this machine's paths."""
+    sizes = ",".join(map(str, given.kernels))
+    words = f"python -m tests.bench --kernels {sizes} --rounds {given.rounds}"
+    if given.peer_script:
+        words += f" --peer-python PEER/bin/python --peer-script {Path(given.peer_script).name}"
+    return words
+
+
+def main() -> None:
+    """Measure every size and print the tables."""
+    given = arguments()
+    sizes = {kernels: run(kernels, given) for kernels in given.kernels}
+    text = "\n\n".join(
+        [
+            f"`{command(given)}`",
+            report.machine(),
+            report.poller_table(sizes),
+            report.beside_table(sizes),
+        ]
+    )
+    print(text)
+    if given.markdown:
+        report.put(given.markdown, "results", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""How long this machine stood still: nobody can be on time then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+_STEP_S = 0.01
+
+
+class Stalls:
+    """Measures the longest time that a thread of ours was not let run. A context manager."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._ended.wait(_STEP_S):
+            now = time.monotonic()
+            self.longest_s = max(self.longest_s, now - before - _STEP_S)
+            before = now

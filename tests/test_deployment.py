@@ -1,0 +1,58 @@
+"""`deploy-files`: what is shipped, copied to where it is used."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from tests.support.command import environment, poller
+
+DEPLOY = Path(str(resources.files("poller"))) / "deploy"
+SHIPPED = {path.name: path.read_bytes() for path in DEPLOY.iterdir() if path.is_file()}
+
+
+def held(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_deploy_files_copies_everything_and_says_what_comes_next(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "place"
+    done = poller("deploy-files", str(target), env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert held(target) == SHIPPED
+    lines = done.stdout.splitlines()
+    assert {line.split(" ")[0] for line in lines[::2]} == {str(target / name) for name in SHIPPED}
+    assert all(line.startswith("    ") and len(line) > 20 for line in lines[1::2])
+
+
+def test_deploy_files_refuses_to_overwrite_and_then_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "alerts.yml").write_text("groups: []\n")
+    done = poller("deploy-files", str(tmp_path), env=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{tmp_path / 'alerts.yml'}: is there and differs" in done.stderr
+    assert "--force" in done.stderr
+    assert held(tmp_path) == {"alerts.yml": b"groups: []\n"}
+
+
+def test_deploy_files_overwrites_by_force_and_leaves_what_is_equal(tmp_path: Path) -> None:
+    assert poller("deploy-files", str(tmp_path), env=environment()).returncode == 0
+    (tmp_path / "alerts.yml").write_text("groups: []\n")
+    (tmp_path / "mine.txt").write_text("mine")
+    done = poller("deploy-files", "--force", str(tmp_path), env=environment())
+    assert done.returncode == 0
+    assert held(tmp_path) == {**SHIPPED, "mine.txt": b"mine"}
+    written = [line for line in done.stdout.splitlines() if line.endswith("(written)")]
+    assert written == [f"{tmp_path / 'alerts.yml'} (written)"]
+
+
+def test_deploy_files_may_be_repeated(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert poller("deploy-files", str(tmp_path), env=environment()).returncode == 0
+
+
+def test_deploy_files_says_why_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = poller("deploy-files", str(tmp_path / "file" / "below"), env=environment())
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "file") in done.stderr
