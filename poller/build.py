@@ -10,7 +10,7 @@ from typing import Any
 
 from poller import prometheus, promql, valkey
 from poller.clock import Clock
-from poller.config import Config, Prometheus, RedisSection
+from poller.config import Config
 from poller.cycle import Cycle, Rules
 from poller.errors import ConfigError
 from poller.history import History
@@ -19,6 +19,7 @@ from poller.observe import Asked, Observer
 from poller.publish import Publisher
 from poller.recall import Reach, Recaller
 from poller.secret import prometheus_headers, redis_credentials, sentinel_credentials
+from poller.sections import Prometheus, RedisSection
 from poller.survey import Given, Surveyor
 
 LEASE_INTERVALS = 1.5

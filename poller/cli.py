@@ -249,7 +249,7 @@ def watch(
 @cli.command()
 @click.option(
     "--kernels",
-    type=click.IntRange(1, 200),
+    type=click.IntRange(1, 100),
     default=12,
     show_default=True,
     help="How many kernels the simulated cluster runs.",

@@ -9,9 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 TOLERANCE_S = 3.0
 """Less than this between our clock and the server's is no skew: `Date` has whole seconds."""
+
+
+def told_time(date: str) -> float | None:
+    """Return the Unix time that a `Date` header tells; None if it is none."""
+    try:
+        told = parsedate_to_datetime(date)
+        # Whole seconds: on average the server is half a second further.
+        return told.replace(tzinfo=told.tzinfo or UTC).timestamp() + 0.5
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 class Clock:

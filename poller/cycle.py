@@ -132,7 +132,8 @@ class Cycle:
     async def remember(self, batch: Batch, outcome: Outcome, keep_missing: bool = True) -> None:
         """Let the history take the batch, and recall what it owes as far as there is time."""
         with outcome.timed("history"):
-            self.history.feed(batch)
+            for _ in self.history.feeding(batch):
+                await asyncio.sleep(0)
         with outcome.timed("recall"):
             await self._read_keys(outcome, keep_missing)
             await self._recall(outcome)
@@ -148,7 +149,9 @@ class Cycle:
         unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
         if not unread:
             return
-        keys = await self.recaller.read_keys(self.store, unread[:KEYS_A_CYCLE], keep_missing)
+        if self.rules.recall_wait_s is not None:
+            unread = unread[:KEYS_A_CYCLE]
+        keys = await self.recaller.read_keys(self.store, unread, keep_missing)
         outcome.invalid_keys = keys.invalid
         outcome.failed += Counter(keys.failed.values())
         self.publisher.found(keys.values)

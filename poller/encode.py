@@ -24,6 +24,8 @@ SENTINEL: Final = "9223372036854775807"
 _MAX_VALUE_BYTES = 1 << 20
 _MEASURED = ("current", "capacity", "stats.min", "stats.max")
 _FIELD = {stat: f"stats.{stat}" for stat in STATS}
+_CAPACITIES: dict[str, str] = {}
+_MOST_CAPACITIES = 200_000
 _PACKER = msgpack.Packer(use_bin_type=True)
 
 
@@ -77,9 +79,10 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     if capacity is None:
         stands_in = kept.first or kept.current
         capacity = SENTINEL if manner.capacity_of == "sentinel" else stands_in
+    written = _CAPACITIES.get(capacity)
     made = {
         "current": number(raw) or "0",
-        "capacity": number(capacity) or "0",
+        "capacity": _capacity(capacity) if written is None else written,
         "pct": percentage(raw, capacity),
         "unit_hint": metric.unit_hint,
     }
@@ -93,6 +96,14 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
             if field in made:
                 made[field] = whole_number(made[field])
     return made
+
+
+def _capacity(text: str) -> str:
+    """Return a capacity as text. It is the same from cycle to cycle, so it is kept."""
+    if len(_CAPACITIES) >= _MOST_CAPACITIES:
+        _CAPACITIES.clear()
+    written = _CAPACITIES[text] = number(text) or "0"
+    return written
 
 
 def _statistic(stat: str, kept: Kept, manner: Manner) -> str:

@@ -120,10 +120,15 @@ def broken(error: Exception) -> PrometheusError:
         return PrometheusError("dns", "the host name does not resolve", "check prometheus.url")
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return PrometheusError("tls", type(error).__name__, "check prometheus.ca_file and the URL")
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError) and not _reset(error):
         number = error.os_error.errno  # its text would name addresses
         text = os.strerror(number).lower() if number else "no connection can be made"
         return PrometheusError("refused", text, "start it, or check prometheus.url")
     if isinstance(error, _DROPPED):
         return DroppedConnection("reset", "the connection broke", "look at Prometheus and proxies")
     return PrometheusError("http", type(error).__name__, "see what answers at prometheus.url")
+
+
+def _reset(error: aiohttp.ClientConnectorError) -> bool:
+    """Whether somebody listened, and hung up before the connection was used."""
+    return isinstance(error.os_error, ConnectionResetError | BrokenPipeError)

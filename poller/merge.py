@@ -7,9 +7,11 @@ series with one value are one row; with differing values the kernel is a conflic
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 from poller import numerals
 from poller.catalog import ESSENTIAL, Catalog
@@ -26,7 +28,8 @@ from poller.model import (
 
 Column = dict[str, str]
 _VALUE_TYPES = ("current", "capacity")
-_NONE: Column = {}
+_PLAIN = re.compile(r"(?:[0-9]{1,300}+(?:\.[0-9]{1,300}+)?+(?: |\Z))++", re.ASCII)
+"""Plain decimals without a sign, one blank between two."""
 
 
 def _size(text: str) -> tuple[float, str]:
@@ -67,10 +70,28 @@ class Merger:
                 known = self.agents.get(labels.kernel_id, "")
                 self.agents[labels.kernel_id] = max(known, labels.agent_id)
 
-    def _take_column(self, query: Query, rows: Iterable[Row], column: Column) -> None:
-        ids = self.ids
+    def _take_column(self, query: Query, rows: Sequence[Row], column: Column) -> None:
+        if not column:
+            column.update(self._clean(rows))
+            if column:
+                return
         counts_up = query.part == "current" and self.catalog[query.metric].cumulative
-        signed = not counts_up and query.part != "rate"
+        self._take_row_by_row(query, rows, column, signed=not counts_up and query.part != "rate")
+
+    def _clean(self, rows: Sequence[Row]) -> Column:
+        """Return a whole answer at once if nothing in it is odd, else nothing."""
+        ids = self.ids
+        try:
+            column = {ids[row.metric.kernel_id]: row.value[1] for row in rows}  # type: ignore[index]
+        except (KeyError, TypeError):  # a kernel seen for the first time, or a histogram
+            return {}
+        odd = len(column) != len(rows) or not _PLAIN.fullmatch(" ".join(column.values()))
+        return {} if odd else column
+
+    def _take_row_by_row(
+        self, query: Query, rows: Iterable[Row], column: Column, signed: bool
+    ) -> None:
+        ids = self.ids
         for row in rows:
             value = row.value
             kernel = ids.get(row.metric.kernel_id)  # type: ignore[arg-type]
@@ -140,23 +161,13 @@ class Merger:
         observations: dict[str, Observation] = {kernel: {} for kernel in asked}
         names = [name for part, name in self.columns if part == "current"]
         for name in names:
-            capacity, rate, peak, trough, mean = (
-                self.columns.get((part, name), _NONE) for part in _BESIDE
-            )
-            for kernel, current in self.columns["current", name].items():
-                reading = Reading(
-                    current,
-                    capacity.get(kernel),
-                    rate.get(kernel),
-                    peak.get(kernel),
-                    trough.get(kernel),
-                    mean.get(kernel),
-                )
-                observation = observations.get(kernel)
-                if observation is None:
-                    observation = observations[kernel] = {}
-                observation[name] = reading
-        samples = self.columns.get(("samples", "cpu_util"), _NONE)
+            current = self.columns["current", name]
+            for kernel, reading in self._readings(name, current):
+                try:
+                    observations[kernel][name] = reading
+                except KeyError:
+                    observations[kernel] = {name: reading}
+        samples = self.columns.get(("samples", "cpu_util"), {})
         return Batch(
             time=at,
             observations=observations,
@@ -167,6 +178,14 @@ class Merger:
             conflicts=frozenset(self.conflicts & observations.keys()),
             dropped=self.dropped,
         )
+
+    def _readings(self, name: str, current: Column) -> Iterator[tuple[str, Reading]]:
+        """Return each kernel's reading of one metric; what is silent on it is None."""
+        beside = [
+            map(column.get, current) if (column := self.columns.get((part, name))) else repeat(None)
+            for part in _BESIDE
+        ]
+        return zip(current, map(Reading, current.values(), *beside), strict=True)
 
 
 _BESIDE: tuple[Part, ...] = ("capacity", "rate", "peak", "trough", "mean")
@@ -251,9 +270,13 @@ def _replaced(batch: Batch, chosen: Mapping[tuple[str, str, str], str]) -> Batch
     observations = dict(batch.observations)
     for kernel in batch.conflicts:
         observations[kernel] = {
-            name: reading._replace(
-                current=chosen.get((kernel, name, "current"), reading.current),
-                capacity=chosen.get((kernel, name, "capacity"), reading.capacity),
+            name: Reading(
+                chosen.get((kernel, name, "current"), reading.current),
+                chosen.get((kernel, name, "capacity"), reading.capacity),
+                reading.rate,
+                reading.peak,
+                reading.trough,
+                reading.mean,
             )
             for name, reading in observations[kernel].items()
         }

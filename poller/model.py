@@ -81,7 +81,7 @@ class Query(NamedTuple):
     text: str
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, gc=False):
     """What one batch says of one metric of one kernel; numbers as text, None where silent.
 
     `peak`, `trough` and `mean` are over the time since the last good cycle.

@@ -37,27 +37,32 @@ def fault(text: str) -> str | None:
 
 def number(text: str) -> str | None:
     """Return a number of any notation as the format writes it; None if it is no finite number."""
-    if len(text) < _SURE_DIGITS and text.isdigit() and text.isascii() and text[0] != "0":
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _SURE_DIGITS:
         return text
-    whole, point, fraction = text.partition(".")
-    plain = point and fraction.isdigit() and whole.isdigit() and text.isascii()
-    if plain and len(text) < _SURE_DIGITS and (whole[0] != "0" or whole == "0"):
+    whole, _, fraction = text.partition(".")
+    if (
+        fraction.isdigit()
+        and whole.isdigit()
+        and text.isascii()
+        and (whole[0] != "0" or whole == "0")
+        and len(text) < _SURE_DIGITS
+    ):
         return _rounded(whole, fraction)
-    if fault(text) is not None:
-        return None
-    return _plain(Decimal(text), _THOUSANDTH)
+    return None if fault(text) is not None else _plain(Decimal(text), _THOUSANDTH)
 
 
 def _rounded(whole: str, fraction: str) -> str:
     """Return digits rounded half-even to three places: exact, since it never leaves the digits."""
-    kept, dropped = fraction[:3], fraction[3:]
-    if dropped and dropped[0] >= "5":
-        tie = dropped[0] == "5" and not dropped[1:].strip("0")
+    kept = fraction[:3]
+    if len(fraction) > 3 and fraction[3] >= "5":
+        tie = fraction[3] == "5" and not fraction[4:].strip("0")
         thousandths = int(whole + kept)
         thousandths += thousandths & 1 if tie else 1
         whole, kept = str(thousandths // 1000), f"{thousandths % 1000:03}"
-    kept = kept.rstrip("0")
-    return f"{whole}.{kept}" if kept else whole
+    if kept[-1] == "0":
+        kept = kept.rstrip("0")
+        return f"{whole}.{kept}" if kept else whole
+    return f"{whole}.{kept}"
 
 
 def _plain(value: Decimal, places: Decimal) -> str:

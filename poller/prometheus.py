@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
 import aiohttp
@@ -20,6 +19,7 @@ import msgspec
 from yarl import URL
 
 from poller import faults
+from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.model import Query, Row, Series, SetRow
 
@@ -264,14 +264,9 @@ class Client:
         return b"".join(chunks)
 
     def _read_clock(self, date: str | None) -> None:
-        if date is None:
-            return
-        try:
-            # The header has whole seconds: on average the server is half a second further.
-            told = parsedate_to_datetime(date).timestamp() + 0.5
-        except (ValueError, TypeError, OverflowError):
-            return
-        self.server_ahead_s = told - self._clock()
+        told = told_time(date) if date else None
+        if told is not None:
+            self.server_ahead_s = told - self._clock()
 
 
 async def _together(coroutines: Iterable[Awaitable[None]]) -> None:

@@ -107,7 +107,12 @@ class Publisher:
     ) -> None:
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out before the write")
-        written = await self._store.write(values, lease.fence if lease is not None else None)
+        try:
+            written = await self._store.write(values, lease.fence if lease is not None else None)
+        except BaseException:
+            for kernel in values:  # perhaps written, perhaps not: no sign of anybody else
+                self._left.pop(kernel, None)
+            raise
         self._notice(written, values, now)
         into.written += len(written.before)
         into.failed += written.failures()

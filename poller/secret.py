@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from poller.config import Prometheus, RedisSection
 from poller.errors import ConfigError
+from poller.sections import Prometheus, RedisSection
 
 
 class SecretFile:

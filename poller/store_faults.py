@@ -6,10 +6,11 @@ import redis.exceptions as gone_wrong
 
 from poller.errors import StoreError
 
+_RIGHTS = "compare the ACL user with the README's"
 _BY_CLASS: tuple[tuple[type[Exception], str, str], ...] = (
     (gone_wrong.AuthenticationError, "unauthorized", "check redis.username and password_file"),
     (gone_wrong.AuthenticationWrongNumberOfArgsError, "unauthorized", "check redis.username"),
-    (gone_wrong.NoPermissionError, "forbidden", "compare the ACL user with the README's"),
+    (gone_wrong.NoPermissionError, "forbidden", _RIGHTS),
     (gone_wrong.BusyLoadingError, "loading", "the server reads its data set; it is asked again"),
     (gone_wrong.ReadOnlyError, "readonly", "this is a replica: point redis.url at the master"),
     (gone_wrong.OutOfMemoryError, "out_of_memory", "raise the server's maxmemory"),
@@ -25,7 +26,9 @@ _BY_TEXT = (
     ("WRONGTYPE", "wrong_type", "the key belongs to somebody else; it is left alone"),
     ("NOAUTH", "unauthorized", "set redis.password_file"),
     ("WRONGPASS", "unauthorized", "check redis.username and password_file"),
-    ("NOPERM", "forbidden", "compare the ACL user with the README's"),
+    ("NOPERM", "forbidden", _RIGHTS),
+    ("The user executing the script", "forbidden", _RIGHTS),  # Redis 7.0
+    ("ACL failure in script", "forbidden", _RIGHTS),  # Redis 7.2, Valkey
     ("MISCONF", "misconfigured", "the server refuses writes since it cannot save"),
     ("MASTERDOWN", "readonly", "the master is gone; wait for the failover"),
     ("LATE", "late", "the write came after the lease; synchronise the clocks of the nodes"),

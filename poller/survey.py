@@ -84,7 +84,8 @@ def _round_seconds(changes: list[tuple[float, float]]) -> float | None:
         return None
     usual = statistics.median(seconds / rounds for seconds, rounds in steps)
     kept = [step for step in steps if step[0] / step[1] <= _PAUSE * usual]
-    return sum(seconds for seconds, _ in kept) / sum(rounds for _, rounds in kept)
+    rounds_kept = sum(rounds for _, rounds in kept)
+    return sum(seconds for seconds, _ in kept) / rounds_kept if rounds_kept > 0 else None
 
 
 def change_interval(series: Iterable[Series]) -> float | None:

@@ -66,7 +66,7 @@ def _row(kernel: str, value: bytes | None, age_s: float | None) -> Row:
 
 def rendered(reading: Reading, most: int, stale_after_s: float) -> Table:
     """Return the table: the `most` busiest kernels at most, old keys marked."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
     for header, justify in _COLUMNS:
         table.add_column(header, justify=justify, no_wrap=True)
     shown = _busiest(reading.rows, most)
@@ -81,8 +81,8 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("CPU %", "right"),
     ("memory", "right"),
     ("capacity", "right"),
-    ("net in", "right"),
-    ("net out", "right"),
+    ("net in/s", "right"),
+    ("net out/s", "right"),
     ("accelerators", "left"),
     ("age", "right"),
 )
@@ -91,12 +91,17 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 def _caption(reading: Reading, shown: int) -> Text:
     total = len(reading.rows)
     keys = sum(row.stat is not None for row in reading.rows)
-    text = Text(f"{datetime.now():%H:%M:%S}  {total} kernels, {keys} keys", style="default")
+    counts = f"{_counted(total, 'kernel')}, {_counted(keys, 'key')}"
+    text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
         text.append(f", the {shown} busiest shown")
     if reading.trouble:
         text.append(f"  {reading.trouble}", style="red")
     return text
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _busiest(rows: Sequence[Row], most: int) -> list[Row]:
@@ -131,8 +136,8 @@ def _cells(row: Row, stale_after_s: float) -> list[Text]:
         _percent(_number(row.stat.get("cpu_util", {}), "pct")),
         _size(_number(memory, "current")),
         _size(_number(memory, "capacity")),
-        _size(_number(row.stat.get("net_rx", {}), "current"), "/s"),
-        _size(_number(row.stat.get("net_tx", {}), "current"), "/s"),
+        _size(_number(row.stat.get("net_rx", {}), "current")),
+        _size(_number(row.stat.get("net_tx", {}), "current")),
         _accelerators(row.stat),
         _age(row.age_s, stale_after_s),
     ]
@@ -145,10 +150,10 @@ def _percent(value: float | None) -> Text:
     return Text(f"{value:.1f}", style=style)
 
 
-def _size(value: float | None, per: str = "") -> Text:
+def _size(value: float | None) -> Text:
     if value is None or value < 0:
         return _NOTHING
-    return Text(filesize.decimal(int(value)).replace("bytes", "B") + per)
+    return Text(filesize.decimal(int(value)).replace("bytes", "B"))
 
 
 def _accelerators(stat: LiveStat) -> Text:

@@ -81,7 +81,7 @@ class Watch:
         self._telemetry.owing.set(len(cycle.history.owing))
         self._telemetry.rivals.set(len(cycle.publisher.rivals))
         self._telemetry.skew.set(-cycle.clock.step_s)
-        for subject in ("prometheus", "kernels", "settings", "cycle", "leader"):
+        for subject in ("prometheus", "kernels", "cycle", "leader"):
             self._conditions.good(subject)
         if outcome.failed and not outcome.written:
             reason = outcome.failed.most_common(1)[0][0]

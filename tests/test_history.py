@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poller.catalog import Catalog
+from poller.catalog import Catalog, Override
 from poller.history import History
 from poller.model import Batch, Life, Owed, Past, Reading, Remembered
 
@@ -59,10 +59,9 @@ def test_the_batch_of_the_first_sight_is_not_counted_twice():
 
 
 def test_a_peak_between_two_polls_counts():
-    made = history(
-        batch(10.0, mem=Reading("5")),
-        batch(15.0, "between", 5.0, mem=Reading("6", peak="99", trough="1")),
-    )
+    made = History(Catalog(overrides={"mem": Override(stats=("min", "max"))}), 300.0)
+    made.feed(batch(10.0, mem=Reading("5")))
+    made.feed(batch(15.0, "between", 5.0, mem=Reading("6", peak="99", trough="1")))
     assert (kept(made, "mem").maximum, kept(made, "mem").minimum) == ("99", "1")
 
 
@@ -214,3 +213,14 @@ def test_a_young_kernels_rate_is_over_its_life_and_not_over_the_window():
     made.feed(batch(218.0, mem=Reading("6")))
     assert kernel.rate_scale(window_s=120.0, scrape_s=4.0) == 1.0
     assert kernel.born is None
+
+
+def test_what_a_counter_reached_before_it_restarted_is_recalled():
+    made = history(batch(10.0, cpu_util=Reading("500")))
+    made.recall_life(KERNEL, life(cpu_util=Past(total=500.0, samples=1.0)), Owed(None, 10.0))
+    made.feed(batch(15.0, cpu_util=Reading("3")))
+    assert made.kernels[KERNEL].owing == Owed(10.0, 15.0)
+    told = life(cpu_util=Past(maximum="590", total=593.0, samples=2.0))
+    made.recall_life(KERNEL, told, Owed(10.0, 15.0))
+    assert kept(made, "cpu_util").maximum == "590"
+    assert (kept(made, "cpu_util").total, kept(made, "cpu_util").count) == (1093.0, 3.0)

@@ -13,8 +13,10 @@ SHARED = {"model", "errors", "catalog", "numerals"}
 
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
+    "sections": {"pydantic"},
     "secret": {"pydantic"},
     "model": {"msgspec"},
+    "history": {"msgspec"},
     "prometheus": {"aiohttp", "msgspec", "yarl"},
     "faults": {"aiohttp", "msgspec"},
     "encode": {"msgpack"},

@@ -10,6 +10,7 @@ import pytest
 from poller import valkey
 from poller.errors import LeaseLost, StoreError
 from poller.lease import Lease
+from poller.publish import Publisher
 from poller.valkey import Access, Fence, Store, translate
 from tests.support.proxy import FaultProxy, passing, reset
 from tests.support.servers import Redis, wait_until
@@ -167,6 +168,21 @@ async def test_the_holder_writes(store: Store, server: Redis) -> None:
     assert (await store.write({KERNEL: b"three"}, lease.fence)).before == {KERNEL: b"one"}
 
 
+async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
+    store: Store, server: Redis
+) -> None:
+    """Though nobody else has it, so that the server would let it pass."""
+    clock = HandClock()
+    lease = Lease(store, NAME, LONG_S, monotonic=clock)
+    publisher = Publisher(store, 500, False, 1.0)
+    assert await lease.take()
+    assert (await publisher.publish([KERNEL], lambda kernel: b"good", 0.0, lease)).written == 1
+    clock.now += LONG_S
+    with pytest.raises(LeaseLost):
+        await publisher.publish([KERNEL], lambda kernel: b"late", 1.0, lease)
+    assert server.command("GET", KERNEL) == b"good"
+
+
 @pytest.mark.parametrize("lost", ["taken over", "gone"])
 async def test_who_lost_it_writes_nothing(store: Store, server: Redis, lost: str) -> None:
     lease = Lease(store, NAME, LONG_S)
@@ -246,6 +262,15 @@ async def test_a_key_that_may_not_be_written_fails_alone_and_the_rest_stays_fenc
             server.command("SET", NAME, "somebody else", "PX", 90_000_000)
             with pytest.raises(LeaseLost):
                 await store.write(values, lease.fence)
+
+
+@pytest.mark.parametrize("command", ["time", "set", "eval"])
+async def test_a_right_that_is_missing_is_called_so_in_a_script_too(command: str) -> None:
+    with Redis(acl=f"user default on nopass ~* &* +@all -{command}") as server:
+        async with Store(Access(server.url)) as store:
+            with pytest.raises(StoreError) as raised:
+                await Lease(store, NAME, LONG_S).take()
+    assert raised.value.reason == "forbidden"
 
 
 async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, server: Redis) -> None:

@@ -44,13 +44,14 @@ def test_no_list_of_ids_is_needed_for_all_kernels():
 
 def test_the_batch_asks_every_part_once_and_keeps_what_tells_series_apart():
     metrics = {"cpu_util": True, "net_rx": False, "io_read": False, "mem": True}
-    queries = promql.batch(Catalog(), metrics, FOUND, 5.0, [promql.EVERYTHING])
+    asking = promql.Asking(metrics, peaks_s=5.0, means_s=5.0)
+    queries = promql.batch(Catalog(), metrics, FOUND, asking, [promql.EVERYTHING])
     parts = sorted((query.part, query.metric) for query in queries)
     assert parts == [
         ("capacity", "cpu_util"), ("capacity", "mem"),
         ("current", "cpu_util"), ("current", "io_read"), ("current", "mem"), ("current", "net_rx"),
         ("mean", "cpu_util"),
-        ("peak", "cpu_util"), ("peak", "mem"),
+        ("peak", "mem"),
         ("rate", "cpu_util"), ("rate", "io_read"), ("rate", "net_rx"),
         ("rest", ""), ("rounds", ""), ("samples", "cpu_util"),
     ]  # fmt: skip
@@ -68,7 +69,8 @@ def test_a_rate_is_per_second_over_the_window_and_comes_before_the_choice_of_ser
 
 
 def test_nothing_is_asked_between_cycles_that_have_nothing_between_them():
-    queries = promql.batch(Catalog(), {"mem": True}, FOUND, None, [promql.EVERYTHING])
+    asking = promql.Asking(frozenset())
+    queries = promql.batch(Catalog(), {"mem": True}, FOUND, asking, [promql.EVERYTHING])
     assert not {query.part for query in queries} & {"peak", "mean", "samples"}
 
 

@@ -1,4 +1,4 @@
-"""Redis fails in every way: per-key results, failed keys again next cycle, nobody else's touched."""
+"""Redis fails in every way: results per key, failed keys again, nobody else's touched."""
 
 from __future__ import annotations
 
@@ -69,10 +69,14 @@ async def opened(
 
 async def failure(cycle: Cycle, lease: Lease | None) -> CycleError:
     with pytest.raises(CycleError) as raised:
-        if lease is not None and not lease.held:
-            await lease.take()
-        await cycle.poll(lease)
+        await led(cycle, lease)
     return raised.value
+
+
+async def led(cycle: Cycle, lease: Lease | None) -> None:
+    if lease is not None and not lease.held:
+        await lease.take()
+    await cycle.poll(lease)
 
 
 async def good(cycle: Cycle, lease: Lease | None) -> float:
@@ -317,6 +321,7 @@ async def test_a_reset_in_mid_pipeline_leaves_whole_values_and_sends_nothing_twi
                 used = int(read_legacy(redis.command("GET", kernel))["cpu_used"]["current"])
                 assert used in {world.value("cpu_used", time) for time in (before, torn)}
             check_keys(redis, world, await good(cycle, None))
+            assert cycle.publisher.rivals == {}, "our own writes are no rival's"
 
 
 async def test_a_lost_reply_is_not_read_as_the_answer_to_another_command(
@@ -333,6 +338,7 @@ async def test_a_lost_reply_is_not_read_as_the_answer_to_another_command(
             proxy.fault = passing()
             assert await cycle.store.command("ECHO", "mine") == b"mine"
             check_keys(redis, world, await good(cycle, None))
+            assert cycle.publisher.rivals == {}
 
 
 async def test_a_long_outage_leaves_no_queue_behind(
@@ -397,7 +403,8 @@ async def test_a_key_that_becomes_anothers_fails_alone_and_is_left_alone_from_th
 async def test_rubbish_in_a_key_is_counted_and_replaced(
     redis: Redis, prometheus: ScriptedPrometheus, world: World, tmp_path: Path
 ) -> None:
-    for kernel, value in zip(world.ids, (b"", b"\xc1", b"\x80", b"text", b"\xc7" * 99), strict=True):
+    rubbish = (b"", b"\xc1", b"\x80", b"text", b"\xc7" * 99)
+    for kernel, value in zip(world.ids, rubbish, strict=True):
         redis.command("SET", kernel, value)
     async with opened(tmp_path, prometheus, redis.url) as (cycle, _):
         time = await good(cycle, None)

@@ -95,7 +95,7 @@ class Series:
 
     labels: Mapping[str, str]
     agent: Agent
-    born_ms: int
+    begins_ms: int
     value_at: Callable[[int], float]
     now_ms: Callable[[], int]
 
@@ -103,11 +103,11 @@ class Series:
         """Return the last sample at or before end; none lies in the future."""
         at_ms = self.agent.scraped_ms(min(end_ms, self.now_ms()))
         measured_ms = self.agent.measured_ms(at_ms)
-        return Sample(at_ms, self.value_at(measured_ms)) if measured_ms >= self.born_ms else None
+        return Sample(at_ms, self.value_at(measured_ms)) if measured_ms >= self.begins_ms else None
 
     def between(self, start_ms: int, end_ms: int) -> list[Sample]:
         """Return the samples from start to end, both included, in order of time."""
-        start_ms = max(start_ms, self.born_ms)
+        start_ms = max(start_ms, self.begins_ms)
         last_ms = self.agent.scraped_ms(min(end_ms, self.now_ms()))
         first_ms = last_ms - max(0, (last_ms - start_ms) // SCRAPE_MS) * SCRAPE_MS
         samples = []
@@ -116,7 +116,7 @@ class Series:
             last_measured_ms = self.agent.measured_ms(at_ms)
             if last_measured_ms != measured_ms:
                 measured_ms, value = last_measured_ms, self.value_at(last_measured_ms)
-            if measured_ms >= self.born_ms and at_ms >= start_ms:
+            if measured_ms >= self.begins_ms and at_ms >= start_ms:
                 samples.append(Sample(at_ms, value))
         return samples
 
@@ -152,7 +152,7 @@ class Cluster:
         return [
             (one.labels, one.value_at(measured_ms))
             for one in self.series
-            if one.agent is agent and measured_ms >= one.born_ms
+            if one.agent is agent and measured_ms >= one.begins_ms
         ]
 
     def _kernel_series(self) -> Iterator[Series]:

@@ -34,6 +34,10 @@ class Stored(Protocol):
     def labels(self) -> Labels:
         """Every label, `__name__` among them."""
 
+    @property
+    def begins_ms(self) -> int:
+        """Return a time before which there is no sample."""
+
     def between(self, start_ms: int, end_ms: int) -> Sequence[Sample]:
         """Return the samples from start to end, both included, in order of time."""
 
@@ -60,6 +64,7 @@ class Evaluator:
 
     def __init__(self, stored: Iterable[Stored]) -> None:
         self._stored = list(stored)
+        self._begins_ms = min((one.begins_ms for one in self._stored), default=0)
         self._found: dict[tuple[Matcher, ...], list[Stored]] = {}
 
     def tracks(self, expression: Range | Subquery, at_ms: int) -> list[Track]:
@@ -119,7 +124,8 @@ class Evaluator:
 
     def _steps(self, expression: Subquery, at_ms: int) -> list[Track]:
         step_ms = expression.step_ms
-        first_ms = -(-(at_ms - expression.range_ms) // step_ms) * step_ms
+        start_ms = max(at_ms - expression.range_ms, self._begins_ms)  # nothing is older
+        first_ms = -(-start_ms // step_ms) * step_ms
         tracks: dict[frozenset[tuple[str, str]], tuple[Labels, list[Sample]]] = {}
         for step in range(first_ms, at_ms + 1, step_ms):
             for labels, value in self.points(expression.inner, step):

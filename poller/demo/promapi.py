@@ -93,7 +93,7 @@ class Api:
         fields = {**request.query, **await request.post()}
         try:
             at_ms = self._time_ms(fields)
-        except ValueError:
+        except (ValueError, OverflowError):
             return _refused('invalid parameter "time": not a Unix time in seconds')
         text = str(fields.get("query", ""))
         try:

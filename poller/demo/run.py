@@ -24,6 +24,7 @@ __all__ = ["MissingError", "StartError", "Summary", "demo"]
 
 INTERVAL_S = 1.0
 _FIRST_SCRAPES_S = 30.0
+_SETTLED_S = 1.0
 _STALE_S = 3 * INTERVAL_S
 
 
@@ -36,7 +37,7 @@ class Summary:
     keys_written: int
 
     def __str__(self) -> str:
-        failed = f", {self.failed} of them failed" if self.failed else ""
+        failed = f" ({self.failed} failed)" if self.failed else ""
         return f"The poller ran {self.cycles} cycles{failed} and wrote {self.keys_written} keys."
 
 
@@ -44,10 +45,20 @@ async def demo(
     kernels: int, duration_s: float | None, real: bool, tell: Callable[[str], None]
 ) -> Summary:
     """Run the demo until a signal or for `duration_s` seconds; `tell` people what is what."""
-    # Until the poller takes it over, a stop is as good as an interrupt: servers must not stay.
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-    cluster = Cluster(kernels)
+    # Until the poller takes the signals over: the servers must not outlive us.
+    running = asyncio.current_task()
+    assert running is not None
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, running.cancel)
+    try:
+        return await _between_servers(Cluster(kernels), duration_s, real, tell)
+    except asyncio.CancelledError:
+        return Summary(0, 0, 0)
+
+
+async def _between_servers(
+    cluster: Cluster, duration_s: float | None, real: bool, tell: Callable[[str], None]
+) -> Summary:
     api = Api(cluster)
     port = await api.start(HOST)
     try:
@@ -127,7 +138,9 @@ async def _first_scrapes(settings: Config, tell: Callable[[str], None]) -> None:
 
 
 async def _agents_measure(client: Client) -> bool:
-    rows = await client.vector(promql.rounds_query(_FIRST_SCRAPES_S).text, time.time())
+    # The poller looks at some time ago, too: by then there must have been two measurements.
+    text = promql.rounds_query(_FIRST_SCRAPES_S).text
+    rows = await client.vector(text, time.time() - _SETTLED_S)
     return bool(rows) and all(row.value and float(row.value[1]) > 0 for row in rows)
 
 

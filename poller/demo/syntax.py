@@ -18,6 +18,7 @@ from poller.demo.tree import (
     Selector,
     Subquery,
     Timestamp,
+    has_series,
     is_range,
 )
 
@@ -151,8 +152,8 @@ class _Parser:
             return Range(inner, range_ms)
         step_ms = self._duration()
         self._expect("]")
-        if is_range(inner):
-            self._refuse("a subquery is for an instant vector only")
+        if is_range(inner) or not has_series(inner):
+            self._refuse("a subquery is for an instant vector of series only")
         return Subquery(inner, range_ms, step_ms)
 
     def _shifted(self, inner: Expression) -> Expression:

@@ -80,3 +80,12 @@ Expression = Selector | Range | Subquery | Constant | OverRange | Timestamp | Ag
 def is_range(expression: Expression) -> bool:
     """Whether an expression gives a range vector."""
     return isinstance(expression, Range | Subquery)
+
+
+def has_series(expression: Expression) -> bool:
+    """Whether an expression is about stored series at all."""
+    if isinstance(expression, Constant):
+        return False
+    if isinstance(expression, Timestamp | Aggregation):
+        return has_series(expression.inner)
+    return True

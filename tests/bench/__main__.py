@@ -22,6 +22,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two polls")
     parser.add_argument("--peer-python", help="interpreter that has the peer's packages")
     parser.add_argument("--peer-script", help="the peer's upstream_path.py")
+    parser.add_argument("--peer-up-to", type=int, help="leave the peer out above so many kernels")
     parser.add_argument("--markdown", type=Path, help="put the tables into this file too")
     given = parser.parse_args(words)
     if bool(given.peer_python) != bool(given.peer_script):
@@ -32,7 +33,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def run(kernels: int, given: argparse.Namespace) -> report.Rounds:
     """Measure one size: a warm-up, then the rounds, everybody in turn."""
-    peer = PeerCommand(given.peer_python, given.peer_script) if given.peer_python else None
+    peer = _peer(kernels, given)
     with stage(kernels) as set_up, ExitStack() as exits:
         contestants = Contestants(set_up, peer, given.pause, exits)
         contestants.warm_up()
@@ -41,6 +42,12 @@ def run(kernels: int, given: argparse.Namespace) -> report.Rounds:
             measured.append(contestants.turns())
             _tell(f"{kernels} kernels, round {number + 1}: {_summary(measured[-1])}")
         return measured
+
+
+def _peer(kernels: int, given: argparse.Namespace) -> PeerCommand | None:
+    if not given.peer_python or kernels > (given.peer_up_to or kernels):
+        return None
+    return PeerCommand(given.peer_python, given.peer_script)
 
 
 def _summary(turns: dict[str, Figures]) -> str:
@@ -61,6 +68,8 @@ def command(given: argparse.Namespace) -> str:
     words = f"python -m tests.bench --kernels {sizes} --rounds {given.rounds}"
     if given.peer_script:
         words += f" --peer-python PEER/bin/python --peer-script {Path(given.peer_script).name}"
+    if given.peer_up_to:
+        words += f" --peer-up-to {given.peer_up_to}"
     return words
 
 

@@ -215,7 +215,7 @@ class LivePoller:
 
 
 def metric_of(page: str, name: str, **labels: str) -> float:
-    """Return one of our metrics from the text of /metrics, summed over labels that are not named."""
+    """Return one of our metrics from the text of /metrics, summed over labels not named."""
     total = 0.0
     for line in page.splitlines():
         head, _, value = line.rpartition(" ")

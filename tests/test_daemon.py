@@ -1,0 +1,395 @@
+"""The daemon in a process of its own: deadlines, stops, reloads, one line a change of state."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.answers import Answer
+from tests.support.exporter import Exporter
+from tests.support.live import LivePoller, read_legacy, tables
+from tests.support.process import HOST
+from tests.support.proxy import FaultProxy, blackhole, passing
+from tests.support.scripted import ScriptedPrometheus
+from tests.support.servers import Prometheus, Redis, scrape_config, wait_until
+from tests.support.world import World
+
+STUCK = """
+import socket, time
+true = socket.getaddrinfo
+def getaddrinfo(host, *rest, **more):
+    if host == "stuck.test":
+        time.sleep(3600)
+    return true(host, *rest, **more)
+socket.getaddrinfo = getaddrinfo
+"""
+IO_RATE = '(rate(backendai_container_utilization{container_metric_name="io'
+BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "Error:")
+
+
+@pytest.fixture(scope="module")
+def prometheus() -> Iterator[ScriptedPrometheus]:
+    with ScriptedPrometheus() as server:
+        yield server
+
+
+@pytest.fixture
+def world(prometheus: ScriptedPrometheus) -> World:
+    world = World(3)
+    prometheus.handler = world.handler
+    prometheus.requests.clear()
+    return world
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(shared: Redis) -> Redis:
+    shared.command("FLUSHALL")
+    return shared
+
+
+def url_of(proxy: FaultProxy, scheme: str) -> str:
+    return f"{scheme}://{HOST}:{proxy.port}"
+
+
+def check_log(live: LivePoller) -> None:
+    for sign in BAD_SIGNS:
+        assert sign not in live.log, live.log
+
+
+def batches(prometheus: ScriptedPrometheus) -> list[float]:
+    """Return the evaluation time of each batch that was asked."""
+    return [one.time for one in prometheus.requests if "max by (agent_id) (rate(" in one.query]
+
+
+# --- the deadline -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leads", [False, True], ids=["alone", "with a lease"])
+def test_a_black_holed_prometheus_costs_no_tick_and_is_told_once(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path, leads: bool
+) -> None:
+    with FaultProxy(prometheus.port) as proxy:
+        made = tables(url_of(proxy, "http"), redis.url, 0.8, leader__enabled=leads)
+        with LivePoller(tmp_path, made) as live:
+            live.wait_metric("cycles_total", 1, result="success")
+            proxy.fault = blackhole()
+            live.wait_metric("cycles_total", 5, result="failed")
+            assert live.metric("cycles_total", result="failed", reason="timeout") >= 5
+            assert live.page("/-/ready")[0] == 503
+            proxy.fault = passing()
+            since = time.monotonic()
+            good = live.metric("cycles_total", result="success")
+            live.wait_metric("cycles_total", good + 1, result="success")
+            assert time.monotonic() - since < 3 * 0.8
+            assert live.page("/-/ready")[0] == 200
+            assert live.metric("missed_cycles_total") == 0
+            assert live.stop() == 0
+        assert len(live.lines("prometheus: no answer within")) == 1
+        assert len(live.lines("prometheus: well again after")) == 1
+        check_log(live)
+
+
+def test_a_black_holed_redis_costs_no_tick_and_each_overrun_is_counted(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    with FaultProxy(redis.port) as proxy:
+        more = {"redis__timeout_s": 0.7, "poll__deadline_s": 0.7}
+        made = tables(prometheus.url, url_of(proxy, "redis"), 0.8, **more)
+        with LivePoller(tmp_path, made) as live:
+            live.wait_metric("cycles_total", 1, result="success")
+            proxy.fault = blackhole()
+            live.wait_metric("cycles_total", 5, result="failed")
+            proxy.fault = passing()
+            good = live.metric("cycles_total", result="success")
+            live.wait_metric("cycles_total", good + 2, result="success")
+            failed = live.metric("cycles_total", result="failed", reason="deadline")
+            assert live.metric("overrun_cycles_total") == failed >= 5
+            assert live.metric("missed_cycles_total") == 0
+            assert live.stop() == 0
+        assert len(live.lines("redis: no answer within the deadline of 0.7 s")) == 1
+        assert len(live.lines("redis: well again after")) == 1
+        check_log(live)
+
+
+@pytest.mark.parametrize("neighbour", ["prometheus", "redis"])
+def test_a_name_resolution_that_hangs_costs_no_tick_and_does_not_hold_up_the_end(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path, neighbour: str
+) -> None:
+    urls = {"prometheus": prometheus.url, "redis": redis.url}
+    urls[neighbour] = re.sub(r"127\.0\.0\.1", "stuck.test", urls[neighbour])
+    made = tables(urls["prometheus"], urls["redis"], 0.5)
+    with LivePoller(tmp_path, made, before=STUCK) as live:
+        live.wait_metric("cycles_total", 6, result="failed")
+        assert live.metric("cycles_total", result="failed", reason="timeout") >= 6
+        assert live.metric("missed_cycles_total") == 0
+        since = time.monotonic()
+        assert live.stop() == 0
+        assert time.monotonic() - since < 5
+    assert len(live.lines(f"{neighbour}: ")) == 1
+    check_log(live)
+
+
+def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    with LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5)) as live:
+        live.wait_metric("cycles_total", 3, result="success")
+        before = batches(prometheus)
+        live.send(signal.SIGSTOP)
+        time.sleep(3.0)
+        live.send(signal.SIGCONT)
+        live.wait_metric("missed_cycles_total", 1)
+        missed = live.metric("missed_cycles_total")
+        done = live.metric("cycles_total", result="success")
+        live.wait_metric("cycles_total", done + 3, result="success")
+        times = batches(prometheus)
+        gap = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        assert missed == round(gap / 0.5) - 1
+        after = times[len(before) + 1 :]
+        assert min(b - a for a, b in zip(after, after[1:], strict=False)) > 0.25
+        assert live.stop() == 0
+    check_log(live)
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+def slow(world: World, sign: str, delay_s: float) -> Any:
+    def handler(query: str, at: float, params: dict[str, str]) -> Answer:
+        answer = world.handler(query, at, params)
+        return answer.slow(delay_s) if sign in query else answer
+
+    return handler
+
+
+def wait_for_query(prometheus: ScriptedPrometheus, sign: str) -> None:
+    asked = sum(sign in query for query in prometheus.queries)
+    wait_until(lambda: sum(sign in query for query in prometheus.queries) > asked, "a query")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_the_cycle_in_flight_finish(
+    prometheus: ScriptedPrometheus,
+    world: World,
+    redis: Redis,
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    made = tables(prometheus.url, redis.url, 5.0, leader__enabled=True)
+    prometheus.handler = slow(world, "rate(", 0.7)
+    with LivePoller(tmp_path, made) as live:
+        wait_for_query(prometheus, IO_RATE)
+        assert redis.command("EXISTS", *world.ids) == 0
+        live.send(number)
+        assert live.process is not None
+        assert live.process.wait(10) == 0
+    assert redis.command("EXISTS", *world.ids) == 3
+    assert live.lines("stopped")
+    check_log(live)
+
+
+def test_a_stop_cancels_a_cycle_that_does_not_finish_within_the_grace(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    made = tables(prometheus.url, redis.url, 30.0, poll__stop_grace_s=0.3)
+    prometheus.handler = slow(world, "rate(", 20)
+    with LivePoller(tmp_path, made) as live:
+        wait_for_query(prometheus, "rate(")
+        since = time.monotonic()
+        assert live.stop() == 0
+        assert time.monotonic() - since < 5
+    assert redis.command("DBSIZE") == 0
+    check_log(live)
+
+
+def test_a_stop_while_both_neighbours_are_black_holes_is_a_stop(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    with FaultProxy(prometheus.port) as first, FaultProxy(redis.port) as second:
+        made = tables(url_of(first, "http"), url_of(second, "redis"), 2.0, leader__enabled=True)
+        made["poll"]["stop_grace_s"] = 0.2
+        with LivePoller(tmp_path, made) as live:
+            live.wait_metric("cycles_total", 1, result="success")
+            first.fault, second.fault = blackhole(), blackhole()
+            live.wait_metric("cycles_total", 1, result="failed")
+            since = time.monotonic()
+            assert live.stop() == 0
+            assert time.monotonic() - since < 6
+        check_log(live)
+
+
+# --- the settings -------------------------------------------------------------------------------
+
+
+def test_good_settings_are_taken_and_bad_ones_refused_while_the_old_go_on(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    made = tables(prometheus.url, redis.url, 0.5)
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_bytes(b"\xff\xfe")
+    with LivePoller(tmp_path, made) as live:
+        live.wait_metric("cycles_total", 2, result="success")
+        bad: list[dict[str, dict[str, Any]]] = [
+            tables("ftp://x", redis.url),
+            tables(prometheus.url, redis.url, prometheus__ca_file=rubbish),
+            tables(prometheus.url, redis.url, redis__ca_file=rubbish),
+            tables(prometheus.url, redis.url, prometheus__bearer_token_file=rubbish),
+            tables(prometheus.url, redis.url, redis__password_file=rubbish),
+            tables(prometheus.url, redis.url, redis__password_file="/no/such/file"),
+        ]
+        for count, settings in enumerate(bad, 1):
+            live.write(settings)
+            live.send(signal.SIGHUP)
+            live.wait_line("settings: refused, the old ones go on", count)
+        live.path.write_text("[poll\n")
+        live.send(signal.SIGHUP)
+        live.wait_line("settings: refused, the old ones go on", len(bad) + 1)
+        done = live.metric("cycles_total", result="success")
+        live.wait_metric("cycles_total", done + 2, result="success")
+        assert live.metric("config_reloads_total", result="refused") == len(bad) + 1
+
+        live.write(tables(prometheus.url, redis.url, 0.7))
+        live.send(signal.SIGHUP)
+        live.wait_metric("config_reloads_total", 1, result="taken")
+        wait_until(lambda: live.metric("interval_seconds") == 0.7, "the new interval")
+        done = live.metric("cycles_total", result="success")
+        live.wait_metric("cycles_total", done + 2, result="success")
+        assert live.stop() == 0
+    assert len(live.lines("settings: read again")) == 1
+    check_log(live)
+
+
+def test_a_life_goes_on_over_a_reload(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    with LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5)) as live:
+        live.wait_metric("keys_written_total", 6)
+        before = read_legacy(redis.command("GET", world.ids[0]))
+        live.send(signal.SIGHUP)
+        live.wait_metric("config_reloads_total", 1, result="taken")
+        written = live.metric("keys_written_total")
+        live.wait_metric("keys_written_total", written + 6)
+        after = read_legacy(redis.command("GET", world.ids[0]))
+        assert after["cpu_used"]["capacity"] == before["cpu_used"]["capacity"]
+        assert live.stop() == 0
+
+
+def test_a_port_in_use_is_told_and_polling_goes_on(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    live = LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5))
+    with socket.create_server((HOST, live.port)), live:
+        live.wait_line("http: cannot listen on")
+        wait_until(lambda: redis.command("EXISTS", *world.ids) == 3, "keys")
+        assert live.stop() == 0
+    check_log(live)
+
+
+# --- one line a change of state -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[tuple[Prometheus, Exporter]]:
+    with (
+        Exporter(kernels=3, measure_every_s=0.5) as exporter,
+        Prometheus(scrape_configs=[scrape_config(exporter.port, interval_s=0.5)]) as server,
+    ):
+        server.wait_for("backendai_container_utilization", 3)
+        yield server, exporter
+
+
+@contextmanager
+def revived_at_last(server: Prometheus) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if not server.running:
+            server.start()
+
+
+ORDERS = list(product(("pr", "rp"), ("pr", "rp")))
+
+
+@pytest.mark.parametrize(("killed", "revived"), ORDERS, ids=["-".join(one) for one in ORDERS])
+def test_neighbours_killed_and_revived_in_any_order_are_told_once_each_way(
+    scraped: tuple[Prometheus, Exporter], tmp_path: Path, killed: str, revived: str
+) -> None:
+    with revived_at_last(scraped[0]), Redis(persistent=True) as redis:
+        neighbours: dict[str, Any] = {"p": scraped[0], "r": redis}
+        made = tables(scraped[0].url, redis.url, 0.5)
+        with LivePoller(tmp_path, made) as live:
+            live.wait_metric("cycles_total", 2, result="success")
+            for one in killed:
+                neighbours[one].kill()
+                failed = live.metric("cycles_total", result="failed")
+                live.wait_metric("cycles_total", failed + 3, result="failed")
+            for one in revived:
+                neighbours[one].start()
+            good = live.metric("cycles_total", result="success")
+            since = time.monotonic()
+            live.wait_metric("cycles_total", good + 1, result="success")
+            assert time.monotonic() - since < 2 * 0.5 + 1.0  # and a little for a loaded machine
+            assert live.stop() == 0
+    assert len(live.lines("prometheus: well again")) == 1
+    bad = [line for line in live.lines(" ERROR ") if " redis: " in line]
+    assert len(live.lines("redis: well again")) == bool(bad)
+    assert bad or killed == "pr"  # behind a dead Prometheus nobody looks at Redis
+    for line in live.lines(" ERROR "):
+        assert live.log.count(line.split(" ERROR ")[1]) == 1, "each reason once"
+    check_log(live)
+
+
+def test_keys_stay_as_they_are_while_prometheus_is_gone(
+    scraped: tuple[Prometheus, Exporter], redis: Redis, tmp_path: Path
+) -> None:
+    server, exporter = scraped
+    ids = [kernel.kernel_id for kernel in exporter.kernels]
+    made = tables(server.url, redis.url, 0.5)
+    with revived_at_last(server), LivePoller(tmp_path, made) as live:
+        live.wait_metric("keys_written_total", 6)
+        server.kill()
+        live.wait_line("prometheus: ")
+        live.wait_metric("cycles_total", 1, result="failed")
+        before = [redis.command("GET", kernel) for kernel in ids]
+        live.wait_metric("cycles_total", 4, result="failed")
+        assert [redis.command("GET", kernel) for kernel in ids] == before
+        assert all(before)
+        server.start()
+        written = live.metric("keys_written_total")
+        live.wait_metric("keys_written_total", written + 3)
+        assert live.stop() == 0
+    check_log(live)
+
+
+def test_it_runs_as_the_only_one_with_open_sockets_that_do_not_grow(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    with LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.3)) as live:
+        live.wait_metric("cycles_total", 5, result="success")
+        assert live.process is not None
+        files = Path(f"/proc/{live.process.pid}/fd")
+        before = len(os.listdir(files))
+        for number in range(3):
+            live.send(signal.SIGHUP)
+            live.wait_metric("config_reloads_total", number + 1, result="taken")
+            done = live.metric("cycles_total", result="success")
+            live.wait_metric("cycles_total", done + 2, result="success")
+        assert len(os.listdir(files)) <= before + 2
+        assert live.stop() == 0
+    check_log(live)
