@@ -28,6 +28,13 @@ _CONFIG = click.option(
 _KERNELS = click.option(
     "--kernel", "kernels", multiple=True, metavar="UUID", help="Only this kernel; repeatable."
 )
+_DURATION = click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End after so long; without it: Ctrl-C.",
+)
 _DEFAULT_PATH = Path("config.toml")
 
 
@@ -221,13 +228,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 @_own_config
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
-@click.option(
-    "--duration",
-    "duration_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="End after so long.",
-)
+@_DURATION
 @click.pass_obj
 def watch(
     parent: Path | None,
@@ -254,31 +255,17 @@ def watch(
     show_default=True,
     help="How many kernels the simulated cluster runs.",
 )
-@click.option(
-    "--duration",
-    "duration_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="End after so long; without it: Ctrl-C.",
-)
-@click.option(
-    "--real",
-    is_flag=True,
-    help="Run the prometheus and redis-server programs instead of what is built in.",
-)
+@_DURATION
+@click.option("--real", is_flag=True, help="Run the real prometheus and redis-server instead.")
 def demo(kernels: int, duration_s: float | None, real: bool) -> None:
     """Try the poller between a simulated cluster and a server of its own; needs no settings."""
     from poller.demo import run
 
     try:
-        summary = _run(run.demo(kernels, duration_s, real, click.echo))
-    except run.MissingError as error:
+        click.echo(_run(run.demo(kernels, duration_s, real, click.echo)))
+    except run.DemoError as error:
         click.echo(error, err=True)
-        sys.exit(2)
-    except run.StartError as error:
-        click.echo(error, err=True)
-        sys.exit(1)
-    click.echo(summary)
+        sys.exit(error.status)
 
 
 @_example("livestat-poller deploy-files deploy")

@@ -21,7 +21,7 @@ from poller.recall import Recaller
 from poller.valkey import Store
 from poller.withhold import Patience
 
-KEYS_A_CYCLE = 5_000
+KEYS_A_CYCLE = 10_000
 """So many keys are read at most in one cycle, at a start beside a large cluster."""
 
 
@@ -105,8 +105,8 @@ class Cycle:
         self._check_empty(batch)
         await self.remember(batch, outcome)
         kernels = await self.writable(batch, outcome)
-        if lease is not None and not await lease.renew():
-            raise LeaseLost("lease", "another poller took the lease during this cycle")
+        if lease is not None and not lease.held:
+            raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
         with outcome.timed("write"):
             published = await self.publisher.publish(kernels, self.value_of, batch.time, lease)
         outcome.written = published.written
@@ -132,12 +132,21 @@ class Cycle:
     async def remember(self, batch: Batch, outcome: Outcome, keep_missing: bool = True) -> None:
         """Let the history take the batch, and recall what it owes as far as there is time."""
         with outcome.timed("history"):
-            for _ in self.history.feeding(batch):
-                await asyncio.sleep(0)
+            await self._feed(batch)
         with outcome.timed("recall"):
             await self._read_keys(outcome, keep_missing)
             await self._recall(outcome)
         self.publisher.forget(self.history.kernels)
+
+    async def _feed(self, batch: Batch) -> None:
+        portions = self.history.feeding(batch)
+        try:
+            for _ in portions:
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            for _ in portions:  # half a batch would be counted again by the next one
+                pass
+            raise
 
     async def remember_without_keys(self, outcome: Outcome) -> None:
         """Recall what is owed from Prometheus alone, for a dry run without a store."""
@@ -255,6 +264,11 @@ class Cycle:
         await client.fail_over(
             lambda: client.vector("vector(1)", self.clock.now()), self.observer.asked.within_s
         )
+
+    def read_keys_again(self) -> None:
+        """Read every key once more before it is written: another poller may have written it."""
+        for kernel in self.history.kernels.values():
+            kernel.key_read = False
 
     def start_afresh(self) -> None:
         """Forget every kernel: another poller has written in the meantime."""

@@ -223,17 +223,19 @@ class Daemon:
         return await run.cycle.poll(run.lease)
 
     async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
-        if lease.held:
-            return True
+        if lease.held and (self.watch.failing or await lease.renew()):
+            return True  # only finished cycles renew it: who hangs or fails lets it go
         self.telemetry.leading.set(0)
         await cycle.probe()  # who cannot ask Prometheus should not lead
         if not await lease.take():
             self._stand_by(await lease.holder())
             return False
-        if self._stands_by or lease.taken_over:
+        if self._stands_by:
             self._stands_by = False
             cycle.start_afresh()
             log.warning("leader: this poller writes from now on")
+        else:
+            cycle.read_keys_again()  # another may have written since ours ran out
         return True
 
     def _stand_by(self, holder: str | None) -> None:

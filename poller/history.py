@@ -339,6 +339,8 @@ def _recall_fields(kept: MetricHistory, metric: Metric, told: Remembered) -> Non
         kept.highest, kept.maximum = float(told.maximum), told.maximum
     if told.minimum is not None and float(told.minimum) < kept.lowest:
         kept.lowest, kept.minimum = float(told.minimum), told.minimum
+    if kept.owed is None:
+        return  # we have counted everything ourselves
     kept.prior_average = told.average
     beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
     whole = all(beside.get(stat, "") is not None for stat in metric.stats)
@@ -352,7 +354,7 @@ def _from_key(metric: Metric, told: Remembered) -> MetricHistory | None:
         return None
     kept = MetricHistory(raw or "0", rate=told.rate or "0", known=True)
     _recall_fields(kept, metric, told)
+    kept.prior_average = told.average
     if metric.capacity:
         kept.capacity = told.capacity
-    kept.known = True
     return kept

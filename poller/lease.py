@@ -1,15 +1,13 @@
 """The lease: of several pollers with the same settings exactly one writes.
 
-A key of our own outside the UUID space holds the holder's token. The local monotonic clock
-decides before every write whether it can still be ours; the server decides again with the
-write (`Store.write`).
-
-The token outlives the lease by a day: who comes back late can tell whether somebody else has
-written in the meantime, even if that one has gone again.
+A key of our own outside the UUID space holds the holder's token, and goes away with the lease.
+The local monotonic clock decides before every write whether it can still be ours; the server
+decides again with the write (`Store.write`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -18,28 +16,18 @@ from collections.abc import Callable
 
 from poller.valkey import Fence, Store
 
-_KEPT_MS = 86_400_000
-
-# Returns {whose it was, when it runs out}: 0 another's and still is, 1 ours or nobody's,
-# 2 another's that has run out. Takes it in the case of 1, and of 2 if asked to (ARGV[4]).
+# Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
+# one is taken only if asked to (ARGV[3]).
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
-local whose = 1
-if holder and holder ~= ARGV[1] then
-  whose = redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) and 0 or 2
-end
-if whose == 0 or (whose == 2 and ARGV[4] == '0') then return {whose, 0} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2] + ARGV[3])
+if holder ~= ARGV[1] and (holder or ARGV[3] == '0') then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
-return {whose, now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]}
+return now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
 """
 _RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
-"""
-_HOLDER = """
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[1]) then return redis.call('GET', KEYS[1]) end
-return false
 """
 
 
@@ -49,10 +37,7 @@ def new_token() -> str:
 
 
 class Lease:
-    """One poller's claim to the lease of `name`, for `length_s` seconds at a time.
-
-    `taken_over`: whether it was another's before we took it last.
-    """
+    """One poller's claim to the lease of `name`, for `length_s` seconds at a time."""
 
     def __init__(
         self,
@@ -64,7 +49,6 @@ class Lease:
     ) -> None:
         self.name = name
         self.token = token or new_token()
-        self.taken_over = False
         self._store = store
         self._length_s = length_s
         self._monotonic = monotonic
@@ -83,36 +67,37 @@ class Lease:
 
     async def take(self) -> bool:
         """Take the lease if it is free, renew it if it is ours; whether we hold it now."""
-        return await self._ask(from_others=True)
+        return await self._ask(even_free=True)
 
     async def renew(self) -> bool:
-        """Renew the lease if nobody else has had it since we took it; whether we hold it now.
+        """Renew the lease while it is ours; whether we hold it now.
 
-        What was observed before somebody else wrote is too old to be written.
+        One that ran out may have been another's since: what we observed before is then too
+        old to be written.
         """
-        return await self._ask(from_others=False)
+        return await self._ask(even_free=False)
 
-    async def _ask(self, from_others: bool) -> bool:
+    async def _ask(self, even_free: bool) -> bool:
         asked = self._monotonic()  # before the call: the server's clock starts later than ours
-        whose, until_ms = await self._store.script(
-            _TAKE,
-            self.name,
-            self.token,
-            round(self._length_s * 1000),
-            _KEPT_MS,
-            int(from_others),
+        until_ms = await self._store.script(
+            _TAKE, self.name, self.token, round(self._length_s * 1000), int(even_free)
         )
         if not until_ms:
             self.forget()
             return False
-        self.taken_over = whose == 2
         self._until, self._until_ms = asked + self._length_s, until_ms
         return True
 
     async def release(self) -> None:
         """Give the lease up at once, if it is ours."""
         self.forget()
-        await self._store.script(_RELEASE, self.name, self.token, _KEPT_MS)
+        await self._store.script(_RELEASE, self.name, self.token)
+
+    async def keep(self) -> None:
+        """Renew the lease until cancelled, for work that takes longer than it lasts."""
+        while True:
+            await asyncio.sleep(self._length_s / 3)
+            await self.renew()
 
     def forget(self) -> None:
         """Act as if the lease were lost, without telling the server."""
@@ -120,5 +105,6 @@ class Lease:
 
     async def holder(self) -> str | None:
         """Return the token of who holds the lease now, or None."""
-        token = await self._store.script(_HOLDER, self.name, _KEPT_MS)
+        async with self._store.client() as client:
+            token = await client.get(self.name)
         return token.decode("utf-8", "replace") if token else None

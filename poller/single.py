@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from poller import build
 from poller.config import Config
 from poller.cycle import Cycle, Outcome
 from poller.errors import LeaseLost, StoreError
+from poller.lease import Lease
 from poller.model import LiveStat
 
 log = logging.getLogger("poller")
@@ -29,15 +31,24 @@ async def write(
                 f"{await lease.holder()} writes these keys",
                 "stop it first, or write beside it with redis.key_prefix",
             )
-        try:
-            outcome = await cycle.poll(lease, at)
-        finally:
-            if lease is not None:
-                await lease.release()
+        outcome = await _polled(cycle, lease, at)
     if outcome.failed:
         reason = outcome.failed.most_common(1)[0][0]
         raise StoreError(reason, f"{sum(outcome.failed.values())} keys could not be written")
     return outcome
+
+
+async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcome:
+    """Poll once while the lease is kept, however long the kernels' past takes to recall."""
+    if lease is None:
+        return await cycle.poll(None, at)
+    keeper = asyncio.create_task(lease.keep())
+    try:
+        return await cycle.poll(lease, at)
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await lease.release()
 
 
 async def stats(

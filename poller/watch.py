@@ -31,6 +31,11 @@ class Watch:
         self._stalled: frozenset[str] = frozenset()
         self._last: Outcome | None = None
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last cycle failed."""
+        return self._failures > 0
+
     def why_not_ready(self, unready_after: int) -> str:
         """Return why the daemon is not ready; an empty text if it is."""
         if not self._succeeded:

@@ -241,6 +241,23 @@ def check_log(caplog: pytest.LogCaptureFixture, expected: Counter[tuple[str, str
 SUBJECTS = ("prometheus", "redis", "kernels")
 
 
+async def test_a_batch_is_counted_whole_or_not_at_all_when_the_deadline_strikes(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poller.history._PORTION", 1)
+    world = World(KERNELS)
+    with ScriptedPrometheus(world.handler) as prometheus:
+        async with build.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
+            cycle_task = asyncio.create_task(cycle.poll())
+            while not cycle.history.kernels:
+                await asyncio.sleep(0)
+            cycle_task.cancel()
+            await asyncio.gather(cycle_task, return_exceptions=True)
+            assert cycle_task.cancelled()
+            assert len(cycle.history.kernels) == KERNELS
+            assert cycle.history.time == cycle.outcome.time
+
+
 # --- sudden death -------------------------------------------------------------------------------
 
 

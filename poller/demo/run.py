@@ -15,12 +15,12 @@ from poller.daemon import Daemon
 from poller.demo import servers
 from poller.demo.cluster import Cluster
 from poller.demo.promapi import Api
-from poller.demo.servers import HOST, MissingError, Servers, StartError
+from poller.demo.servers import HOST, DemoError, Servers, StartError
 from poller.prometheus import Client
 from poller.valkey import Store
 from poller.watching import EVERY_S
 
-__all__ = ["MissingError", "StartError", "Summary", "demo"]
+__all__ = ["DemoError", "Summary", "demo"]
 
 INTERVAL_S = 1.0
 _FIRST_SCRAPES_S = 30.0

@@ -26,11 +26,19 @@ _START_S = 30.0
 _STOP_S = 5.0
 
 
-class MissingError(Exception):
+class DemoError(Exception):
+    """The demo cannot run; the text says why. `status` is the command's exit status."""
+
+    status = 1
+
+
+class MissingError(DemoError):
     """Something that the demo needs is not installed; the text says what to do."""
 
+    status = 2
 
-class StartError(Exception):
+
+class StartError(DemoError):
     """A real server did not start; the text holds the end of its log."""
 
 
