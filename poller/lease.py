@@ -20,13 +20,15 @@ from poller.valkey import Fence, Store
 # one is taken only if asked to (ARGV[3]).
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
+if holder == '' then holder = false end
 if holder ~= ARGV[1] and (holder or ARGV[3] == '0') then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
 """
+# Not DEL, so that the ACL user needs no right to delete: an empty token is nobody's.
 _RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], '', 'PX', 1) end
 return 0
 """
 

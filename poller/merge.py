@@ -46,6 +46,8 @@ class Merger:
     dropped: Counter[str] = field(default_factory=Counter)
     columns: dict[tuple[Part, str], Column] = field(default_factory=dict)
     rounds: dict[str, float] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+    """Agents that counted their rounds long enough ago for a standstill to mean something."""
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)
     fresh: dict[str, bool] = field(default_factory=dict)
@@ -53,8 +55,8 @@ class Merger:
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
-        if query.part == "rounds":
-            self._take_rounds(rows)
+        if query.part in ("rounds", "counted"):
+            self._take_agent_rows(query.part, rows)
         elif query.part == "rest":
             self._take_rest(rows)
         else:
@@ -128,14 +130,17 @@ class Merger:
         assert kernel is not None
         return self.ids.setdefault(kernel, kernel)
 
-    def _take_rounds(self, rows: Iterable[Row]) -> None:
+    def _take_agent_rows(self, part: Part, rows: Iterable[Row]) -> None:
         for row in rows:
-            fault = row.fault("rounds") or numerals.fault(row.value[1] if row.value else "")
+            fault = row.fault(part) or numerals.fault(row.value[1] if row.value else "")
             if fault is not None:
                 self.dropped[fault] += 1
             elif row.value is not None and row.metric.agent_id:
                 agent, rate = row.metric.agent_id, float(row.value[1])
-                self.rounds[agent] = max(rate, self.rounds.get(agent, rate))
+                if part == "counted":
+                    self.counted.add(agent)
+                else:
+                    self.rounds[agent] = max(rate, self.rounds.get(agent, rate))
 
     def _take_rest(self, rows: Iterable[Row]) -> None:
         """Sort the rows of metrics that had no query of their own into their columns."""
@@ -174,7 +179,11 @@ class Merger:
             coverage=coverage,
             samples={kernel: float(text) for kernel, text in samples.items()},
             agents=self.agents,
-            rounds=self.rounds,
+            rounds={
+                agent: rate
+                for agent, rate in self.rounds.items()
+                if rate > 0 or agent in self.counted
+            },
             conflicts=frozenset(self.conflicts & observations.keys()),
             dropped=self.dropped,
         )

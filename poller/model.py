@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 Kind = Literal["gauge", "diff", "rate"]
-Part = Literal["current", "capacity", "rate", "peak", "trough", "mean", "samples", "rounds", "rest"]
+Part = Literal[
+    "current", "capacity", "rate", "peak", "trough", "mean", "samples", "rounds", "counted", "rest"
+]
 Coverage = Literal["instant", "between", "gap"]
 Fields = dict[str, str]
 """One metric of one kernel as readers see it: `{"current": "12", "pct": "0.5", …}`."""
@@ -50,7 +52,7 @@ class Row(msgspec.Struct, gc=False):
         if self.value is None:
             return "histogram"
         labels = self.metric
-        if part == "rounds":
+        if part in ("rounds", "counted"):
             return None if labels.agent_id else "missing_label"
         if not labels.kernel_id:
             return "missing_label"

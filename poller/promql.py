@@ -189,10 +189,17 @@ def mean_queries(
     return queries
 
 
-def rounds_query(stall_s: float) -> Query:
-    """Return the query of each agent's measurement rounds per second; 0 where it stalls."""
-    series = f'{ROUNDS}{{stat_scope="container"}}[{duration(stall_s)}]'
-    return Query("rounds", "", f"max by (agent_id) (rate({series}))")
+def rounds_queries(stall_s: float) -> list[Query]:
+    """Return the queries of each agent's measurement rounds per second; 0 where it stalls.
+
+    And of the agents that counted them `stall_s` seconds ago already: of a younger one two
+    samples of its first round say nothing.
+    """
+    series = f'{ROUNDS}{{stat_scope="container"}}'
+    return [
+        Query("rounds", "", f"max by (agent_id) (rate({series}[{duration(stall_s)}]))"),
+        Query("counted", "", f"count by (agent_id) ({series} offset {duration(stall_s)})"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +223,7 @@ def batch(
     scopes: Sequence[Scope],
 ) -> list[Query]:
     """Return one whole batch, sliced into scopes."""
-    queries = [rounds_query(intervals.stall_s)]
+    queries = rounds_queries(intervals.stall_s)
     for scope in scopes:
         queries += gauge_queries(catalog, metrics, scope, asking.wide)
         queries += rate_queries(catalog, metrics, intervals.window_s, scope)

@@ -198,3 +198,11 @@ def test_settling_survives_rubbish():
         [SetRow({"kernel_id": "?"}, None)],
     )
     assert settled(rubbish) == "900"
+
+
+def test_a_new_agents_standstill_means_nothing_yet():
+    rounds = [Row(Labels(agent_id=name), (1.0, text)) for name, text in
+              (("old", "0"), ("new", "0"), ("well", "0.2"))]  # fmt: skip
+    counted = [Row(Labels(agent_id="old"), (1.0, "1"))]
+    batch = merged((Query("rounds", "", ""), rounds), (Query("counted", "", ""), counted))
+    assert batch.rounds == {"old": 0.0, "well": 0.2}

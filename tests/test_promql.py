@@ -48,7 +48,7 @@ def test_the_batch_asks_every_part_once_and_keeps_what_tells_series_apart():
     queries = promql.batch(Catalog(), metrics, FOUND, asking, [promql.EVERYTHING])
     parts = sorted((query.part, query.metric) for query in queries)
     assert parts == [
-        ("capacity", "cpu_util"), ("capacity", "mem"),
+        ("capacity", "cpu_util"), ("capacity", "mem"), ("counted", ""),
         ("current", "cpu_util"), ("current", "io_read"), ("current", "mem"), ("current", "net_rx"),
         ("mean", "cpu_util"),
         ("peak", "mem"),

@@ -249,7 +249,7 @@ async def test_a_batch_is_counted_whole_or_not_at_all_when_the_deadline_strikes(
     with ScriptedPrometheus(world.handler) as prometheus:
         async with build.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
             cycle_task = asyncio.create_task(cycle.poll())
-            while not cycle.history.kernels:
+            while not cycle.history.kernels:  # noqa: ASYNC110 - between two portions
                 await asyncio.sleep(0)
             cycle_task.cancel()
             await asyncio.gather(cycle_task, return_exceptions=True)

@@ -118,9 +118,7 @@ async def test_no_connection_is_left_behind_by_many_failures(
             await asyncio.gather(*asked, return_exceptions=True)
             proxy.fault = passing()
         await store.read(KERNELS)
-        await asyncio.to_thread(
-            wait_until, lambda: clients(server) == 1, "one connection at last"
-        )
+        await asyncio.to_thread(wait_until, lambda: clients(server) == 1, "one connection at last")
     await asyncio.to_thread(wait_until, lambda: clients(server) == 0, "none")
 
 

@@ -83,13 +83,15 @@ class Pair:
         return found
 
     def _holder(self, command: Executed) -> str:
+        if not command.words[2]:  # given up
+            return ""
         return self.pids[int(command.words[2].split(b":")[-2])]
 
     @property
     def leader(self) -> str:
         """Who took or renewed the lease last."""
         for command in reversed(list(self.monitor.commands)):
-            if command.name == "SET" and command.words[1] == LEASE:
+            if command.name == "SET" and command.words[1] == LEASE and command.words[2]:
                 return self._holder(command)
         return ""
 

@@ -139,7 +139,7 @@ async def _first_scrapes(settings: Config, tell: Callable[[str], None]) -> None:
 
 async def _agents_measure(client: Client) -> bool:
     # The poller looks at some time ago, too: by then there must have been two measurements.
-    text = promql.rounds_query(_FIRST_SCRAPES_S).text
+    text = promql.rounds_queries(_FIRST_SCRAPES_S)[0].text
     rows = await client.vector(text, time.time() - _SETTLED_S)
     return bool(rows) and all(row.value and float(row.value[1]) > 0 for row in rows)
 
