@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from poller.model import LiveStat
+from poller.model import Fields, LiveStat
 
 Verdict = Literal["equal", "within", "different", "missing", "extra"]
 VERDICTS: tuple[Verdict, ...] = ("equal", "within", "different", "missing", "extra")
@@ -41,27 +41,40 @@ class Difference:
     theirs: str | None
 
 
+Lately = Mapping[tuple[str, str], tuple[float, float]]
+"""{(kernel, metric): (least, greatest raw value lately)}."""
+
+
 def compare(
-    ours: Mapping[str, LiveStat], theirs: Mapping[str, LiveStat], tolerance: Tolerance
+    ours: Mapping[str, LiveStat],
+    theirs: Mapping[str, LiveStat],
+    tolerance: Tolerance,
+    lately: Lately,
 ) -> list[Difference]:
     """Return a verdict on every field of every kernel in either map.
 
-    `missing` is what is there and would not be written, `extra` what would be new.
+    `missing` is what is there and would not be written, `extra` what would be new. What is
+    there may be a measurement older than what would be written, so a value that Prometheus
+    has seen `lately` is within tolerance.
     """
     differences: list[Difference] = []
     for kernel in sorted(ours.keys() | theirs.keys()):
-        differences += _kernel(kernel, ours.get(kernel, {}), theirs.get(kernel, {}), tolerance)
+        stats = ours.get(kernel, {}), theirs.get(kernel, {})
+        differences += _kernel(kernel, *stats, tolerance, lately)
     return differences
 
 
 def _kernel(
-    kernel: str, ours: LiveStat, theirs: LiveStat, tolerance: Tolerance
+    kernel: str, ours: LiveStat, theirs: LiveStat, tolerance: Tolerance, lately: Lately
 ) -> Iterable[Difference]:
     for metric in dict.fromkeys((*theirs, *ours)):
         mine, other = ours.get(metric, {}), theirs.get(metric, {})
         for field in dict.fromkeys((*other, *mine)):
             left, right = mine.get(field), other.get(field)
             verdict = _verdict(field, left, right, tolerance)
+            seen = lately.get((kernel, metric))
+            if verdict == "different" and seen is not None and _was_seen(field, other, seen):
+                verdict = "within"
             yield Difference(kernel, metric, field, verdict, left, right)
 
 
@@ -81,6 +94,21 @@ def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolera
         return "different"
     near = abs(left - right) <= max(tolerance.absolute, share * max(abs(left), abs(right)))
     return "within" if near else "different"
+
+
+def _was_seen(field: str, theirs: Fields, seen: tuple[float, float]) -> bool:
+    """Whether a current value, or the one behind a percentage, is one that was there lately."""
+    try:
+        if field == "current":
+            value = float(theirs["current"])
+        elif field == "pct":
+            value = float(theirs["pct"]) * float(theirs["capacity"]) / 100
+        else:
+            return False
+    except (KeyError, ValueError):
+        return False
+    slack = 0.01 * max(abs(seen[0]), abs(seen[1]))  # `pct` has two places only
+    return seen[0] - slack <= value <= seen[1] + slack
 
 
 def totals(differences: Iterable[Difference]) -> dict[tuple[str, str], Counter[Verdict]]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poller import build, encode, single
+from poller import build, encode, promql, single
 from poller.compare import Difference, Tolerance, compare, differs, totals
 from poller.config import Config
 from poller.cycle import Cycle, Outcome
-from poller.model import LiveStat
+from poller.model import LiveStat, Row
 from poller.valkey import Store
 
 REAL = ""
@@ -89,8 +89,10 @@ async def compared(
     """
     choice = build.Choice(kernels, wait=True, hooks=_hooks(on_progress))
     async with build.cycle(config, choice) as cycle:
+        lately: dict[tuple[str, str], tuple[float, float]] = {}
         if prefix is None:
             ours = await single.computed(cycle, at, keep_missing=False)
+            lately = await _lately(cycle)
         else:
             ours = await _under(config, prefix, await _living(cycle, at))
         async with Store(build.store_access(config.redis, REAL)) as store:
@@ -100,13 +102,35 @@ async def compared(
         holder = await lease.holder() if lease else None
     fresh_s = 3 * config.poll.interval_s
     return Comparison(
-        compare({kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance()),
+        compare(
+            {kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance(), lately
+        ),
         len(ours),
         cycle.outcome.withheld,
         sum(age < fresh_s for age in ages.values()),
         invalid,
         holder,
     )
+
+
+async def _lately(cycle: Cycle) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return between which raw values each gauge was while an agent's last write may date from."""
+    observer, at = cycle.observer, cycle.outcome.time
+    ends = []
+    for text in promql.range_queries(cycle.patience().stall_s, observer.asked.scope):
+        rows = await observer.client.vector(text, at)
+        ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
+    low, high = ends
+    gauges = observer.catalog
+    return {
+        place: (low[place], high[place])
+        for place in low.keys() & high.keys()
+        if gauges[place[1]].kind == "gauge"
+    }
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return row.metric.kernel_id or "", row.metric.container_metric_name or ""
 
 
 async def _living(cycle: Cycle, at: float | None) -> list[str]:

@@ -311,6 +311,13 @@ def past_queries(
     )
 
 
+def range_queries(range_s: float, scope: Scope) -> tuple[str, str]:
+    """Return the queries of the least and the greatest raw value lately, by kernel and metric."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}[{duration(range_s)}]'
+    by = "by (kernel_id, container_metric_name)"
+    return f"min {by} (min_over_time({series}))", f"max {by} (max_over_time({series}))"
+
+
 def moved_query(range_s: float, scope: Scope) -> str:
     """Return how often anything of each kernel changed in the last `range_s` seconds."""
     series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'

@@ -158,6 +158,14 @@ def test_compare_finds_nothing_beside_the_agents_own_keys(place: Place):
     assert place.keys() == place.agents_values
 
 
+def test_compare_takes_an_agents_older_measurement_for_what_it_is(place: Place):
+    """While kernels move, the agent is up to one measurement ahead of the latest scrape."""
+    snapshot = place.vector.snapshot("moving")
+    place.put({name: bytes.fromhex(one["value_hex"]) for name, one in snapshot["kernels"].items()})
+    done = place.run("compare", "--time", repr(snapshot["time"]))
+    assert done.returncode == 0, done.stdout
+
+
 def test_compare_finds_what_differs_is_missing_or_extra(place: Place):
     values = place.agents_values
     kernel = min(values)
