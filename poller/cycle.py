@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poller import encode, withhold
 from poller.clock import Clock
 from poller.errors import ClockError, EmptyAnswer, LeaseLost
 from poller.history import History, KernelHistory
 from poller.lease import Lease
-from poller.model import Batch, LiveStat
+from poller.model import Batch, LiveStat, Survey
 from poller.observe import Observer
 from poller.publish import Publisher
 from poller.recall import Recaller
@@ -91,6 +91,7 @@ class Cycle:
         self.outcome = Outcome(0.0)
         self.withheld: dict[str, str] = {}
         self._recalling: asyncio.Task[int] | None = None
+        self._manners: tuple[Survey, encode.Manner] | None = None
         self._last_kernels: float | None = None
 
     async def poll(self, lease: Lease | None = None, at: float | None = None) -> Outcome:
@@ -219,11 +220,12 @@ class Cycle:
         survey = self.observer.surveyor.last
         assert survey is not None, "a kernel was seen, so there was a survey"
         found = survey.intervals
-        return encode.Manner(
-            self.rules.capacity_of,
-            found.measure_s or 1.0,
-            kernel.rate_scale(found.window_s, found.scrape_s or 0.0),
-        )
+        scale = kernel.rate_scale(found.window_s, found.scrape_s or 0.0)
+        if self._manners is None or self._manners[0] is not survey:
+            usual = encode.Manner(self.rules.capacity_of, found.measure_s or 1.0)
+            self._manners = (survey, usual)
+        usual = self._manners[1]
+        return usual if scale == 1.0 else replace(usual, rate_scale=scale)
 
     def value_of(self, kernel: str) -> bytes:
         """Return the bytes of one kernel's key."""

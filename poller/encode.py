@@ -46,7 +46,8 @@ class Kept(Protocol):
 def _average(kept: Kept) -> str:
     if kept.prior_average is not None:
         return kept.prior_average
-    return repr(kept.total / kept.count) if kept.count else kept.current
+    # A float64 from the start, so that its own rounding to three places is as good as any.
+    return f"{kept.total / kept.count:.3f}" if kept.count else kept.current
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,9 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     if capacity is None:
         stands_in = kept.first or kept.current
         capacity = SENTINEL if manner.capacity_of == "sentinel" else stands_in
-    written = _CAPACITIES.get(capacity)
     made = {
         "current": number(raw) or "0",
-        "capacity": _capacity(capacity) if written is None else written,
+        "capacity": _CAPACITIES.get(capacity) or _capacity(capacity),
         "pct": percentage(raw, capacity),
         "unit_hint": metric.unit_hint,
     }
@@ -92,10 +92,15 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
         else:
             made[_FIELD[stat]] = number(_statistic(stat, kept, manner)) or "0"
     if metric.whole:
-        for field in _MEASURED:
-            if field in made:
-                made[field] = whole_number(made[field])
+        _without_fractions(made)
     return made
+
+
+def _without_fractions(made: Fields) -> None:
+    for field in _MEASURED:
+        text = made.get(field)
+        if text is not None and "." in text:
+            made[field] = whole_number(text)
 
 
 def _capacity(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -233,30 +234,30 @@ class History:
             self.owing.discard(kernel_id)
 
 
-class _Facts(dict[str, tuple[bool, bool, bool]]):
-    """Which life-long statistics each metric carries: (maximum, minimum, mean).
+class _Fact(NamedTuple):
+    """Which life-long statistics a metric carries, and whether it `counts` up."""
 
-    `since` is the time of the batch before.
-    """
+    maximum: bool
+    minimum: bool
+    mean: bool
+    counts: bool
+
+
+class _Facts(dict[str, _Fact]):
+    """What each metric is, looked up once a batch. `since` is the time of the batch before."""
 
     def __init__(self, catalog: Catalog, since: float | None) -> None:
         super().__init__()
         self.since = since
         self._catalog = catalog
-        self._counters: dict[str, bool] = {}
 
-    def restarted(self, name: str, before: str, now: str) -> bool:
-        """Whether a counter with life-long statistics fell: its last extreme is to be recalled."""
-        counts = self._counters.get(name)
-        if counts is None:
-            metric = self._catalog[name]
-            counts = self._counters[name] = metric.cumulative and bool(metric.stats)
-        return counts and self.since is not None and float(now) < float(before)
-
-    def __missing__(self, name: str) -> tuple[bool, bool, bool]:
+    def __missing__(self, name: str) -> _Fact:
         metric = self._catalog[name]
-        made = self[name] = ("max" in metric.stats, "min" in metric.stats, metric.needs_mean)
-        return made
+        maximum, minimum = "max" in metric.stats, "min" in metric.stats
+        kept = maximum or minimum or metric.needs_mean
+        fact = _Fact(maximum, minimum, metric.needs_mean, metric.cumulative and kept)
+        self[name] = fact
+        return fact
 
 
 def _take_kernel(
@@ -273,11 +274,13 @@ def _take_kernel(
     for name, reading in observation.items():
         kept = metrics.get(name)
         current = reading.current
+        fact = facts[name]
         if kept is None:
             kept = metrics[name] = MetricHistory(current, owed=Owed(None, batch.time))
             came = True
         elif kept.current != current:
-            if facts.restarted(name, kept.current, current):
+            if fact.counts and float(current) < float(kept.current):
+                # A restart: what it had reached before is to be recalled.
                 kept.owed = kept.owed or Owed(facts.since, batch.time)
                 came = True
             kept.current = current
@@ -287,10 +290,9 @@ def _take_kernel(
         if reading.rate is not None:
             kept.rate = reading.rate
             moved = moved or reading.rate != "0"
-        has_maximum, has_minimum, has_mean = facts[name]
-        if has_maximum or has_minimum:
-            _widen(kept, reading, has_maximum, has_minimum)
-        if has_mean:
+        if fact.maximum or fact.minimum:
+            _widen(kept, reading, fact)
+        if fact.mean:
             _count(kept, reading, batch, samples)
     kernel.complete = all(name in observation for name in ESSENTIAL)
     kernel.seen = batch.time
@@ -299,14 +301,17 @@ def _take_kernel(
     return came
 
 
-def _widen(kept: MetricHistory, reading: Reading, has_maximum: bool, has_minimum: bool) -> None:
+def _widen(kept: MetricHistory, reading: Reading, fact: _Fact) -> None:
     """Let the extremes take the current value, and what there was since the last batch."""
-    for text in (reading.current, reading.peak):
-        if has_maximum and text is not None and (value := float(text)) > kept.highest:
-            kept.highest, kept.maximum = value, text
-    for text in (reading.current, reading.trough):
-        if has_minimum and text is not None and (value := float(text)) < kept.lowest:
-            kept.lowest, kept.minimum = value, text
+    value = float(reading.current)
+    if fact.maximum and value > kept.highest:
+        kept.highest, kept.maximum = value, reading.current
+    if fact.minimum and value < kept.lowest:
+        kept.lowest, kept.minimum = value, reading.current
+    if reading.peak is not None and (value := float(reading.peak)) > kept.highest:
+        kept.highest, kept.maximum = value, reading.peak
+    if reading.trough is not None and (value := float(reading.trough)) < kept.lowest:
+        kept.lowest, kept.minimum = value, reading.trough
 
 
 def _count(kept: MetricHistory, reading: Reading, batch: Batch, samples: float) -> None:

@@ -52,9 +52,12 @@ def number(text: str) -> str | None:
 
 
 def _rounded(whole: str, fraction: str) -> str:
-    """Return digits rounded half-even to three places: exact, since it never leaves the digits."""
+    """Return digits rounded half-even to three places."""
     kept = fraction[:3]
-    if len(fraction) > 3 and fraction[3] >= "5":
+    if len(fraction) > 3 and fraction[3] > "5" and len(whole) < 10:
+        # So far from a tie, and so short, that a float64 rounds to the same digits.
+        whole, _, kept = f"{float(f'{whole}.{fraction[:8]}'):.3f}".partition(".")
+    elif len(fraction) > 3 and fraction[3] >= "5":
         tie = fraction[3] == "5" and not fraction[4:].strip("0")
         thousandths = int(whole + kept)
         thousandths += thousandths & 1 if tie else 1

@@ -25,6 +25,7 @@ from poller.model import Query, Row, Series, SetRow
 
 T = TypeVar("T")
 _ERROR_BODY_BYTES = 4096
+_READ_BYTES = 1 << 20
 
 
 class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
@@ -104,6 +105,7 @@ class Client:
                 limit=self._access.concurrency, ssl=self._access.tls or True
             ),
             timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=_READ_BYTES,
             auto_decompress=True,
         )
         return self
