@@ -112,7 +112,7 @@ class Contestants:
         """Poll twice, with a pause between; raise RuntimeError if a kernel was not written."""
         self._poller.ask(at=self._stage.next())
         time.sleep(self._pause_s)
-        figures = self._with_servers(self._poller, at=self._stage.next())
+        figures = self._with_servers(self._poller, at=self._stage.next(), bare=True)
         self._queries = figures.pop("queries")
         if figures["kernels"] != len(self._stage.cluster.kernel_ids):
             raise RuntimeError(f"kernels were not written: {figures['not_written']}")

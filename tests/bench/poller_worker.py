@@ -9,12 +9,13 @@ import asyncio
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from poller import build, config, merge, prometheus, promql
-from poller.cycle import Cycle
+from poller.cycle import Cycle, Outcome
 from poller.lease import Lease
 from tests.bench.blocked import Collector, Heartbeat
 from tests.bench.worker import Figures, measured, peak_mib, serve
@@ -38,14 +39,23 @@ class Probes:
 
         return wrapped
 
-    def install(self, cycle: Cycle) -> None:
-        """Put the probes into their places."""
-        for place, name, part in (
+    @contextmanager
+    def installed(self, cycle: Cycle) -> Iterator[None]:
+        """Put the probes into their places, and take them out again."""
+        places = (
             (prometheus, "_decoded", "decode"),
             (merge.Merger, "take", "columns"),
             (cycle, "value_of", "encode"),
-        ):
+        )
+        before = [(place, name, getattr(place, name)) for place, name, _ in places]
+        self.seconds.clear()
+        for place, name, part in places:
             setattr(place, name, self.timed(part, getattr(place, name)))
+        try:
+            yield
+        finally:
+            for place, name, function in before:
+                setattr(place, name, function)
 
 
 class Asked:
@@ -74,32 +84,54 @@ def parts(own: dict[str, float], probed: dict[str, float]) -> dict[str, float]:
 
 
 class Measured:
-    """A cycle with its lease, as the daemon runs it, and the instruments beside it."""
+    """A cycle with its lease, as the daemon runs it.
+
+    A poll has the instruments beside it, which cost time of their own, unless it is asked to be
+    `bare`. Then it shows what the instruments saw the last time.
+    """
 
     def __init__(self, cycle: Cycle, lease: Lease | None) -> None:
         self._cycle, self._lease = cycle, lease
         self._probes, self._asked = Probes(), Asked()
-        self._probes.install(cycle)
+        self._seen: Figures = {}
 
     async def poll(self, request: Figures) -> Figures:
         """Poll once; return the figures."""
-        if self._lease is not None and not self._lease.held:
+        if self._lease is not None:
             await self._lease.take()
-        self._probes.seconds.clear()
         figures: Figures = {}
-        with Collector() as collector, Heartbeat() as heartbeat, measured(figures):
-            outcome = await self._cycle.poll(self._lease, request["at"])
-        return figures | {
+        if request.get("bare"):
+            with measured(figures):
+                outcome = await self._cycle.poll(self._lease, request["at"])
+        else:
+            outcome = await self._watched(request["at"], figures)
+        return (
+            figures
+            | self._seen
+            | {
+                "kernels": outcome.written,
+                "not_written": dict(outcome.failed + outcome.withheld),
+                "peak_mib": peak_mib(),
+                "queries": self._asked.texts,
+            }
+        )
+
+    async def _watched(self, at: float, figures: Figures) -> Outcome:
+        with (
+            self._probes.installed(self._cycle),
+            Collector() as collector,
+            Heartbeat() as heartbeat,
+            measured(figures),
+        ):
+            outcome = await self._cycle.poll(self._lease, at)
+        self._seen = {
             "parts": parts(outcome.seconds, self._probes.seconds),
             "blocked_s": heartbeat.late_s,
             "blocked_own_s": heartbeat.own_s,
             "collector_s": collector.total_s,
             "collector_longest_s": collector.longest_s,
-            "kernels": outcome.written,
-            "not_written": dict(outcome.failed + outcome.withheld),
-            "peak_mib": peak_mib(),
-            "queries": self._asked.texts,
         }
+        return outcome
 
 
 async def main(settings: Path) -> None:
