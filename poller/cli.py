@@ -128,15 +128,19 @@ def once(
     dry_run: bool,
 ) -> None:
     """Run one cycle."""
-    from poller import single
+    from poller import build, render, single
 
     settings = _load(path or parent)
     asked = kernels or None
+    with render.progress() as bar:
+        hooks = build.Hooks(on_progress=bar)
+        if dry_run:
+            stats, outcome = _run(single.stats(settings, asked, at, hooks))
+        else:
+            outcome = _run(single.write(settings, asked, at, hooks))
     if dry_run:
-        stats, outcome = _run(single.stats(settings, asked, at))
         click.echo(json.dumps(stats, indent=2))
     else:
-        outcome = _run(single.write(settings, asked, at))
         click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
     for why, count in sorted(outcome.withheld.items()):
         click.echo(f"{count} kernels withheld: {why}", err=True)

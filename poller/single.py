@@ -17,13 +17,17 @@ log = logging.getLogger("poller")
 
 
 async def write(
-    config: Config, kernels: Sequence[str] | None = None, at: float | None = None
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    at: float | None = None,
+    hooks: build.Hooks | None = None,
 ) -> Outcome:
     """Run one cycle and write. `at`: evaluate at that Unix time.
 
     Raises `LeaseLost` while another poller writes these keys.
     """
-    async with build.cycle(config, build.Choice(kernels, wait=True)) as cycle:
+    choice = build.Choice(kernels, wait=True, hooks=hooks or build.Hooks())
+    async with build.cycle(config, choice) as cycle:
         lease = build.lease(config, cycle.store)
         if lease is not None and not await lease.take():
             raise LeaseLost(
@@ -52,14 +56,18 @@ async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcom
 
 
 async def stats(
-    config: Config, kernels: Sequence[str] | None = None, at: float | None = None
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    at: float | None = None,
+    hooks: build.Hooks | None = None,
 ) -> tuple[dict[str, LiveStat], Outcome]:
     """Return what a cycle would write now, by kernel, and its outcome. Nothing is written.
 
     A kernel asked for and without samples is there, empty. Without a store nothing is known
     of older keys, which is told in the log.
     """
-    async with build.cycle(config, build.Choice(kernels, wait=True)) as cycle:
+    choice = build.Choice(kernels, wait=True, hooks=hooks or build.Hooks())
+    async with build.cycle(config, choice) as cycle:
         made = await computed(cycle, at, needs_store=False)
         return made, cycle.outcome
 

@@ -288,7 +288,9 @@ async def _transaction(connection: Any, packed: bytes, commands: int) -> list[An
                 refused = refused or error
         try:
             replies: list[Any] | None = await connection.read_response(disable_decoding=True)
-        except gone_wrong.ExecAbortError as error:
+        except gone_wrong.ResponseError as error:
+            if refused is None and "NOPERM" in str(error):  # EXEC itself is not allowed
+                refused = gone_wrong.NoPermissionError(str(error))
             raise refused or error from error
     except BaseException:
         # Replies may be on their way still: none may be read as another command's.

@@ -17,6 +17,8 @@ _NEIGHBOUR = {"recall": "redis", "write": "redis"}
 """At whose door a cycle stood when it ran into its deadline; Prometheus' otherwise."""
 _EXPECTED_DROPS = frozenset({"duplicate"})
 _NAMED = 5
+_MANY = 500
+"""So many kernels' past takes Prometheus a while."""
 
 
 class Watch:
@@ -28,6 +30,7 @@ class Watch:
         self._failures = 0
         self._succeeded = False
         self._survey: Survey | None = None
+        self._recalling = False
         self._stalled: frozenset[str] = frozenset()
         self._last: Outcome | None = None
 
@@ -97,6 +100,7 @@ class Watch:
         self._last = outcome
         self._telemetry.succeeded(outcome)
         self._weigh(outcome, cycle)
+        self._weigh_recall(len(cycle.history.owing))
         self._weigh_survey(cycle.observer.surveyor.last)
 
     def _weigh(self, outcome: Outcome, cycle: Cycle) -> None:
@@ -163,6 +167,15 @@ class Watch:
             self._conditions.bad(subject, reason, detail, advice)
         else:
             self._conditions.good(subject)
+
+    def _weigh_recall(self, owing: int) -> None:
+        """Tell of a recall that takes more than a moment when it begins and when it is over."""
+        if owing >= _MANY and not self._recalling:
+            self._recalling = True
+            log.info("recall: the past of %d kernels is being asked of Prometheus", owing)
+        elif not owing and self._recalling:
+            self._recalling = False
+            log.info("recall: every kernel's past is known")
 
     def _weigh_survey(self, survey: Survey | None) -> None:
         if survey is None or survey is self._survey:

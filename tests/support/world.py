@@ -16,6 +16,7 @@ from .openmetrics import ROUNDS
 
 RATES = {"cpu_util": 300.0, "io_read": 4000.0}
 MIB = 1 << 20
+_METRICS = ("cpu_util", "cpu_used", "mem")
 _METRIC = re.compile(r'container_metric_name=~?"([^"]+)"')
 _VALUE_TYPE = re.compile(r'value_type="(\w+)"')
 _KERNELS = re.compile(r'kernel_id=~"([^"]+)"')
@@ -83,7 +84,8 @@ class World:
         if 'container_metric_name!~"' in query:
             return vector(self.rows, time)
         found = _METRIC.search(query)
-        metrics = found[1].split("|") if found else [""]
+        by_metric = "by (kernel_id, container_metric_name)" in query
+        metrics = found[1].split("|") if found else list(_METRICS) if by_metric else [""]
         more = self.more.get((metrics[0], self._part(query)), [])
         rows = [row for name in metrics for row in self._rows(query, name, time)]
         return vector([*rows, *more], time)
