@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from poller import encode, withhold
 from poller.clock import Clock
 from poller.errors import ClockError, EmptyAnswer, LeaseLost
-from poller.history import History, KernelHistory
+from poller.history import History
+from poller.kernel import KernelHistory
 from poller.lease import Lease
 from poller.model import Batch, LiveStat, Survey
 from poller.observe import Observer

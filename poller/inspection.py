@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poller import build, encode, promql, single
+from poller import build, encode, questions, single
 from poller.compare import Difference, Tolerance, compare, differs, totals
 from poller.config import Config
 from poller.cycle import Cycle, Outcome
@@ -117,7 +117,7 @@ async def _lately(cycle: Cycle) -> dict[tuple[str, str], tuple[float, float]]:
     """Return between which raw values each gauge was while an agent's last write may date from."""
     observer, at = cycle.observer, cycle.outcome.time
     ends = []
-    for text in promql.range_queries(cycle.patience().stall_s, observer.asked.scope):
+    for text in questions.range_queries(cycle.patience().stall_s, observer.asked.scope):
         rows = await observer.client.vector(text, at)
         ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
     low, high = ends

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from poller import merge, promql
+from poller import merge, promql, questions
 from poller.catalog import ESSENTIAL, Catalog
 from poller.model import Batch, Coverage, Survey
 from poller.prometheus import Client
-from poller.promql import Asking, ConflictQueries, Scope
+from poller.promql import Asking, Scope
+from poller.questions import ConflictQueries
 from poller.survey import Surveyor
 
 GAP_S = 60.0
@@ -146,7 +147,7 @@ class Observer:
     async def _settle(self, batch: Batch, survey: Survey) -> Batch:
         few = len(batch.conflicts) <= _FEW
         scope = Scope(kernels=tuple(sorted(batch.conflicts))) if few else self.asked.scope
-        queries: ConflictQueries = promql.conflict_queries(scope, survey.intervals.stall_s)
+        queries: ConflictQueries = questions.conflict_queries(scope, survey.intervals.stall_s)
         sets = merge.Sets(
             values=await self.client.sets(queries.values, batch.time),
             stamps=await self.client.sets(queries.stamps, batch.time),

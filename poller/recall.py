@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from poller import encode, numerals, promql
+from poller import encode, numerals, questions
 from poller.errors import PollerError, PrometheusError
 from poller.history import History
 from poller.model import Life, Owed, Past, Row
@@ -142,7 +142,7 @@ class Recaller:
         past = await self._past(ask, names, range_s, scope)
         moved, young = await _movements(ask, kernels, patience, owed.end, scope)
         born = await _births(ask, young, patience) if owed.start is None else {}
-        older = await ask.kernels(promql.existed_query(range_s, scope))
+        older = await ask.kernels(questions.existed_query(range_s, scope))
         if owed.start is None:
             await self._add_firsts(ask, past, kernels, range_s)
         return {
@@ -168,7 +168,7 @@ class Recaller:
     async def _past(
         self, ask: _Asker, names: list[str], range_s: float, scope: Scope
     ) -> dict[tuple[str, str], Past]:
-        queries = promql.past_queries(self._history.catalog, names, range_s, scope)
+        queries = questions.past_queries(self._history.catalog, names, range_s, scope)
         past: dict[tuple[str, str], Past] = {}
         for text, field in (
             (queries.peaks, "maximum"),
@@ -201,7 +201,7 @@ class Recaller:
             return
         names = self._history.catalog.ordered({name for row in wanted.values() for name in row})
         scope = Scope(kernels=tuple(wanted))
-        births = await ask.numbers(promql.births_query(names, range_s, scope))
+        births = await ask.numbers(questions.births_query(names, range_s, scope))
         for (end, reach_s), places in _cells(wanted, births, ask.at).items():
             firsts = await _first_samples(ask, places, end, reach_s)
             for place, text in firsts.items():
@@ -219,7 +219,7 @@ def _cells(
 
     A place without a birth on the grid was born after the last grid point.
     """
-    step = promql.BIRTH_STEP_S
+    step = questions.BIRTH_STEP_S
     last_point = math.floor(at / step) * step
     cells: dict[tuple[float, float], list[Place]] = {}
     for kernel, names in wanted.items():
@@ -238,7 +238,7 @@ async def _first_samples(
 ) -> dict[Place, str]:
     kernels, names = zip(*places, strict=True)
     scope = Scope(kernels=tuple(dict.fromkeys(kernels)))
-    text = promql.first_samples_query(dict.fromkeys(names), reach_s, scope)
+    text = questions.first_samples_query(dict.fromkeys(names), reach_s, scope)
     first: dict[Place, tuple[float, bool, str]] = {}
     for series in await ask.client.matrix(text, end, ask.timeout_s):
         place = (
@@ -257,7 +257,7 @@ async def _births(ask: _Asker, young: Sequence[str], patience: Patience) -> dict
     """Return the time of the first sample of kernels that are younger than the range of a rate."""
     if not young:
         return {}
-    text = promql.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
+    text = questions.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
     births: dict[str, float] = {}
     for series in await ask.client.matrix(text, ask.at, ask.timeout_s):
         kernel = series.metric.get("kernel_id", "")
@@ -274,10 +274,10 @@ async def _movements(
 
     None stands for a kernel that has stood still too long.
     """
-    lately = await ask.numbers(promql.moved_query(patience.stall_s, scope))
-    before_stall = await ask.kernels(promql.existed_query(patience.stall_s, scope))
-    at_all = await ask.numbers(promql.moved_query(patience.still_s, scope))
-    before_still = await ask.kernels(promql.existed_query(patience.still_s, scope))
+    lately = await ask.numbers(questions.moved_query(patience.stall_s, scope))
+    before_stall = await ask.kernels(questions.existed_query(patience.stall_s, scope))
+    at_all = await ask.numbers(questions.moved_query(patience.still_s, scope))
+    before_still = await ask.kernels(questions.existed_query(patience.still_s, scope))
 
     def moved(kernel: str) -> float | None:
         if float(lately.get((kernel, ""), "0")) > 0 or kernel not in before_stall:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from poller import numerals, promql
+from poller import numerals, promql, questions
 from poller.model import Intervals, Row, Series, Survey
 from poller.prometheus import Client
 
@@ -161,7 +161,7 @@ class Surveyor:
 
     async def look(self, client: Client, at: float) -> Survey:
         """Ask Prometheus, and remember what it said."""
-        metrics_query, kernels_query, rounds_query = promql.survey_queries(self._scope)
+        metrics_query, kernels_query, rounds_query = questions.survey_queries(self._scope)
         pairs = await client.vector(metrics_query, at)
         kernels = await client.vector(kernels_query, at)
         rounds = await client.matrix(rounds_query, at)
@@ -176,8 +176,8 @@ class Surveyor:
         return self.last
 
     async def _measurements(self, client: Client, at: float) -> list[Series]:
-        busiest = await client.vector(promql.busiest_query(_BUSIEST), at)
+        busiest = await client.vector(questions.busiest_query(_BUSIEST), at)
         ids = tuple(row.metric.kernel_id for row in busiest if row.metric.kernel_id)
         if not ids:
             return []
-        return await client.matrix(promql.measurements_query(promql.Scope(kernels=ids)), at)
+        return await client.matrix(questions.measurements_query(promql.Scope(kernels=ids)), at)

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from poller import build, promql, table
+from poller import build, promql, questions, table
 from poller.clock import Clock
 from poller.config import Config
 from poller.inspection import REAL
@@ -34,7 +34,7 @@ class ActiveKernels:
     async def now(self) -> list[str]:
         """Return the kernels in the order of their ids."""
         if time.monotonic() >= self._next:
-            text = promql.existed_query(_NOW_S, self._scope)
+            text = questions.existed_query(_NOW_S, self._scope)
             rows = await self._client.vector(text, self._clock.now())
             self._known = sorted({row.metric.kernel_id for row in rows if row.metric.kernel_id})
             self._next = time.monotonic() + _LIST_EVERY_S

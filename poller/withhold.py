@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from poller.catalog import ESSENTIAL
-from poller.history import KernelHistory
+from poller.kernel import KernelHistory
 
 Reason = Literal["waiting", "incomplete", "still", "stalled"]
 REASONS: tuple[Reason, ...] = ("waiting", "incomplete", "still", "stalled")

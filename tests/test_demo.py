@@ -22,7 +22,7 @@ import msgpack
 import pytest
 import redis
 
-from poller import build, promql
+from poller import build, questions
 from poller.demo import promapi, servers
 from poller.demo.cluster import Cluster
 from poller.demo.evaluate import Stored
@@ -127,7 +127,10 @@ CONSTRUCTS = (
 def queries(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return every query that a poller asks in some cycles over these series."""
     texts = asyncio.run(asked_by_the_poller(tmp_path_factory.mktemp("settings")))
-    texts += [promql.busiest_query(3), promql.measurements_query(Scope(kernels=some_kernels()))]
+    texts += [
+        questions.busiest_query(3),
+        questions.measurements_query(Scope(kernels=some_kernels())),
+    ]
     missing = [construct for construct in CONSTRUCTS if construct not in "\n".join(texts)]
     assert not missing
     return list(dict.fromkeys(texts))

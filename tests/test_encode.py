@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poller import encode, numerals
 from poller.catalog import Catalog
-from poller.history import MetricHistory
+from poller.kernel import MetricHistory
 from tests.support.vectors import FOLDER, NAMES
 
 

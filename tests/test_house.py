@@ -16,7 +16,7 @@ FOREIGN = {
     "sections": {"pydantic"},
     "secret": {"pydantic"},
     "model": {"msgspec"},
-    "history": {"msgspec"},
+    "kernel": {"msgspec"},
     "prometheus": {"aiohttp", "msgspec", "yarl"},
     "faults": {"aiohttp", "msgspec"},
     "encode": {"msgpack"},
@@ -45,10 +45,12 @@ PURE = [
 ]
 MAY_SEE = {
     "merge": SHARED,
-    "history": SHARED,
+    "history": SHARED | {"kernel"},
+    "kernel": SHARED,
+    "questions": SHARED | {"promql"},
     "encode": SHARED,
     "promql": SHARED,
-    "withhold": SHARED | {"history"},  # it judges what the history knows
+    "withhold": SHARED | {"kernel"},  # it judges what is kept of a kernel
     "compare": {"model"},
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poller import withhold
-from poller.history import KernelHistory, MetricHistory
+from poller.kernel import KernelHistory, MetricHistory
 from poller.withhold import Patience
 
 PATIENCE = Patience(still_s=900.0, stall_s=120.0)
