@@ -38,11 +38,14 @@ _DURATION = click.option(
 _DEFAULT_PATH = Path("config.toml")
 
 
+def _read(path: Path | None) -> Config:
+    """Return the settings in that file, or in the default one if there is one here."""
+    return config.load(path or (_DEFAULT_PATH if _DEFAULT_PATH.is_file() else None))
+
+
 def _load(path: Path | None) -> Config:
-    if path is None and _DEFAULT_PATH.is_file():
-        path = _DEFAULT_PATH
     try:
-        settings = config.load(path)
+        settings = _read(path)
     except ConfigError as error:
         for key, text in error.problems:
             click.echo(f"settings: {key}: {text}", err=True)
@@ -101,8 +104,7 @@ def run(parent: Path | None, path: Path | None) -> None:
     settings = _load(path)
 
     def reload() -> Config:
-        given = path or (_DEFAULT_PATH if _DEFAULT_PATH.is_file() else None)
-        again = config.load(given)
+        again = _read(path)
         logs.set_up(again.log.level, again.log.format)
         return again
 

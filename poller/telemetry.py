@@ -17,14 +17,14 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from poller import __version__
+from poller import __version__, withhold
 from poller.cycle import Outcome
 from poller.model import Part, Survey
 
 _PREFIX = "livestat_poller"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _UNKNOWN = float("nan")
-WITHHELD = ("waiting", "incomplete", "still", "stalled", "foreign", "yielded")
+WITHHELD = (*withhold.REASONS, "foreign", "yielded")
 DROPPED = (
     "bad_metric_name",
     "bad_uuid",
