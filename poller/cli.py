@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
-from poller import __version__, config, logs
+from poller import __version__, config
 from poller.config import Config
+from poller.daemon import logs
 from poller.errors import ConfigError, CycleError
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def _own_config(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_obj
 def run(parent: Path | None, path: Path | None) -> None:
     """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
-    from poller.daemon import Daemon
+    from poller.daemon.daemon import Daemon
 
     path = path or parent
     settings = _load(path)
@@ -130,16 +131,17 @@ def once(
     dry_run: bool,
 ) -> None:
     """Run one cycle."""
-    from poller import build, render, single
+    from poller.commands import once, printing
+    from poller.poll import assembly
 
     settings = _load(path or parent)
     asked = kernels or None
-    with render.progress() as bar:
-        hooks = build.Hooks(on_progress=bar)
+    with printing.progress() as bar:
+        hooks = assembly.Hooks(on_progress=bar)
         if dry_run:
-            stats, outcome = _run(single.stats(settings, asked, at, hooks))
+            stats, outcome = _run(once.stats(settings, asked, at, hooks))
         else:
-            outcome = _run(single.write(settings, asked, at, hooks))
+            outcome = _run(once.write(settings, asked, at, hooks))
     if dry_run:
         click.echo(json.dumps(stats, indent=2))
     else:
@@ -157,15 +159,15 @@ def check(parent: Path | None, path: Path | None) -> None:
 
     Exits 1 if something must be mended.
     """
-    from poller import render
-    from poller.check import findings
+    from poller.commands import printing
+    from poller.commands.check import findings
 
     settings = _load(path or parent)
 
     async def report() -> bool:
         failed = False
         async for finding in findings(settings):
-            render.finding(finding, render.console())
+            printing.finding(finding, printing.console())
             failed |= finding.level == "fail"
         return failed
 
@@ -194,16 +196,16 @@ def compare(
 
     Exits 1 if something differs.
     """
-    from poller import render
-    from poller.inspection import compared
+    from poller.commands import printing
+    from poller.commands.compare import compared
 
     settings = _load(path or parent)
-    with render.progress() as bar:
+    with printing.progress() as bar:
         result = _run(compared(settings, kernels or None, prefix, at, bar))
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
     else:
-        render.comparison(result, render.console())
+        printing.comparison(result, printing.console())
     sys.exit(1 if result.differs else 0)
 
 
@@ -217,8 +219,8 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     """Show kernels as Prometheus has them beside what their keys say."""
     from dataclasses import asdict
 
-    from poller import render
-    from poller.inspection import shown
+    from poller.commands import printing
+    from poller.commands.compare import shown
 
     settings = _load(path or parent)
     kernels_shown = _run(shown(settings, kernels))
@@ -226,7 +228,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
         click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
         return
     for one in kernels_shown:
-        render.shown(one, render.console())
+        printing.shown(one, printing.console())
 
 
 @_example("livestat-poller watch --duration 60")
@@ -247,9 +249,9 @@ def watch(
 
     Without --kernel: all kernels that Prometheus holds.
     """
-    from poller import watching
+    from poller.commands import watch
 
-    _run(watching.watch(_load(path or parent), kernels, prefix, duration_s))
+    _run(watch.watch(_load(path or parent), kernels, prefix, duration_s))
 
 
 @_example("livestat-poller demo --kernels 20 --duration 60")
@@ -280,11 +282,11 @@ def demo(kernels: int, duration_s: float | None, real: bool) -> None:
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
 def deploy_files(directory: Path, force: bool) -> None:
     """Copy the systemd unit, alert rules, dashboard and container file into DIRECTORY."""
-    from poller import deployment
+    from poller.commands import deploy_files
 
     try:
-        written = deployment.copy(directory, force)
-    except deployment.DiffersError as error:
+        written = deploy_files.copy(directory, force)
+    except deploy_files.DiffersError as error:
         for name in error.names:
             click.echo(f"{directory / name}: is there and differs", err=True)
         click.echo("nothing was written; --force overwrites", err=True)
@@ -292,7 +294,7 @@ def deploy_files(directory: Path, force: bool) -> None:
     except OSError as error:
         click.echo(f"{error.filename}: {error.strerror}", err=True)
         sys.exit(2)
-    for name, step in deployment.NEXT.items():
+    for name, step in deploy_files.NEXT.items():
         click.echo(f"{directory / name} ({'written' if name in written else 'as it was'})")
         click.echo(f"    {step}")
 

@@ -22,9 +22,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from poller.catalog import PROFILES, STATS, Catalog, Override
 from poller.errors import ConfigError
-from poller.sections import (
+from poller.format.catalog import PROFILES, STATS, Catalog, Override
+from poller.settings import (
     Format,
     Http,
     Leader,

@@ -3,101 +3,125 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "poller"
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
-SHARED = {"model", "errors", "catalog", "numerals"}
-
+PACKAGE = Path(__file__).parents[1] / "poller"
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix()
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+)
+GROUND = {"errors", "values", "clock"}
+SETTINGS = {"config", "settings", "secret_files"}
+BELOW = {
+    "format": GROUND,
+    "prometheus": GROUND | {"format"},
+    "store": GROUND | {"format"},
+    "poll": GROUND | SETTINGS | {"format", "prometheus", "store"},
+    "daemon": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
+    "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
+    "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
+}
+"""What each room may know beside itself. Nothing knows `cli` but `__main__`."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
-    "sections": {"pydantic"},
-    "secret": {"pydantic"},
-    "model": {"msgspec"},
-    "kernel": {"msgspec"},
-    "prometheus": {"aiohttp", "msgspec", "yarl"},
-    "faults": {"aiohttp", "msgspec"},
-    "encode": {"msgpack"},
-    "valkey": {"redis"},
-    "connect": {"redis"},
-    "cluster": {"redis"},
-    "store_faults": {"redis"},
-    "schedule": {"apscheduler"},
-    "telemetry": {"prometheus_client", "aiohttp"},
-    "logs": {"pythonjsonlogger"},
+    "settings": {"pydantic"},
+    "secret_files": {"pydantic"},
+    "values": {"msgspec"},
     "cli": {"click"},
-    "render": {"rich"},
-    "table": {"rich"},
+    "format/encode": {"msgpack"},
+    "prometheus/client": {"aiohttp", "msgspec", "yarl"},
+    "prometheus/errors": {"aiohttp", "msgspec"},
+    "store/keys": {"redis"},
+    "store/connections": {"redis"},
+    "store/cluster_client": {"redis"},
+    "store/errors": {"redis"},
+    "poll/state": {"msgspec"},
+    "daemon/schedule": {"apscheduler"},
+    "daemon/metrics": {"prometheus_client", "aiohttp"},
+    "daemon/logs": {"pythonjsonlogger"},
+    "commands/printing": {"rich"},
+    "commands/live_table": {"rich"},
+    "demo/promapi": {"aiohttp"},
+    "demo/servers": {"aiohttp", "fakeredis"},
 }
 PURE = [
-    "catalog",
-    "numerals",
-    "promql",
-    "merge",
-    "history",
-    "encode",
-    "withhold",
-    "compare",
-    "model",
     "errors",
+    "values",
+    "format/catalog",
+    "format/numbers",
+    "format/encode",
+    "prometheus/selectors",
+    "prometheus/lookups",
+    "poll/merge",
+    "poll/state",
+    "poll/history",
+    "poll/withhold",
+    "commands/differences",
 ]
-MAY_SEE = {
-    "merge": SHARED,
-    "history": SHARED | {"kernel"},
-    "kernel": SHARED,
-    "questions": SHARED | {"promql"},
-    "encode": SHARED,
-    "promql": SHARED,
-    "withhold": SHARED | {"kernel"},  # it judges what is kept of a kernel
-    "compare": {"model"},
+SEES_STAGES = {
+    "poll/merge": set(),
+    "poll/state": set(),
+    "poll/history": {"poll/state"},
+    "poll/withhold": {"poll/state"},  # it judges what is kept of a kernel
 }
+"""The pure stages of a poll, and the other stages that each may know."""
 
 
 def imports(module: str) -> tuple[set[str], set[str]]:
-    """Return (own modules, foreign top-level packages) that a module imports, anywhere in it."""
+    """Return (own modules as paths, foreign top-level packages) that a module imports."""
     own, foreign = set(), set()
     for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            if node.module == "poller":
-                names = [f"poller.{alias.name}" for alias in node.names]
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if _is_module(name) else node.module for name in whole]
         for name in names:
             top, _, rest = name.partition(".")
             if top == "poller":
-                own.add(rest.partition(".")[0])
+                own.add(rest.replace(".", "/"))
             else:
                 foreign.add(top)
-    return own, foreign
+    return own - {""}, foreign
 
 
-def standard() -> frozenset[str]:
-    import sys
+def _is_module(dotted: str) -> bool:
+    return dotted.removeprefix("poller.").replace(".", "/") in MODULES
 
-    return sys.stdlib_module_names | {"__future__"}
+
+def room(module: str) -> str:
+    """Return the folder of a module; a module at the top is a room of its own."""
+    return module.partition("/")[0]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_uses_only_its_own_foreign_library(module: str):
     _, foreign = imports(module)
-    assert foreign - standard() <= FOREIGN.get(module, set())
+    assert foreign - sys.stdlib_module_names <= FOREIGN.get(module, set())
 
 
-@pytest.mark.parametrize("module", sorted(MAY_SEE))
-def test_a_stage_sees_shared_values_and_no_other_stage(module: str):
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in BELOW])
+def test_a_room_knows_only_what_lies_below_it(module: str):
     own, _ = imports(module)
-    assert own <= MAY_SEE[module] | SHARED
+    assert {room(name) for name in own} <= BELOW[room(module)] | {room(module)}
+
+
+@pytest.mark.parametrize("module", sorted(SEES_STAGES))
+def test_a_pure_stage_sees_values_and_no_other_stage(module: str):
+    own, _ = imports(module)
+    assert {name for name in own if room(name) == "poll"} <= SEES_STAGES[module]
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_stage_does_no_input_or_output(module: str):
+def test_a_pure_module_does_no_input_or_output(module: str):
     _, foreign = imports(module)
     assert not foreign & {"asyncio", "socket", "os", "time", "logging", "pathlib", "ssl"}
 
 
 def test_the_house_has_no_lumber_room():
-    assert not {"utils", "helpers", "common", "misc"} & set(MODULES)
+    assert not {"utils", "helpers", "common", "misc"} & {Path(name).name for name in MODULES}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from poller.demo import kinds
 from poller.demo.functions import Sample
 from poller.demo.kinds import Moment
-from poller.promql import ROUNDS, SERIES
+from poller.prometheus.selectors import ROUNDS, SERIES
 
 MEASURE_MS = 1000
 SCRAPE_MS = 1000

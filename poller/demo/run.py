@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poller import __version__, build, config, promql, table
+from poller import __version__, config
+from poller.commands import live_table
+from poller.commands.watch import EVERY_S
 from poller.config import Config
-from poller.daemon import Daemon
+from poller.daemon.daemon import Daemon
 from poller.demo import servers
 from poller.demo.cluster import Cluster
 from poller.demo.promapi import Api
 from poller.demo.servers import HOST, DemoError, Servers, StartError
-from poller.prometheus import Client
-from poller.valkey import Store
-from poller.watching import EVERY_S
+from poller.poll import assembly
+from poller.prometheus import selectors
+from poller.prometheus.client import Client
+from poller.store.keys import Store
 
 __all__ = ["DemoError", "Summary", "demo"]
 
@@ -115,8 +118,8 @@ async def _poll(
         asyncio.get_running_loop().call_later(duration_s, ended.set)
     ids = [kernel.kernel_id for kernel in cluster.kernels]
     try:
-        async with Store(build.store_access(settings.redis)) as store:
-            await table.live(lambda: table.read(store, ids), EVERY_S, _STALE_S, ended)
+        async with Store(assembly.store_access(settings.redis)) as store:
+            await live_table.live(lambda: live_table.read(store, ids), EVERY_S, _STALE_S, ended)
     finally:
         daemon.stop()
         await polling
@@ -125,7 +128,7 @@ async def _poll(
 
 async def _first_scrapes(settings: Config, tell: Callable[[str], None]) -> None:
     """Wait until every agent is seen to measure; a real Prometheus starts with nothing."""
-    async with Client(build.prometheus_access(settings.prometheus)) as client:
+    async with Client(assembly.prometheus_access(settings.prometheus)) as client:
         if await _agents_measure(client):
             return
         tell("\nWaiting for the first scrapes, which come some 5 s after Prometheus starts.")
@@ -139,7 +142,7 @@ async def _first_scrapes(settings: Config, tell: Callable[[str], None]) -> None:
 
 async def _agents_measure(client: Client) -> bool:
     # The poller looks at some time ago, too: by then there must have been two measurements.
-    text = promql.rounds_queries(_FIRST_SCRAPES_S)[0].text
+    text = selectors.rounds_queries(_FIRST_SCRAPES_S)[0].text
     rows = await client.vector(text, time.time() - _SETTLED_S)
     return bool(rows) and all(row.value and float(row.value[1]) > 0 for row in rows)
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import aiohttp
 
-from poller import promql
-from poller.catalog import ESSENTIAL, Catalog
-from poller.promql import EVERYTHING, selector
+from poller.format.catalog import ESSENTIAL, Catalog
+from poller.prometheus import selectors
+from poller.prometheus.selectors import EVERYTHING, selector
 from tests.bench import report
 from tests.bench.contestants import Stage, stage
 from tests.bench.kernels import METRICS, SERIES
@@ -41,7 +41,7 @@ def the_pollers() -> list[str]:
     """Return what the poller asks, whatever form that has now."""
     known = {metric.name: metric.capacity is not None for metric in METRICS}
     wide = frozenset((*ESSENTIAL, "cuda_mem"))  # as in any batch but the first
-    return [query.text for query in promql.gauge_queries(Catalog(), known, EVERYTHING, wide)]
+    return [query.text for query in selectors.gauge_queries(Catalog(), known, EVERYTHING, wide)]
 
 
 FORMS: dict[str, Callable[[], list[str]]] = {

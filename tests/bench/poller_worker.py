@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from poller import build, config, merge, prometheus, promql
-from poller.cycle import Cycle, Outcome
-from poller.lease import Lease
+from poller import config
+from poller.poll import assembly, merge
+from poller.poll.cycle import Cycle, Outcome
+from poller.prometheus import client, selectors
+from poller.store.lease import Lease
 from tests.bench.blocked import Collector, Heartbeat
 from tests.bench.worker import Figures, measured, peak_mib, serve
 
@@ -43,7 +45,7 @@ class Probes:
     def installed(self, cycle: Cycle) -> Iterator[None]:
         """Put the probes into their places, and take them out again."""
         places = (
-            (prometheus, "_decoded", "decode"),
+            (client, "_decoded", "decode"),
             (merge.Merger, "take", "columns"),
             (cycle, "value_of", "encode"),
         )
@@ -63,8 +65,8 @@ class Asked:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self._batch = promql.batch
-        promql.batch = self._remembering
+        self._batch = selectors.batch
+        selectors.batch = self._remembering
 
     def _remembering(self, *arguments: Any, **more: Any) -> list[Any]:
         queries = self._batch(*arguments, **more)
@@ -137,8 +139,8 @@ class Measured:
 async def main(settings: Path) -> None:
     """Answer requests with a cycle under these settings; nothing is owed after the first poll."""
     read = config.load(settings)
-    async with build.cycle(read, build.Choice(wait=True)) as cycle:
-        await serve(Measured(cycle, build.lease(read, cycle.store)).poll)
+    async with assembly.cycle(read, assembly.Choice(wait=True)) as cycle:
+        await serve(Measured(cycle, assembly.lease(read, cycle.store)).poll)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Commands for people, and how their results are printed."""

@@ -1,0 +1,179 @@
+"""What is there beside what would be written: the work behind `compare` and `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from poller.commands import once
+from poller.commands.differences import Difference, Tolerance, compare, differs, totals
+from poller.config import Config
+from poller.format import encode
+from poller.poll import assembly
+from poller.poll.cycle import Cycle, Outcome
+from poller.prometheus import lookups
+from poller.store.keys import Store
+from poller.values import LiveStat, Row
+
+REAL = ""
+"""The prefix of the keys that legacy readers read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A verdict on every field, and keys that somebody is writing now or that hold rubbish.
+
+    `lease` is who holds the poller's own lease: None means that fresh keys are the agents'.
+    """
+
+    differences: list[Difference]
+    kernels: int
+    withheld: Mapping[str, int]
+    fresh: int
+    invalid: int
+    lease: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything would change for a reader."""
+        return differs(self.differences)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for scripts: totals, and every field that is not equal."""
+        return {
+            "differs": self.differs,
+            "kernels": self.kernels,
+            "withheld": dict(self.withheld),
+            "written_lately": self.fresh,
+            "invalid": self.invalid,
+            "lease": self.lease,
+            "totals": [
+                {"metric": metric, "field": field, **verdicts}
+                for (metric, field), verdicts in totals(self.differences).items()
+            ],
+            "fields": [
+                {
+                    "kernel": one.kernel,
+                    "metric": one.metric,
+                    "field": one.field,
+                    "verdict": one.verdict,
+                    "ours": one.ours,
+                    "theirs": one.theirs,
+                }
+                for one in self.differences
+                if one.verdict != "equal"
+            ],
+        }
+
+
+def _hooks(on_progress: Callable[[int], None] | None) -> assembly.Hooks:
+    return assembly.Hooks(on_progress=on_progress) if on_progress else assembly.Hooks()
+
+
+async def read_stats(store: Store, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
+    """Return the valid live stats under these kernels' keys, and how many were rubbish."""
+    found = await store.read(kernels)
+    stats = {kernel: encode.unpack(value) for kernel, value in found.values.items()}
+    valid = {kernel: stat for kernel, stat in stats.items() if stat is not None}
+    return valid, len(stats) - len(valid)
+
+
+async def compared(
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    prefix: str | None = None,
+    at: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Compare what would be written now with the real keys; with a prefix, the keys under it.
+
+    Writes nothing.
+    """
+    choice = assembly.Choice(kernels, wait=True, hooks=_hooks(on_progress))
+    async with assembly.cycle(config, choice) as cycle:
+        lately: dict[tuple[str, str], tuple[float, float]] = {}
+        if prefix is None:
+            ours = await once.computed(cycle, at, keep_missing=False)
+            lately = await _lately(cycle)
+        else:
+            ours = await _under(config, prefix, await _living(cycle, at))
+        async with Store(assembly.store_access(config.redis, REAL)) as store:
+            theirs, invalid = await read_stats(store, list(ours))
+            ages = await store.ages(list(ours))
+        lease = assembly.lease(config, cycle.store)
+        holder = await lease.holder() if lease else None
+    fresh_s = 3 * config.poll.interval_s
+    return Comparison(
+        compare(
+            {kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance(), lately
+        ),
+        len(ours),
+        cycle.outcome.withheld,
+        sum(age < fresh_s for age in ages.values()),
+        invalid,
+        holder,
+    )
+
+
+async def _lately(cycle: Cycle) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return between which raw values each gauge was while an agent's last write may date from."""
+    observer, at = cycle.observer, cycle.outcome.time
+    ends = []
+    for text in lookups.range_queries(cycle.patience().stall_s, observer.asked.scope):
+        rows = await observer.client.vector(text, at)
+        ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
+    low, high = ends
+    gauges = observer.catalog
+    return {
+        place: (low[place], high[place])
+        for place in low.keys() & high.keys()
+        if gauges[place[1]].kind == "gauge"
+    }
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return row.metric.kernel_id or "", row.metric.container_metric_name or ""
+
+
+async def _living(cycle: Cycle, at: float | None) -> list[str]:
+    outcome = Outcome(await cycle.evaluation_time() if at is None else at)
+    return list((await cycle.observe(outcome)).observations)
+
+
+async def _under(config: Config, prefix: str, kernels: Sequence[str]) -> dict[str, LiveStat]:
+    async with Store(assembly.store_access(config.redis, prefix)) as store:
+        stats, _ = await read_stats(store, kernels)
+    return {kernel: stats.get(kernel, {}) for kernel in kernels}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One kernel from both sides. `why` is why it is not written now, None if it is."""
+
+    kernel: str
+    prometheus: LiveStat
+    key: LiveStat
+    why: str | None
+    ttl_s: float | None
+    age_s: float | None
+
+
+async def shown(config: Config, kernels: Sequence[str]) -> list[Shown]:
+    """Return what Prometheus says and what the key says of each kernel."""
+    async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
+        ours = await once.computed(cycle)
+        keys, _ = await read_stats(cycle.store, kernels)
+        ages = await cycle.store.ages(kernels)
+        reasons = cycle.withheld
+    return [
+        Shown(
+            kernel,
+            ours.get(kernel, {}),
+            keys.get(kernel, {}),
+            reasons.get(kernel) or (None if ours.get(kernel) else "no samples"),
+            config.redis.ttl_s - ages[kernel] if kernel in ages else None,
+            ages.get(kernel),
+        )
+        for kernel in dict.fromkeys(kernels)
+    ]

@@ -1,0 +1,101 @@
+"""One cycle by hand: written (`once`), or only computed (`once --dry-run`, `compare`, `show`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from poller.config import Config
+from poller.errors import LeaseLost, StoreError
+from poller.poll import assembly
+from poller.poll.cycle import Cycle, Outcome
+from poller.store.lease import Lease
+from poller.values import LiveStat
+
+log = logging.getLogger("poller")
+
+
+async def write(
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    at: float | None = None,
+    hooks: assembly.Hooks | None = None,
+) -> Outcome:
+    """Run one cycle and write. `at`: evaluate at that Unix time.
+
+    Raises `LeaseLost` while another poller writes these keys.
+    """
+    choice = assembly.Choice(kernels, wait=True, hooks=hooks or assembly.Hooks())
+    async with assembly.cycle(config, choice) as cycle:
+        lease = assembly.lease(config, cycle.store)
+        if lease is not None and not await lease.take():
+            raise LeaseLost(
+                "lease",
+                f"{await lease.holder()} writes these keys",
+                "stop it first, or write beside it with redis.key_prefix",
+            )
+        outcome = await _polled(cycle, lease, at)
+    if outcome.failed:
+        reason = outcome.failed.most_common(1)[0][0]
+        raise StoreError(reason, f"{sum(outcome.failed.values())} keys could not be written")
+    return outcome
+
+
+async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcome:
+    """Poll once while the lease is kept, however long the kernels' past takes to recall."""
+    if lease is None:
+        return await cycle.poll(None, at)
+    keeper = asyncio.create_task(lease.keep())
+    try:
+        return await cycle.poll(lease, at)
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await lease.release()
+
+
+async def stats(
+    config: Config,
+    kernels: Sequence[str] | None = None,
+    at: float | None = None,
+    hooks: assembly.Hooks | None = None,
+) -> tuple[dict[str, LiveStat], Outcome]:
+    """Return what a cycle would write now, by kernel, and its outcome. Nothing is written.
+
+    A kernel asked for and without samples is there, empty. Without a store nothing is known
+    of older keys, which is told in the log.
+    """
+    choice = assembly.Choice(kernels, wait=True, hooks=hooks or assembly.Hooks())
+    async with assembly.cycle(config, choice) as cycle:
+        made = await computed(cycle, at, needs_store=False)
+        return made, cycle.outcome
+
+
+async def computed(
+    cycle: Cycle,
+    at: float | None = None,
+    keep_missing: bool = True,
+    needs_store: bool = True,
+) -> dict[str, LiveStat]:
+    """Return what this cycle would write. Nothing is written.
+
+    `keep_missing`: with the metrics that only the key that is already there has.
+    """
+    outcome = cycle.outcome = Outcome(await cycle.evaluation_time() if at is None else at)
+    batch = await cycle.observe(outcome)
+    if at is None:
+        cycle.check_clock()
+    try:
+        await cycle.remember(batch, outcome, keep_missing)
+    except StoreError as error:
+        if needs_store:
+            raise
+        log.warning("redis: %s; what older keys know is left out", error.detail)
+        await cycle.remember_without_keys(outcome)
+    made: dict[str, LiveStat] = {
+        kernel: {} for kernel, seen in batch.observations.items() if not seen
+    }
+    for kernel in await cycle.writable(batch, outcome):
+        made[kernel] = cycle.live_stat(kernel)
+    return made

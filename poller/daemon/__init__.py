@@ -1,0 +1,1 @@
+"""The daemon's life: ticks, leadership, what it tells."""

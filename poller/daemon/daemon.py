@@ -1,0 +1,264 @@
+"""Start, run, drain, stop: ticks into cycles, failures into one policy, signals into changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poller.config import Config
+from poller.daemon.conditions import Conditions
+from poller.daemon.metrics import Endpoints, Telemetry
+from poller.daemon.report import Watch
+from poller.daemon.schedule import Ticker
+from poller.daemon.systemd import notify
+from poller.daemon.threads import AbandonedThreads
+from poller.errors import (
+    ClockError,
+    ConfigError,
+    CycleError,
+    EmptyAnswer,
+    LeaseLost,
+    PartialAnswer,
+    PollerError,
+)
+from poller.poll import assembly
+from poller.poll.cycle import Cycle, Outcome
+from poller.poll.history import History
+from poller.store.lease import Lease, new_token
+
+log = logging.getLogger("poller")
+
+STAND_BY_SHARE = 0.25
+"""A poller that stands by asks for the lease every quarter of an interval."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What belongs to one set of settings: made anew when they are read again."""
+
+    config: Config
+    cycle: Cycle
+    lease: Lease | None
+
+
+class Daemon:
+    """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self.telemetry = Telemetry()
+        self.conditions = Conditions()
+        self.watch = Watch(self.telemetry, self.conditions)
+        self._config = config
+        self._reload = reload
+        self._history: History | None = None
+        self._token = new_token()
+        self._stop = asyncio.Event()
+        self._again = asyncio.Event()
+        self._tick = asyncio.Event()
+        self._running = False
+        self._stands_by = False
+
+    def stop(self) -> None:
+        """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Start, poll, and return after a stop was asked for and the last cycle has ended."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(AbandonedThreads())
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._again.set)
+        try:
+            while not self._stop.is_set():
+                await self._run_with(self._config)
+        finally:
+            notify("STOPPING=1")
+            log.info("stopped")
+
+    async def _run_with(self, config: Config) -> None:
+        """Poll with one set of settings until they change or the end is asked for."""
+        hooks = assembly.Hooks(self.telemetry.on_query, self.telemetry.on_warning)
+        self.telemetry.interval.set(config.poll.interval_s)
+        endpoints = Endpoints(self.telemetry, lambda: self._why_not_ready(config))
+        async with assembly.cycle(config, assembly.Choice(hooks=hooks), self._history) as cycle:
+            self._history = cycle.history
+            run = _Run(config, cycle, assembly.lease(config, cycle.store, self._token))
+            if config.http.enabled:
+                await self._listen(endpoints, config)
+            ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)
+            ticker.start()
+            standing_by = asyncio.create_task(self._ask_for_lease(config.poll.interval_s))
+            notify("READY=1")
+            try:
+                await self._poll_on_ticks(run)
+            finally:
+                ticker.stop()
+                standing_by.cancel()
+                await asyncio.gather(standing_by, return_exceptions=True)
+                await self._hand_over(run)
+                await endpoints.stop()
+
+    async def _listen(self, endpoints: Endpoints, config: Config) -> None:
+        try:
+            port = await endpoints.start(config.http.host, config.http.port)
+        except OSError as error:
+            # Nobody can watch us then, but the keys matter more.
+            self.conditions.bad(
+                "http",
+                "listen",
+                f"cannot listen on {config.http.host}:{config.http.port}: {error.strerror}",
+                "free the port or change http.port",
+            )
+            return
+        self.conditions.good("http")
+        log.info("http: listening on %s:%d", config.http.host, port)
+
+    def _why_not_ready(self, config: Config) -> str:
+        return "" if self._stands_by else self.watch.why_not_ready(config.http.unready_after)
+
+    async def _poll_on_ticks(self, run: _Run) -> None:
+        while True:
+            await self._next_event()
+            if self._stop.is_set():
+                return
+            if self._again.is_set() and self._reloaded():
+                return
+            if self._tick.is_set():
+                self._tick.clear()
+                await self._drained(run)
+
+    async def _next_event(self) -> None:
+        events = (self._tick, self._stop, self._again)
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _reloaded(self) -> bool:
+        """Read the settings anew; whether they are good. Bad ones are refused, the old go on."""
+        self._again.clear()
+        try:
+            config = self._reload()
+            assembly.check(config)
+        except ConfigError as error:
+            self.telemetry.reloads.labels("refused").inc()
+            log.error("settings: refused, the old ones go on: %s", error)
+            return False
+        if config.catalog() != self._config.catalog():
+            self._history = None  # statistics of other metrics were not kept
+        self._config = config
+        self.telemetry.reloads.labels("taken").inc()
+        log.warning("settings: read again")
+        return True
+
+    def _on_tick(self, missed: int) -> None:
+        if self._running:
+            missed += 1
+        else:
+            self._tick.set()
+        if missed:
+            self.telemetry.missed.inc(missed)
+
+    def _on_clock_step(self, seconds: float) -> None:
+        self.telemetry.steps.inc()
+        log.warning("clock: the wall clock was set by %+.1f s; polling goes on in step", seconds)
+
+    async def _drained(self, run: _Run) -> None:
+        """Run one cycle; when a stop comes it may finish within its grace, or is cancelled."""
+        cycle = asyncio.create_task(self._one_cycle(run))
+        stop = asyncio.create_task(self._stop.wait())
+        self._running = True
+        try:
+            await asyncio.wait({cycle, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not cycle.done():
+                await asyncio.wait({cycle}, timeout=run.config.poll.stop_grace_s)
+        finally:
+            self._running = False
+            stop.cancel()
+            cycle.cancel()
+            await asyncio.gather(cycle, return_exceptions=True)
+
+    async def _one_cycle(self, run: _Run) -> None:
+        """Run one cycle. The whole failure policy: nothing is written, and it is told once."""
+        deadline_s = float(run.config.poll.deadline_s)
+        started = time.perf_counter()
+        run.cycle.outcome = Outcome(0.0)  # the last one's counts were taken
+        try:
+            async with asyncio.timeout(deadline_s):
+                outcome = await self._lead(run)
+        except TimeoutError:
+            self.telemetry.overrun.inc()
+            self.watch.overran(run.cycle.outcome, deadline_s)
+        except LeaseLost as error:
+            if run.lease is not None:
+                run.lease.forget()  # the server knows better than our clock
+            self.watch.failed(error, run.cycle.outcome)
+        except CycleError as error:
+            if isinstance(error, PartialAnswer | EmptyAnswer | ClockError) and run.lease:
+                await self._keep(run.lease)  # another poller would see the same
+            self.watch.failed(error, run.cycle.outcome)
+        except Exception as error:  # a bug of ours must not end the polling
+            if not self.conditions.is_bad("cycle"):
+                log.exception("cycle: unexpected %s", type(error).__name__)
+            self.watch.failed(CycleError("internal", type(error).__name__), run.cycle.outcome)
+        else:
+            if outcome is not None:
+                self.watch.succeeded(outcome, run.cycle)
+        self.telemetry.cycle_seconds.observe(time.perf_counter() - started)
+        notify("WATCHDOG=1", f"STATUS={self.watch.status(self._stands_by)}")
+
+    async def _lead(self, run: _Run) -> Outcome | None:
+        """Poll if the lease is ours or can be had, else stand by."""
+        if run.lease is not None and not await self._may_lead(run.cycle, run.lease):
+            return None
+        self.telemetry.leading.set(1)
+        return await run.cycle.poll(run.lease)
+
+    async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
+        if lease.held and (self.watch.failing or await lease.renew()):
+            return True  # only finished cycles renew it: who hangs or fails lets it go
+        self.telemetry.leading.set(0)
+        await cycle.probe()  # who cannot ask Prometheus should not lead
+        if not await lease.take():
+            self._stand_by(await lease.holder())
+            return False
+        if self._stands_by:
+            self._stands_by = False
+            cycle.start_afresh()
+            log.warning("leader: this poller writes from now on")
+        else:
+            cycle.read_keys_again()  # another may have written since ours ran out
+        return True
+
+    def _stand_by(self, holder: str | None) -> None:
+        self.watch.stood_by()
+        if not self._stands_by:
+            self._stands_by = True
+            log.warning("leader: standing by, %s writes", holder or "another poller")
+
+    async def _ask_for_lease(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s * STAND_BY_SHARE)
+            if self._stands_by and not self._running:
+                self._tick.set()
+
+    async def _keep(self, lease: Lease) -> None:
+        with contextlib.suppress(PollerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await lease.renew()
+
+    async def _hand_over(self, run: _Run) -> None:
+        """Give the lease up at once when we stop, so that another poller need not wait."""
+        if run.lease is None or not self._stop.is_set():
+            return
+        with contextlib.suppress(PollerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await run.lease.release()

@@ -1,0 +1,220 @@
+"""The daemon's own metrics and its HTTP endpoints."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import get_args
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from poller import __version__
+from poller.poll import withhold
+from poller.poll.cycle import Outcome
+from poller.values import Part, Survey
+
+_PREFIX = "livestat_poller"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_UNKNOWN = float("nan")
+WITHHELD = (*withhold.REASONS, "foreign", "yielded")
+DROPPED = (
+    "bad_metric_name",
+    "bad_uuid",
+    "duplicate",
+    "histogram",
+    "infinite",
+    "missing_label",
+    "nan",
+    "negative",
+    "not_a_number",
+)
+FAILED = (
+    "cluster_down",
+    "connection",
+    "error_reply",
+    "forbidden",
+    "loading",
+    "misconfigured",
+    "moved",
+    "out_of_memory",
+    "readonly",
+    "timeout",
+    "unauthorized",
+    "wrong_type",
+)
+PARTS = ("survey", "query", "merge", "settle", "history", "recall", "write")
+
+
+class Telemetry:
+    """Every metric of the daemon, in a registry of its own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
+        self.cycle_seconds = self._histogram("cycle_duration_seconds", "Duration of a cycle.")
+        self.part_seconds = self._histogram(
+            "cycle_part_duration_seconds", "Duration of one part of a cycle.", "part"
+        )
+        self.query_seconds = self._histogram(
+            "query_duration_seconds", "Duration of one query, by its part in the batch.", "part"
+        )
+        self.last_success = self._gauge(
+            "last_success_timestamp_seconds", "Evaluation time of the last good cycle."
+        )
+        self.active = self._gauge("active_kernels", "Kernels in the last batch.")
+        self.written = self._counter("keys_written", "Keys written.")
+        self.failed = self._counter("keys_failed", "Keys that could not be written.", "reason")
+        self.dropped = self._counter("rows_dropped", "Rows that could not serve.", "reason")
+        self.missed = self._counter("missed_cycles", "Ticks that started no cycle.")
+        self.overrun = self._counter("overrun_cycles", "Cycles that ran into their deadline.")
+        self.restored = self._counter("restored_kernels", "Kernels whose past was recalled.")
+        self.owing = self._gauge("restore_pending_kernels", "Kernels whose past is yet owed.")
+        self.withheld = self._gauge("withheld_kernels", "Kernels not written, by reason.", "reason")
+        self.stalled = self._gauge("stalled_agents", "Agents whose measurements stand still.")
+        self.rivals = self._gauge("rival_keys", "Keys that somebody else keeps writing.")
+        self.invalid = self._counter("invalid_keys", "Keys read that are no live stat.")
+        self.partial = self._counter("partial_answers", "Answers with warnings of missing data.")
+        self.skew = self._gauge("clock_skew_seconds", "Prometheus' clock less this host's.")
+        self.steps = self._counter("clock_steps", "Steps of the wall clock.")
+        self.leading = self._gauge("leader", "1 if this poller writes, 0 if it stands by.")
+        self.interval = self._gauge("interval_seconds", "The poll interval.")
+        self.window = self._gauge("rate_window_seconds", "The range of every rate.")
+        self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
+        self.measure = self._gauge("measure_interval_seconds", "The measurement interval found.")
+        self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
+        info = self._gauge("build_info", "Version of the poller.", "version", "python")
+        info.labels(__version__, platform.python_version()).set(1)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Show from the start what may happen: a series that begins at 1 has not increased."""
+        for result in ("success", "standby"):
+            self.cycles.labels(result, "")
+        for reason in DROPPED:
+            self.dropped.labels(reason)
+        for reason in FAILED:
+            self.failed.labels(reason)
+        for result in ("taken", "refused"):
+            self.reloads.labels(result)
+        for part in PARTS:
+            self.part_seconds.labels(part)
+        for part in get_args(Part):
+            self.query_seconds.labels(part)
+        for reason in WITHHELD:
+            self.withheld.labels(reason).set(0)
+        for gauge in (self.window, self.scrape, self.measure):
+            gauge.set(_UNKNOWN)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"{_PREFIX}_{name}", text, labels, buckets=_SECONDS, registry=self.registry
+        )
+
+    def on_query(self, part: str, seconds: float) -> None:
+        """Take the duration of one query."""
+        self.query_seconds.labels(part).observe(seconds)
+
+    def on_warning(self, text: str) -> None:
+        """Take a warning of missing data."""
+        self.partial.inc()
+
+    def saw(self, outcome: Outcome) -> None:
+        """Take what a finished cycle did, good or not."""
+        self.active.set(outcome.kernels)
+        self.written.inc(outcome.written)
+        for reason, count in outcome.failed.items():
+            self.failed.labels(reason).inc(count)
+        for reason in WITHHELD:
+            self.withheld.labels(reason).set(outcome.withheld[reason])
+        self.stalled.set(len(outcome.stalled))
+        self.restored.inc(max(0, outcome.recalled))
+        self.invalid.inc(outcome.invalid_keys)
+
+    def succeeded(self, outcome: Outcome) -> None:
+        """Take a good cycle."""
+        self.cycles.labels("success", "").inc()
+        self.last_success.set(outcome.time)
+
+    def stood_by(self) -> None:
+        """Take a tick at which another poller writes. What it sees is for that one to tell."""
+        self.cycles.labels("standby", "").inc()
+        for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
+            gauge.set(0)
+        for reason in WITHHELD:
+            self.withheld.labels(reason).set(0)
+
+    def saw_parts(self, outcome: Outcome) -> None:
+        """Take what any cycle spent and dropped, finished or not."""
+        for reason, count in outcome.dropped.items():
+            self.dropped.labels(reason).inc(count)
+        for part, seconds in outcome.seconds.items():
+            self.part_seconds.labels(part).observe(seconds)
+
+    def surveyed(self, survey: Survey) -> None:
+        """Take what a survey found; an interval that is not known is NaN."""
+        self.window.set(survey.intervals.window_s)
+        self.scrape.set(survey.intervals.scrape_s or _UNKNOWN)
+        self.measure.set(survey.intervals.measure_s or _UNKNOWN)
+
+
+class Endpoints:
+    """`/-/healthy`, `/-/ready` and `/metrics` over HTTP.
+
+    `ready` returns why the daemon is not ready, or an empty text if it is.
+    """
+
+    def __init__(self, telemetry: Telemetry, ready: Callable[[], str]) -> None:
+        self._telemetry = telemetry
+        self._ready = ready
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port, which is chosen by the system where 0 was asked for."""
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/-/healthy", self._healthy),
+                web.get("/-/ready", self._readiness),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
+        address: tuple[str, int] = self._runner.addresses[0]
+        return address[1]
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthy(self, request: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _readiness(self, request: web.Request) -> web.Response:
+        why_not = self._ready()
+        if why_not:
+            return web.Response(status=503, text=f"not ready: {why_not}\n")
+        return web.Response(text="ready\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body = generate_latest(self._telemetry.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,189 @@
+"""The legacy bytes. Pure, and the only home of the format.
+
+A value is MessagePack of `{metric: {"current", "capacity", "pct", "unit_hint", "stats.…"}}`,
+every leaf a str. Numbers are decimal text, rounded half-even to 3 places (`pct` to 2), without
+trailing zeros and never with an exponent: readers call `int()` on some of them.
+Source: the agents' `Metric.to_serializable_dict` of 26.4 and 26.9, and the readers' conversions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgpack
+
+from poller.format.catalog import STATS, Catalog, Metric
+from poller.format.numbers import number, percentage, whole_number
+from poller.values import Fields, LiveStat, Remembered
+
+SENTINEL: Final = "9223372036854775807"
+"""The capacity that the manager's own Prometheus path makes up where there is none."""
+
+_MAX_VALUE_BYTES = 1 << 20
+_MEASURED = ("current", "capacity", "stats.min", "stats.max")
+_FIELD = {stat: f"stats.{stat}" for stat in STATS}
+_CAPACITIES: dict[str, str] = {}
+_MOST_CAPACITIES = 200_000
+_PACKER = msgpack.Packer(use_bin_type=True)
+
+
+class Kept(Protocol):
+    """What the encoder reads of one metric's history; numbers as text."""
+
+    current: str
+    capacity: str | None
+    first: str | None
+    rate: str
+    maximum: str | None
+    minimum: str | None
+    total: float
+    count: float
+    prior_average: str | None
+
+
+def _average(kept: Kept) -> str:
+    if kept.prior_average is not None:
+        return kept.prior_average
+    # A float64 from the start, so that its own rounding to three places is as good as any.
+    return f"{kept.total / kept.count:.3f}" if kept.count else kept.current
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How one kernel is written.
+
+    `capacity_of` is `first` or `sentinel`: what stands in where there is no capacity series.
+    `measure_s` turns a rate into the difference between two measurements (`stats.diff`).
+    `rate_scale` is by what the rates of a young kernel are too small.
+    """
+
+    capacity_of: str = "first"
+    measure_s: float = 1.0
+    rate_scale: float = 1.0
+
+    def rate(self, kept: Kept) -> str:
+        """Return the rate as text."""
+        if self.rate_scale == 1.0 or kept.rate == "0":
+            return kept.rate
+        return repr(float(kept.rate) * self.rate_scale)
+
+
+PLAIN = Manner()
+
+
+def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
+    """Return one metric as readers see it."""
+    raw = kept.current if metric.kind == "gauge" else manner.rate(kept)
+    capacity = kept.capacity
+    if capacity is None:
+        stands_in = kept.first or kept.current
+        capacity = SENTINEL if manner.capacity_of == "sentinel" else stands_in
+    made = {
+        "current": number(raw) or "0",
+        "capacity": _CAPACITIES.get(capacity) or _capacity(capacity),
+        "pct": percentage(raw, capacity),
+        "unit_hint": metric.unit_hint,
+    }
+    for stat in metric.stats:
+        if stat == "max":  # by far the most frequent
+            made["stats.max"] = number(kept.maximum or kept.current) or "0"
+        else:
+            made[_FIELD[stat]] = number(_statistic(stat, kept, manner)) or "0"
+    if metric.whole:
+        _without_fractions(made)
+    return made
+
+
+def _without_fractions(made: Fields) -> None:
+    for field in _MEASURED:
+        text = made.get(field)
+        if text is not None and "." in text:
+            made[field] = whole_number(text)
+
+
+def _capacity(text: str) -> str:
+    """Return a capacity as text. It is the same from cycle to cycle, so it is kept."""
+    if len(_CAPACITIES) >= _MOST_CAPACITIES:
+        _CAPACITIES.clear()
+    written = _CAPACITIES[text] = number(text) or "0"
+    return written
+
+
+def _statistic(stat: str, kept: Kept, manner: Manner) -> str:
+    if stat == "min":
+        return kept.minimum or kept.current
+    if stat == "avg":
+        return _average(kept)
+    if stat == "sum":
+        return repr(kept.total)
+    if stat == "diff":
+        return repr(float(manner.rate(kept)) * manner.measure_s)
+    return manner.rate(kept)
+
+
+def live_stat(metrics: Iterable[tuple[Metric, Kept]], manner: Manner = PLAIN) -> LiveStat:
+    """Return one kernel as readers see it. `metrics` are already in the outer order."""
+    return {metric.name: fields(metric, kept, manner) for metric, kept in metrics}
+
+
+def pack(stat: LiveStat) -> bytes:
+    """Return the value of a kernel's key. The map must not be empty."""
+    packed: bytes = _PACKER.pack(stat)
+    return packed
+
+
+def _refuse_ext(code: int, data: bytes) -> None:
+    raise ValueError("an ext type has no place in a live stat")
+
+
+def unpack(value: bytes) -> LiveStat | None:
+    """Return what a key holds if it is a valid live stat, else None. Nothing in it is executed."""
+    if len(value) > _MAX_VALUE_BYTES:
+        return None
+    try:
+        stat = msgpack.unpackb(value, raw=False, strict_map_key=True, ext_hook=_refuse_ext)
+    except Exception:  # msgpack raises half a dozen unrelated classes on rubbish
+        return None
+    return stat if _is_live_stat(stat) else None
+
+
+def _is_live_stat(stat: object) -> bool:
+    if not isinstance(stat, dict) or not stat:
+        return False
+    return all(
+        isinstance(name, str)
+        and isinstance(made, dict)
+        and "current" in made
+        and "unit_hint" in made
+        and all(isinstance(field, str) for field in made)
+        and all(text is None or isinstance(text, str) for text in made.values())
+        for name, made in stat.items()
+    )
+
+
+def remembered(catalog: Catalog, stat: LiveStat) -> dict[str, Remembered]:
+    """Return what a valid live stat tells of each metric that may be written again."""
+    return {
+        name: _remembered(catalog[name], made)
+        for name, made in stat.items()
+        if catalog.admits(name)
+    }
+
+
+def _remembered(metric: Metric, made: Fields) -> Remembered:
+    def told(field: str) -> str | None:
+        text = made.get(field)
+        return number(text) if text else None
+
+    capacity = told("capacity")
+    is_rate = metric.kind != "gauge"
+    return Remembered(
+        raw=None if is_rate else told("current"),
+        rate=told("current") if is_rate else told("stats.rate"),
+        capacity=None if capacity == SENTINEL else capacity,
+        maximum=told("stats.max"),
+        minimum=told("stats.min"),
+        average=told("stats.avg"),
+    )

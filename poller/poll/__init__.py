@@ -1,0 +1,1 @@
+"""One poll: from the question to the keys."""

@@ -1,0 +1,196 @@
+"""Settings into parts: the one place where a cycle is put together."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from poller.clock import Clock
+from poller.config import Config
+from poller.errors import ConfigError
+from poller.poll.backfill import Reach, Recaller
+from poller.poll.batch import Asked, Observer
+from poller.poll.cycle import Cycle, Rules
+from poller.poll.history import History
+from poller.poll.publish import Publisher
+from poller.poll.survey import Given, Surveyor
+from poller.prometheus import selectors
+from poller.prometheus.client import Client, PrometheusAccess
+from poller.secret_files import prometheus_headers, redis_credentials, sentinel_credentials
+from poller.settings import Prometheus, RedisSection
+from poller.store.connections import StoreAccess, connect
+from poller.store.keys import Store
+from poller.store.lease import Lease
+
+LEASE_INTERVALS = 1.5
+"""A lease outlives one late cycle, and is free again before two intervals have passed."""
+_FOR_QUERIES = 0.8
+"""Share of a deadline in which Prometheus must have answered, all its servers together."""
+_FOR_RECALL = 0.1
+"""Share of a deadline that a cycle waits for what new kernels owe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who is told what happens inside a cycle."""
+
+    on_query: Callable[[str, float], None] = lambda part, seconds: None
+    on_warning: Callable[[str], None] = lambda text: None
+    on_progress: Callable[[int], None] = lambda left: None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a command asks for beside the settings.
+
+    `kernels`: only these. `wait`: recall everything before writing, however long it takes.
+    `prefix`: another key prefix than the settings'.
+    """
+
+    kernels: Sequence[str] | None = None
+    wait: bool = False
+    prefix: str | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+def _tls_context(settings: Prometheus | RedisSection, section: str) -> ssl.SSLContext | None:
+    if not (settings.ca_file or settings.cert_file):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        problem = f"cannot be loaded: {type(error).__name__}"
+        raise ConfigError([(f"{section}.ca_file, cert_file, key_file", problem)]) from error
+    return context
+
+
+def prometheus_access(settings: Prometheus) -> PrometheusAccess:
+    """Return how to reach Prometheus; `ConfigError` if a file of it cannot be read."""
+    headers = prometheus_headers(settings)
+    headers()
+    return PrometheusAccess(
+        urls=settings.urls,
+        timeout_s=float(settings.timeout_s),
+        headers=headers,
+        params=settings.params,
+        tls=_tls_context(settings, "prometheus"),
+        max_response_bytes=settings.max_response_bytes,
+        concurrency=settings.concurrency,
+        skip_partial=settings.on_partial == "skip",
+    )
+
+
+def store_access(settings: RedisSection, prefix: str | None = None) -> StoreAccess:
+    """Return how to reach the store; `ConfigError` if a file of it cannot be read."""
+    _tls_context(settings, "redis")  # the library would read the files at every connection only
+    files = {
+        "ssl_ca_certs": settings.ca_file,
+        "ssl_certfile": settings.cert_file,
+        "ssl_keyfile": settings.key_file,
+    }
+    tls: dict[str, Any] = {name: str(path) for name, path in files.items() if path}
+    return StoreAccess(
+        url=settings.url.get_secret_value(),
+        ttl_s=settings.ttl_s,
+        key_prefix=settings.key_prefix if prefix is None else prefix,
+        batch_size=settings.batch_size,
+        timeout_s=float(settings.timeout_s),
+        credentials=redis_credentials(settings),
+        sentinel_credentials=sentinel_credentials(settings),
+        tls=tls,
+    )
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError` if a cycle cannot be put together with these settings."""
+    prometheus_access(config.prometheus)
+    connect(store_access(config.redis))
+
+
+def rules(config: Config, wait: bool) -> Rules:
+    """Return what a cycle goes by."""
+    return Rules(
+        query_offset_s=config.poll.query_offset_s,
+        still_after_s=config.poll.still_after_s,
+        lookback_s=config.prometheus.lookback_s,
+        recall_wait_s=None if wait else float(config.poll.deadline_s) * _FOR_RECALL,
+        capacity_of=config.format.capacity,
+    )
+
+
+def surveyor(config: Config) -> Surveyor:
+    """Return what finds out the metrics and intervals."""
+    window = config.prometheus.window
+    given = Given(
+        window_s=None if window == "auto" else window,
+        measure_s=config.prometheus.measure_interval_s or None,
+    )
+    return Surveyor(given, selectors.shard(config.shard.index, config.shard.count))
+
+
+@asynccontextmanager
+async def cycle(
+    config: Config, choice: Choice | None = None, history: History | None = None
+) -> AsyncIterator[Cycle]:
+    """Open everything a cycle needs, and close it. `history`: go on with that one."""
+    choice = choice or Choice()
+    hooks = choice.hooks
+    scope = selectors.shard(config.shard.index, config.shard.count)
+    if choice.kernels is not None:
+        scope = selectors.Scope(kernels=tuple(dict.fromkeys(choice.kernels)))
+    asked = Asked(
+        scope, config.prometheus.slice_kernels, float(config.poll.deadline_s) * _FOR_QUERIES
+    )
+    clock = Clock()
+    catalog = config.catalog()
+    if history is None:
+        history = History(catalog, config.prometheus.lookback_s)
+    reach = Reach(
+        config.prometheus.restore_window,
+        config.prometheus.restore_chunk,
+        config.prometheus.restore_concurrency,
+        config.prometheus.restore_timeout_s,
+    )
+    access = prometheus_access(config.prometheus)
+    async with (
+        Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
+        Store(store_access(config.redis, choice.prefix)) as store,
+    ):
+        made = Cycle(
+            rules(config, choice.wait),
+            clock,
+            Observer(client, catalog, surveyor(config), asked),
+            store,
+            history,
+            Recaller(history, reach, hooks.on_progress),
+            Publisher(
+                store,
+                config.redis.batch_size,
+                config.redis.yield_to_agents,
+                config.poll.interval_s,
+            ),
+        )
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+def lease(config: Config, store: Store, token: str | None = None) -> Lease | None:
+    """Return the lease of these keys, or None where several pollers are not meant to be.
+
+    Another prefix or another shard writes other keys, so it has a lease of its own.
+    """
+    if not config.leader.enabled:
+        return None
+    name = config.leader.name
+    if config.shard.count > 1:
+        name += f":{config.shard.index}/{config.shard.count}"
+    if config.redis.key_prefix:
+        name += f":{config.redis.key_prefix}"
+    return Lease(store, name, LEASE_INTERVALS * config.poll.interval_s, token)

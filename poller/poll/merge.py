@@ -1,0 +1,292 @@
+"""Rows of one batch in, one observation per kernel out. Pure and total.
+
+A row that cannot serve is dropped and counted by reason; it never costs another row. Duplicate
+series with one value are one row; with differing values the kernel is a conflict, settled by
+`settle` from what tells the series apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+
+from poller.format import numbers
+from poller.format.catalog import ESSENTIAL, Catalog
+from poller.values import (
+    Batch,
+    Coverage,
+    Observation,
+    Part,
+    Query,
+    Reading,
+    Row,
+    SetRow,
+)
+
+Column = dict[str, str]
+_VALUE_TYPES = ("current", "capacity")
+_PLAIN = re.compile(r"(?:[0-9]{1,300}+(?:\.[0-9]{1,300}+)?+(?: |\Z))++", re.ASCII)
+"""Plain decimals without a sign, one blank between two."""
+
+
+def _size(text: str) -> tuple[float, str]:
+    return float(text), text
+
+
+@dataclass(slots=True)
+class Merger:
+    """Takes the answers of one batch as they come, in any order; `finish` gives the batch."""
+
+    catalog: Catalog
+    ids: dict[str, str] = field(default_factory=dict)
+    """Canonical kernel ids met so far, one str object each; the caller may keep it."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    columns: dict[tuple[Part, str], Column] = field(default_factory=dict)
+    rounds: dict[str, float] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+    """Agents that counted their rounds long enough ago for a standstill to mean something."""
+    conflicts: set[str] = field(default_factory=set)
+    agents: dict[str, str] = field(default_factory=dict)
+    fresh: dict[str, bool] = field(default_factory=dict)
+    """Metrics met in the catch-all part: {name: has a capacity series}."""
+
+    def take(self, query: Query, rows: Sequence[Row]) -> None:
+        """Fold one answer into the columns."""
+        if query.part in ("rounds", "counted"):
+            self._take_agent_rows(query.part, rows)
+        elif query.part == "rest":
+            self._take_rest(rows)
+        else:
+            column = self.columns.setdefault((query.part, query.metric), {})
+            self._take_column(query, rows, column)
+            if query.metric == ESSENTIAL[0] and query.part == "current":
+                self._take_agents(rows)
+
+    def _take_agents(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            labels = row.metric
+            if labels.agent_id and row.value is not None and labels.kernel_id in self.ids:
+                known = self.agents.get(labels.kernel_id, "")
+                self.agents[labels.kernel_id] = max(known, labels.agent_id)
+
+    def _take_column(self, query: Query, rows: Sequence[Row], column: Column) -> None:
+        if not column:
+            column.update(self._clean(rows))
+            if column:
+                return
+        counts_up = query.part == "current" and self.catalog[query.metric].cumulative
+        self._take_row_by_row(query, rows, column, signed=not counts_up and query.part != "rate")
+
+    def _clean(self, rows: Sequence[Row]) -> Column:
+        """Return a whole answer at once if nothing in it is odd, else nothing."""
+        ids = self.ids
+        try:
+            column = {ids[row.metric.kernel_id]: row.value[1] for row in rows}  # type: ignore[index]
+        except (KeyError, TypeError):  # a kernel seen for the first time, or a histogram
+            return {}
+        odd = len(column) != len(rows) or not _PLAIN.fullmatch(" ".join(column.values()))
+        return {} if odd else column
+
+    def _take_row_by_row(
+        self, query: Query, rows: Iterable[Row], column: Column, signed: bool
+    ) -> None:
+        ids = self.ids
+        for row in rows:
+            value = row.value
+            kernel = ids.get(row.metric.kernel_id)  # type: ignore[arg-type]
+            if value is None or kernel is None:
+                kernel = self._admitted(row, query.part)
+                if kernel is None or value is None:
+                    continue
+            text = value[1]
+            if not (text.isdigit() and text.isascii() and len(text) < 300):
+                fault = numbers.fault(text)
+                if fault is None and not signed and text[0] == "-":
+                    fault = "negative"
+                if fault is not None:
+                    self.dropped[fault] += 1
+                    continue
+            if kernel in column:
+                self._collide(query.part, column, kernel, text)
+            else:
+                column[kernel] = text
+
+    def _collide(self, part: Part, column: Column, kernel: str, text: str) -> None:
+        self.dropped["duplicate"] += 1
+        if column[kernel] != text:
+            if part in _VALUE_TYPES:
+                self.conflicts.add(kernel)
+            column[kernel] = max(column[kernel], text, key=_size)
+
+    def _admitted(self, row: Row, part: Part) -> str | None:
+        fault = row.fault(part)
+        if fault is not None:
+            self.dropped[fault] += 1
+            return None
+        kernel = row.metric.kernel_id
+        assert kernel is not None
+        return self.ids.setdefault(kernel, kernel)
+
+    def _take_agent_rows(self, part: Part, rows: Iterable[Row]) -> None:
+        for row in rows:
+            fault = row.fault(part) or numbers.fault(row.value[1] if row.value else "")
+            if fault is not None:
+                self.dropped[fault] += 1
+            elif row.value is not None and row.metric.agent_id:
+                agent, rate = row.metric.agent_id, float(row.value[1])
+                if part == "counted":
+                    self.counted.add(agent)
+                else:
+                    self.rounds[agent] = max(rate, self.rounds.get(agent, rate))
+
+    def _take_rest(self, rows: Iterable[Row]) -> None:
+        """Sort the rows of metrics that had no query of their own into their columns."""
+        by_query: dict[Query, list[Row]] = {}
+        for row in rows:
+            fault = row.fault("rest")
+            name = row.metric.container_metric_name or ""
+            if fault is None and not self.catalog.admits(name):
+                fault = "bad_metric_name"
+            if fault is not None:
+                self.dropped[fault] += 1
+            elif row.metric.value_type in _VALUE_TYPES:
+                part: Part = "current" if row.metric.value_type == "current" else "capacity"
+                by_query.setdefault(Query(part, name, ""), []).append(row)
+        for query, own in by_query.items():
+            self.fresh[query.metric] = self.fresh.get(query.metric, False) or (
+                query.part == "capacity"
+            )
+            self.take(query, own)
+
+    def finish(self, at: float, coverage: Coverage = "instant", asked: Iterable[str] = ()) -> Batch:
+        """Return the batch. Kernels `asked` for and not found are in it, empty."""
+        observations: dict[str, Observation] = {kernel: {} for kernel in asked}
+        names = [name for part, name in self.columns if part == "current"]
+        for name in names:
+            current = self.columns["current", name]
+            for kernel, reading in self._readings(name, current):
+                try:
+                    observations[kernel][name] = reading
+                except KeyError:
+                    observations[kernel] = {name: reading}
+        samples = self.columns.get(("samples", "cpu_util"), {})
+        return Batch(
+            time=at,
+            observations=observations,
+            coverage=coverage,
+            samples={kernel: float(text) for kernel, text in samples.items()},
+            agents=self.agents,
+            rounds={
+                agent: rate
+                for agent, rate in self.rounds.items()
+                if rate > 0 or agent in self.counted
+            },
+            conflicts=frozenset(self.conflicts & observations.keys()),
+            dropped=self.dropped,
+        )
+
+    def _readings(self, name: str, current: Column) -> Iterator[tuple[str, Reading]]:
+        """Return each kernel's reading of one metric; what is silent on it is None."""
+        beside = [
+            map(column.get, current) if (column := self.columns.get((part, name))) else repeat(None)
+            for part in _BESIDE
+        ]
+        return zip(current, map(Reading, current.values(), *beside), strict=True)
+
+
+_BESIDE: tuple[Part, ...] = ("capacity", "rate", "peak", "trough", "mean")
+
+
+# Duplicate series. The labels that are left after the metric's name and value type are the
+# identity of a set of series: one exporter's view of one kernel, or a ghost of it.
+
+Identity = frozenset[tuple[str, str]]
+_OWNERS = ("session_id", "user_id", "project_id")
+_ASIDE = frozenset({"__name__", "container_metric_name", "value_type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The answers that tell duplicate series apart: values, sample times, changes."""
+
+    values: Sequence[SetRow]
+    stamps: Sequence[SetRow]
+    changes: Sequence[SetRow]
+
+
+def _identity(row: SetRow) -> Identity:
+    return frozenset(item for item in row.metric.items() if item[0] not in _ASIDE)
+
+
+def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
+    for row in rows:
+        if row.value is not None and numbers.fault(row.value[1]) is None:
+            yield _identity(row), float(row.value[1])
+
+
+def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, tuple[bool, bool, bool, float]]:
+    """Rank each set: fresh before stale, moving before still, owned before not, then newest."""
+    stamps: dict[Identity, float] = {}
+    for identity, stamp in _numbered(sets.stamps):
+        stamps[identity] = max(stamp, stamps.get(identity, 0.0))
+    moves: Counter[Identity] = Counter()
+    for identity, changes in _numbered(sets.changes):
+        moves[identity] += int(changes)
+    newest: dict[str, float] = {}
+    for identity, stamp in stamps.items():
+        kernel = dict(identity).get("kernel_id", "")
+        newest[kernel] = max(stamp, newest.get(kernel, 0.0))
+    ranks = {}
+    for identity, stamp in stamps.items():
+        labels = dict(identity)
+        fresh = stamp >= newest[labels.get("kernel_id", "")] - tolerance_s
+        owned = all(labels.get(label) != "undefined" for label in _OWNERS)
+        ranks[identity] = (fresh, moves[identity] > 0, owned, stamp)
+    return ranks
+
+
+def settle(batch: Batch, sets: Sets, tolerance_s: float) -> Batch:
+    """Return the batch with each conflict's values taken from its best set of series.
+
+    The rule, per kernel: a set whose newest sample is within `tolerance_s` of the newest of
+    all goes before one left behind (an agent that restarted under another instance); one that
+    moves before one that stands still; an owned one before one of `undefined` owners; then
+    the newest sample. A metric that the best set lacks comes from the next.
+    """
+    ranks = _ranks(sets, tolerance_s)
+    worst = (False, False, False, 0.0)
+    best: dict[tuple[str, str, str], tuple[tuple[bool, bool, bool, float], float, str]] = {}
+    for row in sets.values:
+        kernel = row.metric.get("kernel_id", "")
+        if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value[1]):
+            continue
+        place = (
+            kernel,
+            row.metric.get("container_metric_name", ""),
+            row.metric.get("value_type", ""),
+        )
+        text = row.value[1]
+        claim = (ranks.get(_identity(row), worst), float(text), text)
+        if place not in best or claim > best[place]:
+            best[place] = claim
+    return _replaced(batch, {place: claim[2] for place, claim in best.items()})
+
+
+def _replaced(batch: Batch, chosen: Mapping[tuple[str, str, str], str]) -> Batch:
+    observations = dict(batch.observations)
+    for kernel in batch.conflicts:
+        observations[kernel] = {
+            name: Reading(
+                chosen.get((kernel, name, "current"), reading.current),
+                chosen.get((kernel, name, "capacity"), reading.capacity),
+                reading.rate,
+                reading.peak,
+                reading.trough,
+                reading.mean,
+            )
+            for name, reading in observations[kernel].items()
+        }
+    return replace(batch, observations=observations, conflicts=frozenset())

@@ -1,0 +1,123 @@
+"""What is kept of one kernel from one poll to the next. Pure state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from poller.format.catalog import Catalog, Metric
+from poller.values import Owed, Past
+
+
+class MetricHistory(msgspec.Struct, gc=False):
+    """One metric of one kernel; numbers as text.
+
+    `known`: enough is known to write it. `owed`: the time whose samples are not counted.
+    `prior_average` is what the key said, until Prometheus has told the whole. `opening` is
+    the value at first sight: the stand-in capacity where nothing older is known.
+
+    There are a hundred thousand of them in a large cluster, so the collector must not see them.
+    """
+
+    current: str
+    capacity: str | None = None
+    first: str | None = None
+    rate: str = "0"
+    maximum: str | None = None
+    minimum: str | None = None
+    highest: float = float("-inf")
+    lowest: float = float("inf")
+    total: float = 0.0
+    count: float = 0.0
+    prior_average: str | None = None
+    known: bool = False
+    owed: Owed | None = None
+    opening: str = ""
+
+    def __post_init__(self) -> None:
+        self.opening = self.opening or self.current
+
+    def widen(self, text: str) -> None:
+        """Let the maximum and minimum take one more value of the raw series."""
+        value = float(text)
+        if value > self.highest:
+            self.highest, self.maximum = value, text
+        if value < self.lowest:
+            self.lowest, self.minimum = value, text
+
+    def recall(self, past: Past, older: bool) -> None:
+        """Count what was owed. `older`: the metric lived before that stretch began.
+
+        A key's average outlives it only where Prometheus cannot know the whole: it then
+        stands for all samples so far.
+        """
+        kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
+        if self.prior_average is not None and (older or kept_longer):
+            samples = max(past.samples, 1.0)
+            self.total += float(self.prior_average) * samples
+            self.count += samples
+        else:
+            self.total += past.total
+            self.count += past.samples
+        self.prior_average = None
+        for text in (past.maximum, past.minimum):
+            if text is not None:
+                self.widen(text)
+        self.first = self.first or past.first or self.opening
+
+
+def _rounded_up(text: str) -> float:
+    """Return the largest value that the format may have written for this one."""
+    return float(text) + 0.0005
+
+
+@dataclass(slots=True)
+class KernelHistory:
+    """One kernel. Times are evaluation times of batches, in Unix seconds.
+
+    `moved`: when anything of it last changed; None until known (`judged`), or if that is
+    longer than `still_after_s` ago. `born`: its first sample, None for a kernel that is older
+    than the range of a rate. `complete`: the last batch held its essential metrics.
+    """
+
+    seen: float
+    moved: float | None = None
+    born: float | None = None
+    judged: bool = False
+    complete: bool = False
+    key_read: bool = False
+    agent: str | None = None
+    failures: int = 0
+    metrics: dict[str, MetricHistory] = field(default_factory=dict)
+    _ordered: list[tuple[Metric, MetricHistory]] | None = None
+
+    def known(self, catalog: Catalog) -> list[tuple[Metric, MetricHistory]]:
+        """Return the metrics that can be written, in the outer order of the format."""
+        if self._ordered is None:
+            names = catalog.ordered(name for name, kept in self.metrics.items() if kept.known)
+            self._ordered = [(catalog[name], self.metrics[name]) for name in names]
+        return self._ordered
+
+    def reorder(self) -> None:
+        """Forget the order: a metric came, or became known."""
+        self._ordered = None
+
+    def rate_scale(self, window_s: float, scrape_s: float) -> float:
+        """Return by what its rates are too small because its samples do not fill the window.
+
+        Prometheus divides an increase by the whole range; it extrapolates by half a scrape.
+        """
+        if self.born is None:
+            return 1.0
+        covered_s = self.seen - self.born + scrape_s / 2
+        if covered_s >= window_s:
+            self.born = None
+            return 1.0
+        return window_s / max(covered_s, scrape_s, 0.001)
+
+    @property
+    def owing(self) -> Owed | None:
+        """The stretch that is to be recalled next: the one that ended first."""
+        stretches = [kept.owed for kept in self.metrics.values() if kept.owed is not None]
+        return min(stretches, key=lambda owed: owed.end, default=None)

@@ -1,0 +1,184 @@
+"""What Prometheus holds and how often: metrics, kernels, scrape and measurement interval.
+
+The rate window follows from it: the larger of five scrape intervals and four measurement
+intervals. Shorter, and a busy kernel reads 0 between two measurements; longer, and a burst is
+diluted. Asked now and then, not in the batch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from poller.format import numbers
+from poller.prometheus import lookups, selectors
+from poller.prometheus.client import Client
+from poller.values import Intervals, Row, Series, Survey
+
+SCRAPES = 5
+MEASUREMENTS = 4
+DEFAULT_MEASURE_S = 30.0
+"""What an agent does by default since 26.4.4; assumed until Prometheus tells better."""
+DEFAULT_SCRAPE_S = 15.0
+AGAIN_S = 60.0
+AGAIN_INCOMPLETE_S = 15.0
+_BUSIEST = 20
+_PAUSE = 3.0
+"""A round that took so many times the usual was no round but a pause."""
+_LONGEST_S = 3600.0
+"""What looks like a longer interval is rubbish: a window of it would ask for days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the settings say instead of what would be found; None: find out. In seconds."""
+
+    window_s: float | None = None
+    measure_s: float | None = None
+
+
+def scrape_interval(series: Iterable[Series]) -> float | None:
+    """Return the scrape interval of most series, in seconds: the longest of their medians."""
+    medians = []
+    for one in series:
+        stamps = [stamp for stamp, _ in one.values]
+        steps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+        if len(steps) > 1:
+            medians.append(statistics.median(steps))
+    return max(medians, default=None)
+
+
+def _changes(values: Sequence[tuple[float, str]]) -> list[tuple[float, float]]:
+    """Return (time, value) of each sample that differs from the one before it."""
+    samples = [(stamp, float(text)) for stamp, text in values if numbers.number(text) is not None]
+    return [
+        later
+        for earlier, later in zip(samples, samples[1:], strict=False)
+        if later[1] != earlier[1]
+    ]
+
+
+def measure_interval(rounds: Iterable[Series]) -> float | None:
+    """Return the agents' measurement interval in seconds, from the counters of their rounds.
+
+    The slowest agent decides; one that stands still tells nothing.
+    """
+    found = [_round_seconds(_since_restart(_changes(one.values))) for one in rounds]
+    return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _since_restart(changes: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    for place in range(len(changes) - 1, 0, -1):
+        if changes[place][1] < changes[place - 1][1]:
+            return changes[place:]
+    return changes
+
+
+def _round_seconds(changes: list[tuple[float, float]]) -> float | None:
+    """Return the seconds a round takes. A pause of the agent or of its scrapes is left out."""
+    steps = [
+        (later[0] - earlier[0], later[1] - earlier[1])
+        for earlier, later in zip(changes, changes[1:], strict=False)
+    ]
+    if not steps:
+        return None
+    usual = statistics.median(seconds / rounds for seconds, rounds in steps)
+    kept = [step for step in steps if step[0] / step[1] <= _PAUSE * usual]
+    rounds_kept = sum(rounds for _, rounds in kept)
+    return sum(seconds for seconds, _ in kept) / rounds_kept if rounds_kept > 0 else None
+
+
+def change_interval(series: Iterable[Series]) -> float | None:
+    """Return the measurement interval in seconds, from how often busy kernels' values change.
+
+    Of each agent the kernel that changes most often tells, since an idle one need not change
+    at every measurement.
+    """
+    by_agent: dict[str, float] = {}
+    for one in series:
+        changes = _changes(one.values)
+        if len(changes) > 2:
+            agent = one.metric.get("agent_id", "")
+            seconds = (changes[-1][0] - changes[0][0]) / (len(changes) - 1)
+            by_agent[agent] = min(seconds, by_agent.get(agent, seconds))
+    return statistics.median(by_agent.values()) if by_agent else None
+
+
+def intervals(scrape_s: float | None, measure_s: float | None, given: Given) -> Intervals:
+    """Return the rate window and the patience with agents that follow from the intervals."""
+    scrape_s, measure_s = _likely(scrape_s), given.measure_s or _likely(measure_s)
+    slowest = max(
+        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
+    )
+    return Intervals(
+        scrape_s=scrape_s,
+        measure_s=measure_s,
+        window_s=given.window_s or slowest,
+        stall_s=max(slowest, given.window_s or 0.0),
+    )
+
+
+def _likely(seconds: float | None) -> float | None:
+    """Return an interval, or None if no agent and no Prometheus would have it."""
+    return seconds if seconds is not None and 0 < seconds <= _LONGEST_S else None
+
+
+def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
+    """Return {metric: has a capacity series} from the count of every pair of labels."""
+    pairs = {
+        (row.metric.container_metric_name, row.metric.value_type)
+        for row in rows
+        if row.metric.container_metric_name
+    }
+    return {
+        name: (name, "capacity") in pairs
+        for name, value_type in sorted(pairs, key=str)
+        if name is not None and value_type == "current"
+    }
+
+
+def _count(rows: Sequence[Row]) -> int:
+    """Return the number that the first row holds; 0 if there is none."""
+    text = rows[0].value[1] if rows and rows[0].value else ""
+    return int(float(text)) if numbers.number(text) is not None else 0
+
+
+class Surveyor:
+    """Keeps the last survey and looks again now and then."""
+
+    def __init__(self, given: Given, scope: selectors.Scope) -> None:
+        self._given = given
+        self._scope = scope
+        self.last: Survey | None = None
+
+    def due(self, at: float) -> bool:
+        """Whether it is time to look again."""
+        if self.last is None:
+            return True
+        found = self.last.intervals
+        whole = found.scrape_s is not None and found.measure_s is not None and self.last.metrics
+        return at - self.last.time >= (AGAIN_S if whole else AGAIN_INCOMPLETE_S)
+
+    async def look(self, client: Client, at: float) -> Survey:
+        """Ask Prometheus, and remember what it said."""
+        metrics_query, kernels_query, rounds_query = lookups.survey_queries(self._scope)
+        pairs = await client.vector(metrics_query, at)
+        kernels = await client.vector(kernels_query, at)
+        rounds = await client.matrix(rounds_query, at)
+        scrape_s, measure_s = scrape_interval(rounds), measure_interval(rounds)
+        if scrape_s is None or (measure_s is None and self._given.measure_s is None):
+            samples = await self._measurements(client, at)
+            scrape_s = scrape_s or scrape_interval(samples)
+            measure_s = measure_s or change_interval(samples)
+        self.last = Survey(
+            metrics_found(pairs), _count(kernels), intervals(scrape_s, measure_s, self._given), at
+        )
+        return self.last
+
+    async def _measurements(self, client: Client, at: float) -> list[Series]:
+        busiest = await client.vector(lookups.busiest_query(_BUSIEST), at)
+        ids = tuple(row.metric.kernel_id for row in busiest if row.metric.kernel_id)
+        if not ids:
+            return []
+        return await client.matrix(lookups.measurements_query(selectors.Scope(kernels=ids)), at)

@@ -1,0 +1,1 @@
+"""What Prometheus can be asked, and what its answers are."""

@@ -1,0 +1,308 @@
+"""The HTTP API of Prometheus and its kin: instant queries in, typed rows out.
+
+Statuses are classified before anything is parsed. Every failure is a `PrometheusError`
+with a reason fit for a metric label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from poller.clock import told_time
+from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
+from poller.prometheus import errors
+from poller.values import Query, Row, Series, SetRow
+
+T = TypeVar("T")
+_ERROR_BODY_BYTES = 4096
+_READ_BYTES = 1 << 20
+
+
+class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
+    kind: str
+    result: list[T]
+
+
+class _Answer(
+    msgspec.Struct, Generic[T], rename={"error_type": "errorType", "is_partial": "isPartial"}
+):
+    status: str
+    data: _Data[T] | None = None
+    error: str = ""
+    error_type: str = ""
+    warnings: list[str] | None = None
+    is_partial: bool = False
+
+
+_ROWS = msgspec.json.Decoder(_Answer[Row])
+_SET_ROWS = msgspec.json.Decoder(_Answer[SetRow])
+_SERIES = msgspec.json.Decoder(_Answer[Series])
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusAccess:
+    """How to reach Prometheus. `urls` in order of preference; `timeout_s` for one query.
+
+    `headers` is asked anew for every query, so that a secret file may change. The preferred
+    server is tried again `prefer_again_s` seconds after it failed.
+    """
+
+    urls: tuple[str, ...]
+    timeout_s: float
+    headers: Callable[[], Mapping[str, str]]
+    params: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    max_response_bytes: int = 64 << 20
+    concurrency: int = 8
+    skip_partial: bool = True
+    prefer_again_s: float = 60.0
+
+
+def _is_loopback(url: URL) -> bool:
+    try:
+        return ipaddress.ip_address(url.host or "").is_loopback
+    except ValueError:
+        return url.host == "localhost"
+
+
+class Client:
+    """Asks instant queries over one shared session. Use as an async context manager.
+
+    `on_query(part, seconds)`, `on_warning(text)` and `on_switch(url)` are told what happens.
+    `server_ahead_s` is how far the server's clock was ahead of `clock` at the last answer.
+    """
+
+    def __init__(
+        self,
+        access: PrometheusAccess,
+        on_query: Callable[[str, float], None] = lambda part, seconds: None,
+        on_warning: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._access = access
+        self._urls = [URL(url) for url in access.urls]
+        self._session: aiohttp.ClientSession | None = None
+        self._on_query = on_query
+        self._on_warning = on_warning
+        self._clock = clock
+        self._at = 0
+        self._preferred_again = 0.0
+        self.server_ahead_s: float | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._access.concurrency, ssl=self._access.tls or True
+            ),
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=_READ_BYTES,
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def url(self) -> str:
+        """The server that is asked now, without user information."""
+        return str(self._urls[self._at].with_user(None))
+
+    async def rows(
+        self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
+    ) -> None:
+        """Ask one batch concurrently, all at the same time `at`; hand each answer to `take`.
+
+        The first failure cancels the rest and is raised.
+        """
+
+        async def one(query: Query) -> None:
+            started = time.perf_counter()
+            answer = await self._ask(_ROWS, "vector", query.text, at)
+            self._on_query(query.part, time.perf_counter() - started)
+            take(query, answer)
+
+        await _together(one(query) for query in queries)
+
+    async def vector(self, text: str, at: float, timeout_s: float | None = None) -> list[Row]:
+        """Ask one instant query that gives an instant vector."""
+        return await self._ask(_ROWS, "vector", text, at, timeout_s)
+
+    async def sets(self, text: str, at: float) -> list[SetRow]:
+        """Ask one instant query and keep every label of its answer."""
+        return await self._ask(_SET_ROWS, "vector", text, at)
+
+    async def matrix(self, text: str, at: float, timeout_s: float | None = None) -> list[Series]:
+        """Ask one instant query of a range vector: raw samples."""
+        return await self._ask(_SERIES, "matrix", text, at, timeout_s)
+
+    async def server(self) -> str:
+        """Return what the server says it is, such as `Prometheus 2.42.0`."""
+        try:
+            body = await self._request(
+                "GET", "/api/v1/status/buildinfo", None, self._access.timeout_s
+            )
+            data = msgspec.json.decode(body)["data"]
+            return f"Prometheus {data['version']}"
+        except (PrometheusError, msgspec.MsgspecError, KeyError, TypeError):
+            return "a server that does not tell its version"
+
+    async def fail_over(self, attempt: Callable[[], Awaitable[T]], within_s: float) -> T:
+        """Run attempt against the server that answered last, then the others by preference.
+
+        Each gets an equal share of what is left of the `within_s` seconds, and the whole
+        attempt: nothing of one server is put together with something of another. The
+        preferred one is tried first again now and then.
+        """
+        ends = time.monotonic() + within_s
+        order = self._order()
+        failure: PrometheusError | None = None
+        for tried, place in enumerate(order):
+            self._at = place
+            share = (ends - time.monotonic()) / (len(order) - tried)
+            try:
+                async with asyncio.timeout(share):
+                    return await attempt()
+            except TimeoutError:
+                failure = errors.too_slow(share)
+            except PrometheusError as error:
+                failure = error
+            if place == 0:
+                self._preferred_again = time.monotonic() + self._access.prefer_again_s
+        assert failure is not None
+        self._at = order[0]  # none is better than another
+        raise failure
+
+    def _order(self) -> list[int]:
+        first = 0 if time.monotonic() >= self._preferred_again else self._at
+        return sorted(range(len(self._urls)), key=lambda place: place != first)
+
+    async def _ask(
+        self,
+        decoder: msgspec.json.Decoder[_Answer[T]],
+        kind: str,
+        text: str,
+        at: float,
+        timeout_s: float | None = None,
+    ) -> list[T]:
+        timeout_s = timeout_s or self._access.timeout_s
+        form = {
+            **self._access.params,
+            "query": text,
+            "time": f"{at:.3f}",
+            "timeout": f"{round(timeout_s * 1000)}ms",
+        }
+        try:
+            body = await self._request("POST", "/api/v1/query", form, timeout_s)
+        except DroppedConnection:  # aiohttp retries no POST by itself
+            body = await self._request("POST", "/api/v1/query", form, timeout_s)
+        answer = _decoded(decoder, body, kind)
+        self._weigh_warnings(_warnings(answer))
+        assert answer.data is not None
+        return answer.data.result
+
+    def _weigh_warnings(self, warnings: Iterable[str]) -> None:
+        # Prometheus 2.48 to 2.5x puts its notes on metric names in with the warnings.
+        partial = [text for text in warnings if not text.startswith("PromQL info")]
+        for text in partial:
+            self._on_warning(text)
+        if partial and self._access.skip_partial:
+            raise PartialAnswer(
+                "partial",
+                partial[0][:200],
+                'find the store or shard that is down; prometheus.on_partial = "publish" '
+                "writes what is there",
+            )
+
+    async def _request(
+        self, method: str, path: str, form: Mapping[str, str] | None, timeout_s: float
+    ) -> bytes:
+        assert self._session is not None, "use the client as an async context manager"
+        base = self._urls[self._at]
+        headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        headers.update(self._access.headers())
+        if any(name.lower() == "authorization" for name in headers):
+            base = base.with_user(None)  # two ways to authenticate are refused by the library
+        url = base.with_path(base.path.rstrip("/") + path)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, url, data=_encoded(form), headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                self._read_clock(response.headers.get("Date"))
+                if response.status != 200:
+                    start = await response.content.read(_ERROR_BODY_BYTES)
+                    raise errors.refusal(response.status, start)
+                return await self._body(response)
+        except PrometheusError:
+            raise
+        except TimeoutError as error:
+            raise errors.too_slow(timeout_s) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise errors.broken(error) from error
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._access.max_response_bytes:
+                response.close()
+                raise errors.too_large(self._access.max_response_bytes)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _read_clock(self, date: str | None) -> None:
+        told = told_time(date) if date else None
+        if told is not None:
+            self.server_ahead_s = told - self._clock()
+
+
+def _encoded(form: Mapping[str, str] | None) -> bytes | None:
+    # By hand: the library makes a multipart boundary for every form, needed or not.
+    return urlencode(form).encode() if form is not None else None
+
+
+async def _together(coroutines: Iterable[Awaitable[None]]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(coroutine)  # type: ignore[arg-type]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+
+
+def _warnings(answer: _Answer[T]) -> list[str]:
+    """Return the warnings of an answer; VictoriaMetrics' cluster has a mark instead."""
+    mark = ["isPartial: a storage node did not answer"] if answer.is_partial else []
+    return mark + (answer.warnings or [])
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, kind: str) -> _Answer[T]:
+    try:
+        answer = decoder.decode(body)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise errors.unfit(body, kind) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.no_json() from error
+    if answer.status != "success":
+        raise errors.api_error(answer.error_type, answer.error)
+    if answer.data is None or answer.data.kind != kind:
+        raise errors.unfit(body, kind)
+    return answer

@@ -1,0 +1,129 @@
+"""What is asked once, or now and then, as query text: surveys, duplicate series, the past. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from poller.format.catalog import ESSENTIAL, Catalog
+from poller.prometheus.selectors import ROUNDS, SERIES, Scope, duration, named, selector
+
+BIRTH_STEP_S = 60
+"""Resolution at which a kernel's birth is looked for; below any server's lookback."""
+
+_SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
+
+
+def survey_queries(scope: Scope) -> tuple[str, str, str]:
+    """Return the queries of the metrics that exist, the number of kernels, the agents' rounds."""
+    matcher = scope.matcher().lstrip(",")
+    return (
+        f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})",
+        f"count(group by (kernel_id) ({SERIES}{{{matcher}}}))",
+        f'{ROUNDS}{{stat_scope="container"}}[{_SURVEY_RANGE}]',
+    )
+
+
+def busiest_query(count: int) -> str:
+    """Return the query of the kernels whose processor time grows fastest."""
+    series = selector("cpu_used", "current")
+    return f"topk({count}, max by (kernel_id) (rate({series}[{_SURVEY_RANGE}])))"
+
+
+def measurements_query(scope: Scope) -> str:
+    """Return the raw samples of the kernels' processor time: they change at a measurement."""
+    return f"{selector('cpu_used', 'current', scope)}[{_SURVEY_RANGE}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictQueries:
+    """The queries that tell a kernel's duplicate series apart; full label sets in the answers."""
+
+    values: str
+    stamps: str
+    changes: str
+
+
+def conflict_queries(scope: Scope, window_s: float) -> ConflictQueries:
+    """Return what is asked of kernels that came in several series with differing values."""
+    series = f'{SERIES}{{value_type=~"current|capacity"{scope.matcher()}}}'
+    moving = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    one_set = "without (container_metric_name, value_type, job, agent_id)"
+    return ConflictQueries(
+        values=f"max without (job, agent_id) ({series})",
+        stamps=f"max {one_set} (timestamp({moving}))",
+        changes=f"sum {one_set} (changes({moving}[{duration(window_s)}]))",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PastQueries:
+    """The queries of what a chunk of kernels did before the poller looked, by kernel and metric."""
+
+    peaks: str | None
+    troughs: str | None
+    sums: str | None
+    counts: str | None
+
+
+def past_queries(
+    catalog: Catalog, metrics: Iterable[str], range_s: float, scope: Scope
+) -> PastQueries:
+    """Return the life-long statistics over the last `range_s` seconds; None where none is kept."""
+    names = list(metrics)
+
+    def over(function: str, wanted: list[str], merged: str) -> str | None:
+        if not wanted:
+            return None
+        series = named(wanted, "current", scope)
+        by = "by (kernel_id, container_metric_name)"
+        return f"{merged} {by} ({function}_over_time({series}[{duration(range_s)}]))"
+
+    means = [name for name in names if catalog[name].needs_mean]
+    return PastQueries(
+        peaks=over("max", [name for name in names if "max" in catalog[name].stats], "max"),
+        troughs=over("min", [name for name in names if "min" in catalog[name].stats], "min"),
+        sums=over("sum", means, "sum"),
+        counts=over("count", means, "sum"),
+    )
+
+
+def range_queries(range_s: float, scope: Scope) -> tuple[str, str]:
+    """Return the queries of the least and the greatest raw value lately, by kernel and metric."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}[{duration(range_s)}]'
+    by = "by (kernel_id, container_metric_name)"
+    return f"min {by} (min_over_time({series}))", f"max {by} (max_over_time({series}))"
+
+
+def moved_query(range_s: float, scope: Scope) -> str:
+    """Return how often anything of each kernel changed in the last `range_s` seconds."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    return f"max by (kernel_id) (changes({series}[{duration(range_s)}]))"
+
+
+def existed_query(ago_s: float, scope: Scope) -> str:
+    """Return the kernels that were there already `ago_s` seconds ago."""
+    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
+
+
+def openings_query(range_s: float, scope: Scope) -> str:
+    """Return the raw samples of the last `range_s` seconds of kernels that are younger."""
+    return f"{selector(ESSENTIAL[0], 'current', scope)}[{duration(range_s)}]"
+
+
+def births_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
+    """Return when each metric of each kernel was first seen, on a grid of `BIRTH_STEP_S`.
+
+    The value is the time of the sample that was visible at the first grid point; the first
+    sample of all lies in the step before that point.
+    """
+    series = named(metrics, "current", scope)
+    grid = f"[{duration(range_s)}:{BIRTH_STEP_S}s]"
+    by = "by (kernel_id, container_metric_name)"
+    return f"min {by} (min_over_time(timestamp({series}){grid}))"
+
+
+def first_samples_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
+    """Return the raw samples of the `range_s` seconds before the evaluation time."""
+    return f"{named(metrics, 'current', scope)}[{duration(range_s)}]"

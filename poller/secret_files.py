@@ -1,0 +1,78 @@
+"""Secrets: given in the settings or in a file that is read again when it changes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from poller.errors import ConfigError
+from poller.settings import Prometheus, RedisSection
+
+
+class SecretFile:
+    """The first line of a file, read again whenever the file has changed."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self._key = key
+        self._seen: tuple[int, int] | None = None
+        self._text = ""
+
+    def __call__(self) -> str:
+        """Return the secret. A file that vanishes for a moment keeps its last content."""
+        try:
+            status = self._path.stat()
+            if (status.st_mtime_ns, status.st_size) != self._seen:
+                self._text = self._path.read_text("utf-8").rstrip("\r\n")
+                self._seen = (status.st_mtime_ns, status.st_size)
+        except (OSError, UnicodeDecodeError) as error:
+            if self._seen is None:
+                raise ConfigError([(self._key, "cannot be read")]) from error
+        return self._text
+
+
+def _secret(given: SecretStr, path: Path | None, key: str) -> Callable[[], str]:
+    if path is not None:
+        return SecretFile(path, key)
+    return given.get_secret_value
+
+
+def prometheus_headers(settings: Prometheus) -> Callable[[], Mapping[str, str]]:
+    """Return what gives the headers of a query: the settings' own, and those that authenticate."""
+    files = {
+        name: SecretFile(path, f"prometheus.header_files.{name}")
+        for name, path in settings.header_files.items()
+    }
+    password = _secret(settings.password, settings.password_file, "prometheus.password_file")
+    token = _secret(
+        settings.bearer_token, settings.bearer_token_file, "prometheus.bearer_token_file"
+    )
+    fixed = {name: value.get_secret_value() for name, value in settings.headers.items()}
+
+    def headers() -> Mapping[str, str]:
+        made = {**fixed, **{name: read() for name, read in files.items()}}
+        if bearer := token():
+            made["Authorization"] = f"Bearer {bearer}"
+        elif settings.username:
+            pair = f"{settings.username}:{password()}".encode()
+            made["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        return made
+
+    return headers
+
+
+def redis_credentials(settings: RedisSection) -> Callable[[], tuple[str | None, str | None]]:
+    """Return what gives (user, password) for a new connection; None where not set."""
+    password = _secret(settings.password, settings.password_file, "redis.password_file")
+    return lambda: (settings.username or None, password() or None)
+
+
+def sentinel_credentials(settings: RedisSection) -> Callable[[], tuple[str | None, str | None]]:
+    """Return what gives (user, password) for a connection to a sentinel."""
+    password = _secret(
+        settings.sentinel_password, settings.sentinel_password_file, "redis.sentinel_password_file"
+    )
+    return lambda: (settings.sentinel_username or None, password() or None)

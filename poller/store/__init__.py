@@ -1,0 +1,1 @@
+"""Where the keys live: Redis or Valkey, alone, behind Sentinel, or a cluster."""

@@ -1,0 +1,132 @@
+"""How to reach the store: standalone, Sentinel, Cluster.
+
+Time limits and retries are ours: with its defaults the library takes almost a minute to give
+up on a black-holed server, and sends a wrong password eleven times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+
+from poller.store.cluster_client import Address, Cluster
+
+AnyRedis = Any  # Redis | Cluster: the library's class and ours share no typed base
+_CONNECTIONS = 8
+"""At most so many to one server; two writes and a lease need three."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """How to reach the store. `credentials` is asked at every new connection.
+
+    `url` is `redis://`, `rediss://`, `unix://`, `redis+sentinel://h:p,h:p/service/db` or
+    `redis+cluster://h:p,h:p`; `rediss+…` for TLS. `tls` holds the library's `ssl_…` options.
+    """
+
+    url: str
+    ttl_s: int = 86_400
+    key_prefix: str = ""
+    batch_size: int = 500
+    timeout_s: float = 2.0
+    credentials: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)
+    sentinel_credentials: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)
+    tls: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Secrets(CredentialProvider):
+    def __init__(self, ask: Callable[[], tuple[str | None, str | None]]) -> None:
+        self._ask = ask
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        username, password = self._ask()
+        return (username, password or "") if username else (password or "",)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        # The library's own of this name logs a warning at every connection.
+        return self.get_credentials()
+
+
+def _options(access: StoreAccess) -> dict[str, Any]:
+    return {
+        "socket_timeout": access.timeout_s,
+        "socket_connect_timeout": access.timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # the third says nothing that we need, and old servers lack it
+        "decode_responses": False,
+    }
+
+
+def _secret(ask: Callable[[], tuple[str | None, str | None]]) -> dict[str, Any]:
+    return {"credential_provider": _Secrets(ask)} if ask()[1] else {}
+
+
+def _nodes(netloc: str, default_port: int) -> list[Address]:
+    nodes = []
+    for node in netloc.rpartition("@")[2].split(","):
+        host, _, port = node.strip().rpartition(":") if ":" in node else (node.strip(), "", "")
+        nodes.append((host.strip("[]"), int(port) if port else default_port))
+    return nodes
+
+
+def connect(access: StoreAccess, known: Iterable[Address] = ()) -> tuple[AnyRedis, list[AnyRedis]]:
+    """Return the client, and what else is to be closed with it. Nothing is sent yet.
+
+    `known`: nodes of a cluster that were found earlier; the URL's may be gone by now.
+    """
+    scheme, _, kind = urlsplit(access.url).scheme.partition("+")
+    options = _options(access)
+    if kind == "sentinel":
+        return _sentinel(access, scheme, options)
+    if kind == "cluster":
+        return _cluster(access, scheme, options, known), []
+    options |= {key: value for key, value in access.tls.items() if scheme == "rediss"}
+    given: dict[str, Any] = dict(parse_url(access.url))
+    if access.credentials()[1]:
+        given = {key: value for key, value in given.items() if key not in ("username", "password")}
+    options |= given | _secret(access.credentials)
+    pool = ConnectionPool(**options, max_connections=_CONNECTIONS)
+    return Redis.from_pool(pool), []  # which it then closes, too
+
+
+def _tls(access: StoreAccess, scheme: str) -> dict[str, Any]:
+    return {"ssl": True, **access.tls} if scheme == "rediss" else {}
+
+
+def _sentinel(
+    access: StoreAccess, scheme: str, options: dict[str, Any]
+) -> tuple[AnyRedis, list[AnyRedis]]:
+    parts = urlsplit(access.url)
+    service, _, database = parts.path.strip("/").partition("/")
+    tls = _tls(access, scheme)
+    group = Sentinel(  # type: ignore[no-untyped-call]
+        _nodes(parts.netloc, 26379),
+        sentinel_kwargs={**options, **tls, **_secret(access.sentinel_credentials)},
+        **options,
+        **tls,
+        **_secret(access.credentials),
+    )
+    master = group.master_for(service or "mymaster", db=int(database or 0))
+    return master, list(group.sentinels)
+
+
+def _cluster(
+    access: StoreAccess, scheme: str, options: dict[str, Any], known: Iterable[Address]
+) -> Cluster:
+    options = options | _secret(access.credentials) | {"max_connections": _CONNECTIONS}
+    if scheme == "rediss":
+        options |= {"connection_class": SSLConnection, **access.tls}
+
+    def node(host: str, port: int) -> Redis:
+        return Redis.from_pool(ConnectionPool(host=host, port=port, **options))
+
+    seeds = dict.fromkeys([*known, *_nodes(urlsplit(access.url).netloc, 6379)])
+    return Cluster(tuple(seeds), node, access.timeout_s)

@@ -1,0 +1,112 @@
+"""The lease: of several pollers with the same settings exactly one writes.
+
+A key of our own outside the UUID space holds the holder's token, and goes away with the lease.
+The local monotonic clock decides before every write whether it can still be ours; the server
+decides again with the write (`Store.write`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+from poller.store.keys import Fence, Store
+
+# Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
+# one is taken only if asked to (ARGV[3]).
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder == '' then holder = false end
+if holder ~= ARGV[1] and (holder or ARGV[3] == '0') then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local now = redis.call('TIME')
+return now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
+"""
+# Not DEL, so that the ACL user needs no right to delete: an empty token is nobody's.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], '', 'PX', 1) end
+return 0
+"""
+
+
+def new_token() -> str:
+    """Return a token that no other poller has, and that tells an operator who holds the lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+
+
+class Lease:
+    """One poller's claim to the lease of `name`, for `length_s` seconds at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        length_s: float,
+        token: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.token = token or new_token()
+        self._store = store
+        self._length_s = length_s
+        self._monotonic = monotonic
+        self._until = float("-inf")
+        self._until_ms = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease is surely still ours, by the local clock alone."""
+        return self._monotonic() < self._until
+
+    @property
+    def fence(self) -> Fence:
+        """What the server checks together with a write."""
+        return Fence(self.name, self.token, self._until_ms)
+
+    async def take(self) -> bool:
+        """Take the lease if it is free, renew it if it is ours; whether we hold it now."""
+        return await self._ask(even_free=True)
+
+    async def renew(self) -> bool:
+        """Renew the lease while it is ours; whether we hold it now.
+
+        One that ran out may have been another's since: what we observed before is then too
+        old to be written.
+        """
+        return await self._ask(even_free=False)
+
+    async def _ask(self, even_free: bool) -> bool:
+        asked = self._monotonic()  # before the call: the server's clock starts later than ours
+        until_ms = await self._store.script(
+            _TAKE, self.name, self.token, round(self._length_s * 1000), int(even_free)
+        )
+        if not until_ms:
+            self.forget()
+            return False
+        self._until, self._until_ms = asked + self._length_s, until_ms
+        return True
+
+    async def release(self) -> None:
+        """Give the lease up at once, if it is ours."""
+        self.forget()
+        await self._store.script(_RELEASE, self.name, self.token)
+
+    async def keep(self) -> None:
+        """Renew the lease until cancelled, for work that takes longer than it lasts."""
+        while True:
+            await asyncio.sleep(self._length_s / 3)
+            await self.renew()
+
+    def forget(self) -> None:
+        """Act as if the lease were lost, without telling the server."""
+        self._until = float("-inf")
+
+    async def holder(self) -> str | None:
+        """Return the token of who holds the lease now, or None."""
+        async with self._store.client() as client:
+            token = await client.get(self.name)
+        return token.decode("utf-8", "replace") if token else None

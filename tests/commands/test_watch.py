@@ -1,0 +1,174 @@
+"""The live table: what it makes of keys, and `watch` over real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+from collections.abc import Iterator
+
+import msgpack
+import pytest
+from rich.console import Console
+
+from poller.commands import live_table
+from poller.commands.live_table import Reading, Row
+from poller.errors import StoreError
+from poller.store.keys import Store, StoreAccess
+from tests.support.command import environment, poller
+from tests.support.scripted import ScriptedPrometheus
+from tests.support.servers import Redis
+from tests.support.world import World
+
+KERNEL = "3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
+STAT = {
+    "cuda_mem": {"current": "1", "capacity": "2", "pct": "50", "unit_hint": "bytes"},
+    "cuda_util": {"current": "57", "capacity": "100", "pct": "57", "unit_hint": "percent"},
+    "rocm_util": {"current": "0", "capacity": "0", "pct": "0.00", "unit_hint": "percent"},
+    "cpu_util": {"current": "1485", "capacity": "1000", "pct": "148.5", "unit_hint": "percent"},
+    "mem": {"current": "1500000000", "capacity": "8589934592", "pct": "17.5", "unit_hint": "b"},
+    "net_rx": {"current": "2000", "capacity": "1", "pct": "0.00", "unit_hint": "bps"},
+    "net_tx": {"current": "0", "capacity": "1", "pct": "0.00", "unit_hint": "bps"},
+}
+
+
+def text_of(reading: Reading, most: int = 50, stale_after_s: float = 15.0) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(live_table.rendered(reading, most, stale_after_s))
+    return console.file.getvalue()
+
+
+def cells(text: str, short_id: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.split()[:1] == [short_id])
+    return line.split()
+
+
+def test_a_row_shows_the_key_in_sizes_people_read():
+    row = cells(text_of(Reading([Row(KERNEL, STAT, 1.25)])), "3f9d4d5e")
+    assert " ".join(row) == (
+        "3f9d4d5e 148.5 1.5 GB 8.6 GB 2.0 kB 0 B cuda 57.0 %, rocm 0.0 % 1.2 s"
+    )
+
+
+def test_ages_are_told_in_the_unit_that_fits():
+    for age_s, told in ((0.04, "0.0 s"), (59.4, "59.4 s"), (61, "1 min"), (7200, "2.0 h")):
+        assert cells(text_of(Reading([Row(KERNEL, STAT, age_s)])), "3f9d4d5e")[-2:] == told.split()
+
+
+def test_an_old_key_is_marked():
+    def style(age_s: float) -> str:
+        made = live_table.rendered(Reading([Row(KERNEL, STAT, age_s)]), 9, 15.0)
+        (cell,) = made.columns[-1].cells
+        return cell.style
+
+    assert (style(14.9), style(15.1)) == ("", "yellow")
+
+
+def test_anything_may_be_in_a_key():
+    """Numbers that are none, markup, missing fields and metrics leave a dash."""
+    odd = {
+        "cpu_util": {"current": "x", "pct": "NaN", "unit_hint": ""},
+        "mem": {"current": None, "capacity": "-5", "unit_hint": ""},
+        "[red]_util": {"current": "1", "pct": "12", "unit_hint": ""},
+    }
+    row = cells(text_of(Reading([Row(KERNEL, odd)])), "3f9d4d5e")
+    assert " ".join(row) == "3f9d4d5e - - - - - [red] 12.0 % -"
+
+
+def test_the_busiest_kernels_are_shown_where_not_all_fit():
+    rows = [
+        Row(f"{number:08x}-", {**STAT, "cpu_util": {"pct": str(number * 7 % 10)}})
+        for number in range(10)
+    ]
+    text = text_of(Reading(rows, "redis: gone"), most=3)
+    shown = [line.split()[0] for line in text.splitlines() if line.strip().startswith("0000")]
+    assert shown == ["00000007", "00000004", "00000001"]
+    assert "10 kernels, 10 keys, the 3 busiest shown  redis: gone" in text
+
+
+async def test_a_store_that_fails_leaves_the_last_values(capsys: pytest.CaptureFixture[str]):
+    ended = asyncio.Event()
+    looks = 0
+
+    async def look() -> list[Row]:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            ended.set()
+        if looks > 1:
+            raise StoreError("connection", "nobody listens")
+        return [Row(KERNEL, STAT, 1.0)]
+
+    await live_table.live(look, 0.01, 15.0, ended)
+    frames = capsys.readouterr().out.split(" kernel ")[1:]
+    assert len(frames) == 3
+    assert "nobody listens" not in frames[0]
+    assert "redis: nobody listens" in frames[-1]
+    assert cells(frames[-1], "3f9d4d5e")[1] == "148.5"
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+async def test_keys_are_read_as_they_are(redis_server: Redis):
+    redis_server.command("FLUSHALL")
+    redis_server.command("SET", "good", msgpack.packb(STAT), "EX", 86_390)
+    redis_server.command("SET", "rubbish", b"\xc1")
+    redis_server.command("RPUSH", "foreign", "1")
+    async with Store(StoreAccess(url=redis_server.url)) as store:
+        good, rubbish, foreign, none = await live_table.read(
+            store, ["good", "rubbish", "foreign", "none"]
+        )
+    assert good.stat == STAT
+    assert 10 <= good.age_s < 20
+    assert (rubbish.stat, rubbish.invalid, rubbish.age_s) == (None, True, None)
+    assert foreign == Row("foreign", None)
+    assert none == Row("none", None)
+    text = text_of(Reading([good, rubbish, foreign, none]))
+    assert "no live stat" in text
+    assert text.count("no key") == 2
+
+
+def watch(redis_server: Redis, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with ScriptedPrometheus(World(3).handler) as prometheus:
+        env = environment(prometheus.url, redis_server.url, redis__key_prefix="ours:")
+        # Even where colours are asked for, a pipe gets none.
+        return poller("watch", "--duration", "1.5", *arguments, env={**env, "FORCE_COLOR": "1"})
+
+
+def test_watch_shows_the_real_keys_of_all_active_kernels(redis_server: Redis):
+    redis_server.command("FLUSHALL")
+    ids = World(3).ids
+    for kernel in ids[:2]:
+        redis_server.command("SET", kernel, msgpack.packb(STAT), "EX", 86_400)
+    done = watch(redis_server)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    frames = done.stdout.split(" kernel ")[1:]
+    assert 2 <= len(frames) <= 4
+    assert "3 kernels, 2 keys" in frames[-1]
+    for kernel in ids[:2]:
+        assert cells(frames[-1], kernel[:8])[1] == "148.5"
+    assert "no key" in " ".join(cells(frames[-1], ids[2][:8]))
+
+
+def test_watch_shows_the_kernels_and_the_prefix_asked_for(redis_server: Redis):
+    redis_server.command("FLUSHALL")
+    redis_server.command("SET", f"shadow:{KERNEL}", msgpack.packb(STAT), "EX", 86_400)
+    done = watch(redis_server, "--kernel", KERNEL, "--prefix", "shadow:")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.split(" kernel ")[-1]
+    assert "1 kernel, 1 key" in last
+    assert cells(last, "3f9d4d5e")[1] == "148.5"
+
+
+def test_watch_says_which_server_does_not_answer(redis_server: Redis):
+    env = environment("http://127.0.0.1:1", redis_server.url)
+    done = poller("watch", "--duration", "1", env=env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("prometheus: ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,279 @@
+"""The daemon's own endpoints and metrics, over HTTP, from the real process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis.exceptions
+
+from poller.daemon.metrics import FAILED, Telemetry
+from poller.store.keys import translate
+from tests.support import answers
+from tests.support.answers import Answer, Row
+from tests.support.daemon import DaemonProcess, value_in
+from tests.support.exporter import Exporter
+from tests.support.process import HOST, require, wait_until
+from tests.support.scripted import ScriptedPrometheus
+from tests.support.servers import Prometheus, Redis, scrape_config
+
+KERNEL = "0f4e1c9a-5d2b-4c3e-8a7f-1b2c3d4e5f60"
+TICK_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedPrometheus]:
+    with ScriptedPrometheus(empty) as server:
+        yield server
+
+
+def empty(query: str, at: float, params: dict[str, str]) -> Answer:
+    """Answer as a Prometheus without a single series does."""
+    return answers.matrix(()) if query.endswith("]") else answers.vector((), at)
+
+
+class ByCycle:
+    """A script of answers: the first cycle's, the second's …, and the last one from then on.
+
+    The queries of one cycle have one evaluation time. What only asks for the server's clock
+    belongs to none.
+    """
+
+    def __init__(self, *script: Callable[[str, float, dict[str, str]], Answer]) -> None:
+        self._script = script
+        self._times: list[float] = []
+
+    def __call__(self, query: str, at: float, params: dict[str, str]) -> Answer:
+        if query == "vector(1)":
+            return empty(query, at, params)
+        if at not in self._times:
+            self._times.append(at)
+        place = min(self._times.index(at), len(self._script) - 1)
+        return self._script[place](query, at, params)
+
+
+def unavailable(query: str, at: float, params: dict[str, str]) -> Answer:
+    return answers.timed_out()
+
+
+def partial(query: str, at: float, params: dict[str, str]) -> Answer:
+    return answers.matrix(()) if query.endswith("]") else answers.partial((), at)
+
+
+def hanging(query: str, at: float, params: dict[str, str]) -> Answer:
+    return answers.hanging()
+
+
+def alone(scripted: ScriptedPrometheus, valkey: Redis, **settings: object) -> DaemonProcess:
+    """Return a daemon without a lease, so that its cycles ask nothing but their batch."""
+    more = {"poll__interval_s": TICK_S, "leader__enabled": "false", **settings}
+    return DaemonProcess(scripted.url, valkey.url, **more)
+
+
+def is_ready(daemon: DaemonProcess) -> bool:
+    return daemon.get("/-/ready") == (200, "ready\n")
+
+
+def test_unready_until_the_first_good_cycle_and_healthy_all_the_while(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    scripted.handler = unavailable
+    with alone(scripted, valkey) as daemon:
+        failed = {"result": "failed", "reason": "unavailable"}
+        wait_until(lambda: daemon.value("cycles_total", **failed) >= 2, "two failed cycles")
+        assert daemon.get("/-/ready") == (503, "not ready: no good cycle yet\n")
+        assert daemon.get("/-/healthy") == (200, "alive\n")
+        assert daemon.value("last_success_timestamp_seconds") == 0
+        scripted.handler = empty
+        wait_until(lambda: is_ready(daemon), "ready after a good cycle")
+
+
+def test_ready_through_two_bad_cycles_and_not_through_more(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    scripted.handler = ByCycle(empty, unavailable, unavailable, empty)
+    with alone(scripted, valkey, http__unready_after=3) as daemon:
+        wait_until(lambda: is_ready(daemon), "ready")
+        seen = []
+        while daemon.value("cycles_total", result="success", reason="") < 3:
+            seen.append(daemon.get("/-/ready")[0])
+            time.sleep(0.02)
+        assert set(seen) == {200}
+        scripted.handler = unavailable
+        wait_until(lambda: not is_ready(daemon), "not ready after several bad cycles")
+        status, text = daemon.get("/-/ready")
+        assert status == 503
+        assert text.endswith("cycles failed one after another: prometheus\n")
+        assert daemon.value("cycles_total", result="failed", reason="unavailable") >= 2 + 3
+        scripted.handler = empty
+        wait_until(lambda: is_ready(daemon), "ready again")
+
+
+def test_every_cycle_is_counted_once_by_result_and_reason(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    scripted.handler = ByCycle(empty, empty, empty, unavailable, unavailable, partial, hanging)
+    with alone(scripted, valkey) as daemon:
+
+        def timeouts() -> float:
+            return daemon.value("cycles_total", result="failed", reason="timeout")
+
+        wait_until(lambda: timeouts() >= 1, "a cycle without an answer")
+        series = daemon.series()
+        cycles = {
+            tuple(sorted(dict(labels).items(), reverse=True)): number
+            for (name, labels), number in series.items()
+            if name == "livestat_poller_cycles_total"
+        }
+        assert cycles.pop((("result", "failed"), ("reason", "timeout"))) >= 1
+        assert cycles == {
+            (("result", "success"), ("reason", "")): 3,
+            (("result", "standby"), ("reason", "")): 0,
+            (("result", "failed"), ("reason", "unavailable")): 2,
+            (("result", "failed"), ("reason", "partial")): 1,
+        }
+        assert value_in(series, "partial_answers_total") >= 1
+
+
+def test_a_process_that_stood_still_counts_the_ticks_it_missed(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    with alone(scripted, valkey, poll__interval_s=1) as daemon:
+        success = {"result": "success", "reason": ""}
+        wait_until(lambda: daemon.value("cycles_total", **success) >= 2, "two cycles")
+        assert daemon.value("missed_cycles_total") == 0
+        daemon.send(signal.SIGSTOP)
+        time.sleep(2.9)  # the ticks at 1 s and 2 s are missed; the one at 3 s comes
+        daemon.send(signal.SIGCONT)
+        wait_until(lambda: daemon.value("missed_cycles_total") > 0, "ticks missed")
+        assert daemon.value("missed_cycles_total") == 2
+
+
+def test_dropped_rows_are_counted_by_reason(scripted: ScriptedPrometheus, valkey: Redis) -> None:
+    good = {"kernel_id": KERNEL, "container_metric_name": "mem", "value_type": "current"}
+    bad: list[Row] = [
+        ({**good, "kernel_id": "KERNEL"}, 1.0),
+        ({**good, "kernel_id": KERNEL.upper()}, 1.0),
+        ({"kernel_id": KERNEL}, 1.0),
+        (good, "NaN"),
+        (good, "+Inf"),
+    ]
+
+    def handler(query: str, at: float, params: dict[str, str]) -> Answer:
+        is_rest = query.startswith("max without (job, user_id, project_id)")
+        return answers.vector(bad, at) if is_rest else empty(query, at, params)
+
+    scripted.handler = handler
+    with alone(scripted, valkey) as daemon:
+
+        def cycles() -> float:
+            return daemon.value("cycles_total", result="success", reason="")
+
+        wait_until(lambda: cycles() >= 3, "three cycles")
+        series = daemon.series()
+    number = value_in(series, "cycles_total", result="success", reason="")
+    expected = {"bad_uuid": 2, "missing_label": 1, "nan": 1, "infinite": 1}
+    dropped = {
+        dict(labels)["reason"]: count / number
+        for (name, labels), count in series.items()
+        if name == "livestat_poller_rows_dropped_total" and count
+    }
+    assert dropped == expected
+
+
+def test_listens_on_loopback_unless_told_otherwise(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    # All of 127.0.0.0/8 reaches this host, but only 127.0.0.1 was bound.
+    with alone(scripted, valkey) as daemon, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", daemon.port), 5)
+    with alone(scripted, valkey, http__host="0.0.0.0") as daemon:
+        socket.create_connection(("127.0.0.2", daemon.port), 5).close()
+
+
+def test_goes_on_polling_where_the_port_is_taken(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    daemon = alone(scripted, valkey)
+    with socket.socket() as taken:
+        taken.bind((HOST, daemon.port))
+        taken.listen()
+        with daemon:
+            wait_until(lambda: "WATCHDOG=1" in daemon.told(), "a finished cycle")
+            assert f"http: cannot listen on {HOST}:{daemon.port}" in daemon.log()
+
+
+def test_a_live_page_passes_promtool_and_names_what_was_written(valkey: Redis) -> None:
+    promtool = require("promtool")
+    with (
+        Exporter(kernels=3) as exporter,
+        Prometheus(scrape_configs=[scrape_config(exporter.port)]) as prometheus,
+    ):
+        prometheus.wait_for("backendai_container_utilization")
+        with DaemonProcess(prometheus.url, valkey.url, poll__interval_s=1) as daemon:
+            wait_until(lambda: daemon.value("keys_written_total") >= 6, "two rounds of keys", 60)
+            page = daemon.get("/metrics")[1]
+            series = daemon.series()
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=page, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert value_in(series, "active_kernels") == 3
+    assert value_in(series, "restored_kernels_total") == 3
+    assert value_in(series, "leader") == 1
+    assert value_in(series, "interval_seconds") == 1
+    assert value_in(series, "keys_written_total") % 3 == 0
+    assert abs(value_in(series, "last_success_timestamp_seconds") - time.time()) < 30
+
+
+def test_a_poller_on_standby_is_ready_and_does_not_lead(
+    scripted: ScriptedPrometheus, valkey: Redis
+) -> None:
+    settings = {"poll__interval_s": TICK_S, "leader__name": "test-standby"}
+    with DaemonProcess(scripted.url, valkey.url, **settings) as first:
+        wait_until(lambda: first.value("leader") == 1, "the first leads")
+        with DaemonProcess(scripted.url, valkey.url, **settings) as second:
+            standby = {"result": "standby", "reason": ""}
+            wait_until(lambda: second.value("cycles_total", **standby) >= 2, "it stands by")
+            assert second.value("leader") == 0
+            assert is_ready(second)
+            first.stop()
+            wait_until(lambda: second.value("leader") == 1, "the second takes over")
+            assert second.value("cycles_total", result="failed", reason="lease") == 0
+
+
+def test_a_leader_whose_lease_ran_out_says_so(scripted: ScriptedPrometheus, valkey: Redis) -> None:
+    settings = {"poll__interval_s": TICK_S, "leader__name": "test-ran-out"}
+    with DaemonProcess(scripted.url, valkey.url, **settings) as daemon:
+        wait_until(lambda: daemon.value("leader") == 1, "it leads")
+        scripted.handler = unavailable
+        wait_until(lambda: daemon.value("leader") == 0, "it leads no more")
+
+
+def test_every_reason_of_a_failed_key_is_shown_from_the_start() -> None:
+    classes = [kind for kind in vars(redis.exceptions).values() if isinstance(kind, type)]
+    replies = ["WRONGTYPE", "NOAUTH", "WRONGPASS", "MISCONF", "MASTERDOWN", "MOVED", "TRYAGAIN"]
+    errors: list[Exception] = [redis.exceptions.ResponseError(text) for text in replies]
+    errors += [kind("") for kind in classes if issubclass(kind, redis.exceptions.ConnectionError)]
+    errors += [redis.exceptions.OutOfMemoryError(""), redis.exceptions.ReadOnlyError("")]
+    errors += [redis.exceptions.NoPermissionError(""), redis.exceptions.ResponseError("ODD")]
+    errors += [TimeoutError(), OSError()]
+    assert {translate(error).reason for error in errors} <= set(FAILED)
+
+
+def test_an_interval_that_is_not_known_is_no_number() -> None:
+    registry = Telemetry().registry
+    for name in ("rate_window", "scrape_interval", "measure_interval"):
+        found = registry.get_sample_value(f"livestat_poller_{name}_seconds")
+        assert found is not None
+        assert found != found

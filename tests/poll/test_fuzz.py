@@ -1,0 +1,231 @@
+"""Any API answer, arbitrary or mutated: never an exception beyond ours, never a value that breaks
+a legacy reader, and the order in which rows and answers come decides nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poller.errors import PollerError
+from poller.format import encode
+from poller.format.catalog import INTRINSIC, Catalog
+from poller.poll import merge, survey
+from poller.poll.history import History
+from poller.poll.merge import Merger, Sets
+from poller.prometheus import errors
+from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
+from poller.values import Batch, Life, Owed, Past, Query, Row
+from tests.support.live import read_legacy
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
+PARTS = (
+    *("current", "current", "current", "capacity", "rate", "peak", "trough", "mean"),
+    *("samples", "rounds", "rest"),
+)
+METRICS = ("cpu_util", "mem", "io_read", "io_scratch_size", "net_rx", "cuda_mem", "x_util", "other")
+
+numbers = st.one_of(
+    st.floats().map(repr),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda number: f"{number:f}"),
+    st.integers().map(str),
+    st.integers(min_value=0).map(str),
+    st.sampled_from(["NaN", "+Inf", "-Inf", "-0", "1e+21", "5e-07", "1e999", "00"]),
+    st.sampled_from(["0." + "0" * 2000, "9" * 5000]),
+    st.text(max_size=8),
+)
+kernels = st.sampled_from([*KERNELS, *KERNELS, KERNELS[0].upper(), "", "i-agent"]) | st.text()
+labels = st.fixed_dictionaries(
+    {"kernel_id": kernels},
+    optional={
+        "container_metric_name": st.sampled_from(METRICS) | st.text(max_size=5),
+        "value_type": st.sampled_from(["current", "capacity", "pct"]) | st.text(max_size=5),
+        "agent_id": st.sampled_from(["i-a", "i-b"]) | st.text(max_size=5),
+        "session_id": st.sampled_from(["undefined", "s"]),
+    },
+)
+stamps = st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 2_000_000_000)
+elements = st.fixed_dictionaries(
+    {"metric": labels, "value": st.tuples(stamps, numbers) | st.none()},
+    optional={"histogram": st.just([1, {"count": "1"}])},
+)
+tracks = st.fixed_dictionaries(
+    {"metric": labels, "values": st.lists(st.tuples(stamps, numbers), max_size=6)}
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(0, (1 << 64) - 1) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=10,
+)
+
+
+def document(kind: str, result: Any) -> bytes:
+    whole = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return json.dumps(whole).encode()
+
+
+@st.composite
+def mutated(draw: Any, whole: st.SearchStrategy[bytes]) -> bytes:
+    """Cut, doubled, overwritten: what a broken proxy makes of an answer."""
+    body = bytearray(draw(whole))
+    for _ in range(draw(st.integers(0, 4))):
+        place = draw(st.integers(0, max(0, len(body) - 1)))
+        change = draw(st.sampled_from(["cut", "set", "insert", "delete"]))
+        if change == "cut":
+            del body[place:]
+        elif change == "set" and body:
+            body[place] = draw(st.integers(0, 255))
+        elif change == "insert":
+            body[place:place] = draw(st.binary(max_size=8))
+        else:
+            del body[place : place + draw(st.integers(1, 8))]
+    return bytes(body)
+
+
+vectors = st.lists(elements, max_size=8).map(lambda rows: document("vector", rows))
+crowd = st.fixed_dictionaries(
+    {
+        "metric": st.just({"kernel_id": KERNELS[0]}),
+        "value": st.tuples(st.just(1.0), st.sampled_from(["1", "1.0", "2", "10", "9"])),
+    }
+)
+crowded = st.lists(crowd, min_size=2, max_size=5).map(lambda rows: document("vector", rows))
+matrices = st.lists(tracks, max_size=5).map(lambda rows: document("matrix", rows))
+bodies = st.one_of(
+    mutated(vectors),
+    mutated(matrices),
+    st.binary(max_size=200),
+    anything.map(lambda value: json.dumps(value).encode()),
+    anything.map(lambda value: document("vector", value)),
+    st.integers(1, 4000).map(lambda depth: b'{"status":"success","data":' + b"[" * depth),
+)
+queries = st.builds(Query, st.sampled_from(PARTS), st.sampled_from(METRICS), st.just(""))
+
+
+def ours_or_nothing(decode: Callable[[], list[Any]]) -> list[Any]:
+    try:
+        return decode()
+    except PollerError:
+        return []
+
+
+def rows_of(body: bytes) -> list[Row]:
+    return ours_or_nothing(lambda: _decoded(_ROWS, body, "vector").data.result)  # type: ignore
+
+
+def merged(answers: list[tuple[Query, list[Row]]]) -> Batch:
+    merger = Merger(Catalog())
+    for query, rows in answers:
+        merger.take(query, rows)
+    return merger.finish(1000.0)
+
+
+@FUZZ
+@given(bodies)
+def test_any_body_becomes_rows_or_an_error_of_ours(body: bytes) -> None:
+    for decoder, kind in ((_ROWS, "vector"), (_SET_ROWS, "vector"), (_SERIES, "matrix")):
+        ours_or_nothing(lambda: _decoded(decoder, body, kind).data.result)  # type: ignore  # noqa: B023
+
+
+@FUZZ
+@given(st.integers(100, 599), st.binary(max_size=300) | bodies)
+def test_any_refusal_is_told_in_few_words(status: int, start: bytes) -> None:
+    error = errors.refusal(status, start)
+    assert error.reason
+    assert len(error.detail) <= len(f"HTTP {status}: ") + 200
+
+
+@FUZZ
+@given(
+    st.lists(st.tuples(queries, vectors), min_size=1, max_size=8),
+    st.sampled_from(["classic", "26.9"]),
+    st.sampled_from(["first", "sentinel"]),
+    st.dictionaries(st.sampled_from(METRICS), st.tuples(numbers, numbers, numbers)),
+)
+def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
+    answers: list[tuple[Query, bytes]],
+    profile: Any,
+    capacity_of: str,
+    held: dict[str, tuple[str, str, str]],
+) -> None:
+    catalog = Catalog(profile)
+    history = History(catalog, 300.0)
+    for time in (1000.0, 1005.0):
+        merger = Merger(catalog)
+        for query, body in answers:
+            merger.take(query, rows_of(body))
+        history.feed(merger.finish(time, "between" if time > 1000 else "instant"))
+    told = {
+        name: {"current": a, "capacity": b, "unit_hint": "x", "stats.max": c, "stats.avg": a}
+        for name, (a, b, c) in held.items()
+    }
+    for kernel in list(history.kernels):
+        history.recall_key(kernel, encode.remembered(catalog, told))
+        life = Life(moved=1000.0, born=None, older=True, metrics={"mem": Past("5", "7")})
+        history.recall_life(kernel, life, Owed(None, 1000.0))
+        manner = encode.Manner(capacity_of, 5.0)
+        stat = encode.live_stat(history.kernels[kernel].known(catalog), manner)
+        if stat:
+            assert set(read_legacy(encode.pack(stat))) == set(stat)
+
+
+@FUZZ
+@given(st.lists(st.tuples(queries, vectors | crowded), min_size=1, max_size=6), st.randoms())
+def test_the_order_of_rows_and_answers_decides_nothing(
+    answers: list[tuple[Query, bytes]], order: random.Random
+) -> None:
+    taken = [(query, rows_of(body)) for query, body in answers]
+    once = merged(taken)
+    shuffled = [(query, order.sample(rows, len(rows))) for query, rows in taken]
+    order.shuffle(shuffled)
+    assert merged(shuffled) == once
+
+
+@FUZZ
+@given(st.lists(st.tuples(queries, vectors), min_size=1, max_size=6), vectors, vectors, vectors)
+def test_duplicate_series_are_settled_whatever_is_answered_about_them(
+    answers: list[tuple[Query, bytes]], values: bytes, stamped: bytes, changes: bytes
+) -> None:
+    batch = merged([(query, rows_of(body)) for query, body in answers])
+    sets = [_decoded(_SET_ROWS, body, "vector").data for body in (values, stamped, changes)]
+    settled = merge.settle(batch, Sets(*(one.result for one in sets)), 5.0)  # type: ignore
+    assert not settled.conflicts
+    assert settled.observations.keys() == batch.observations.keys()
+
+
+@FUZZ
+@given(matrices, matrices)
+def test_any_raw_samples_give_intervals_that_can_be_asked_for(one: bytes, other: bytes) -> None:
+    rounds = _decoded(_SERIES, one, "matrix").data.result  # type: ignore[union-attr]
+    samples = _decoded(_SERIES, other, "matrix").data.result  # type: ignore[union-attr]
+    found = survey.intervals(
+        survey.scrape_interval(rounds),
+        survey.measure_interval(rounds) or survey.change_interval(samples),
+        survey.Given(),
+    )
+    assert 0 < found.window_s <= 5 * 3600
+    assert 0 < found.stall_s <= 5 * 3600
+
+
+def packed(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+@FUZZ
+@given(st.binary(max_size=300) | anything.map(packed))
+def test_any_key_already_there_is_a_live_stat_or_nothing(value: bytes) -> None:
+    stat = encode.unpack(value)
+    if stat is not None:
+        for told in encode.remembered(Catalog(), stat).values():
+            for text in told:
+                assert text is None or abs(float(text)) < float("inf")
+
+
+def test_the_fuzz_reaches_the_metrics_that_readers_convert() -> None:
+    assert {"mem", "io_read", "io_scratch_size"} <= set(METRICS) & set(INTRINSIC)

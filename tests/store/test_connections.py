@@ -1,0 +1,149 @@
+"""Connections to the store: cut short, answered by nobody, refused, and made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from poller.errors import StoreError
+from poller.store.keys import Store, StoreAccess
+from tests.support.proxy import FaultProxy, blackhole, passing, refusing
+from tests.support.servers import Redis, wait_until
+
+KERNELS = [f"11111111-2222-4333-8444-{number:012d}" for number in range(50)]
+TIMEOUT_S = 0.5
+PATIENCE_S = 4.0
+"""What a machine under load may add to a time limit; the library's own defaults take longer."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Redis]:
+    with Redis() as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(server: Redis) -> Iterator[FaultProxy]:
+    server.command("FLUSHALL")
+    with FaultProxy(server.port) as opened:
+        yield opened
+
+
+def through(proxy: FaultProxy, timeout_s: float = TIMEOUT_S) -> Store:
+    return Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=timeout_s))
+
+
+def clients(server: Redis) -> int:
+    with server.client() as client:
+        return len(client.client_list()) - 1  # the one that asks is among them
+
+
+async def test_a_reply_to_a_cancelled_command_is_nobody_elses(proxy: FaultProxy) -> None:
+    async with through(proxy, timeout_s=5.0) as store:
+        await store.write({kernel: kernel.encode() for kernel in KERNELS})
+        for number in range(20):
+            proxy.fault = passing(delay_s=0.5)
+            asked = asyncio.create_task(store.read(KERNELS))
+            await asyncio.sleep(0.002 * (number % 10))
+            asked.cancel()
+            # Before Python 3.12 `wait_for` can swallow it; the reply is then the right one.
+            await asyncio.gather(asked, return_exceptions=True)
+            assert asked.cancelled() or len(asked.result().values) == len(KERNELS)
+            proxy.fault = passing()
+            found = await store.read([KERNELS[number]])
+            assert found.values == {KERNELS[number]: KERNELS[number].encode()}
+
+
+async def test_a_server_that_does_not_answer_costs_the_time_limit_once(proxy: FaultProxy) -> None:
+    async with through(proxy) as store:
+        await store.read(KERNELS)
+        proxy.fault = blackhole()
+        started = time.monotonic()
+        with pytest.raises(StoreError) as raised:
+            await store.write({kernel: b"x" * 100_000 for kernel in KERNELS})
+        assert raised.value.reason == "timeout"
+        assert TIMEOUT_S * 0.9 <= time.monotonic() - started < TIMEOUT_S + PATIENCE_S
+        proxy.fault = passing()
+        assert len((await store.write({KERNELS[0]: b"y"})).before) == 1
+
+
+async def test_a_server_that_accepts_and_says_nothing_costs_the_time_limit_once(
+    proxy: FaultProxy,
+) -> None:
+    proxy.fault = blackhole()
+    async with through(proxy) as store:
+        started = time.monotonic()
+        with pytest.raises(StoreError) as raised:
+            await store.read(KERNELS)
+        assert raised.value.reason == "timeout"
+        assert time.monotonic() - started < TIMEOUT_S + PATIENCE_S
+
+
+def refusals(server: Redis) -> int:
+    """Return how often a password was refused."""
+    with server.client() as client:
+        return sum(int(entry["count"]) for entry in client.acl_log())
+
+
+async def test_a_wrong_password_is_sent_once() -> None:
+    with Redis(password="right") as server:
+        url = f"redis://:wrong@127.0.0.1:{server.port}/0"
+        async with Store(StoreAccess(url)) as store:
+            for tries in range(1, 4):
+                with pytest.raises(StoreError) as raised:
+                    await store.read(KERNELS)
+                assert raised.value.reason == "unauthorized"
+                assert "wrong" not in str(raised.value)
+                assert refusals(server) == tries
+
+
+async def test_no_connection_is_left_behind_by_many_failures(
+    proxy: FaultProxy, server: Redis
+) -> None:
+    await asyncio.to_thread(wait_until, lambda: clients(server) == 0, "nobody of another test")
+    async with through(proxy, timeout_s=5.0) as store:
+        for _ in range(30):
+            await store.read(KERNELS)
+            proxy.cut(with_reset=True)
+            with pytest.raises(StoreError):
+                await store.read(KERNELS)
+            proxy.fault = passing(delay_s=0.05)
+            asked = [asyncio.create_task(store.read(KERNELS)) for _ in range(2)]
+            await asyncio.sleep(0.01)
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            proxy.fault = passing()
+        await store.read(KERNELS)
+        await asyncio.to_thread(wait_until, lambda: clients(server) == 1, "one connection at last")
+    await asyncio.to_thread(wait_until, lambda: clients(server) == 0, "none")
+
+
+async def test_a_server_that_is_gone_and_back_is_used_again(proxy: FaultProxy) -> None:
+    async with through(proxy) as store:
+        await store.write({KERNELS[0]: b"before"})
+        proxy.fault = refusing()
+        proxy.cut()
+        for _ in range(3):
+            with pytest.raises(StoreError) as raised:
+                await store.write({KERNELS[0]: b"lost"})
+            assert raised.value.reason == "connection"
+        proxy.fault = passing()
+        assert (await store.write({KERNELS[0]: b"after"})).before == {KERNELS[0]: b"before"}
+
+
+async def test_a_write_that_fails_takes_none_beside_it_along_twice(
+    proxy: FaultProxy, server: Redis
+) -> None:
+    """Two portions on their way fail together: the client is made anew once, not under a third."""
+    async with through(proxy, timeout_s=5.0) as store:
+        await asyncio.gather(*(store.read(KERNELS) for _ in range(2)))
+        before = proxy.connections
+        proxy.cut(with_reset=True)
+        asked = [asyncio.create_task(store.read(KERNELS)) for _ in range(2)]
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert (await store.read(KERNELS)).values == {}
+        assert proxy.connections - before <= 3

@@ -1,0 +1,302 @@
+"""The lease: who may write, by the server's account and by the local clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from poller.errors import LeaseLost, StoreError
+from poller.poll.publish import Publisher
+from poller.store import keys
+from poller.store.keys import Fence, Store, StoreAccess, translate
+from poller.store.lease import Lease
+from tests.support.proxy import FaultProxy, passing, reset
+from tests.support.servers import Redis, wait_until
+
+NAME = "livestat-poller:leader"
+KERNEL = "11111111-2222-4333-8444-555555555555"
+OTHER = "66666666-7777-4888-9999-000000000000"
+LONG_S = 30.0
+SHORT_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Redis]:
+    with Redis() as started:
+        yield started
+
+
+@pytest.fixture
+async def store(server: Redis) -> AsyncIterator[Store]:
+    server.command("FLUSHALL")
+    async with Store(StoreAccess(server.url, timeout_s=5.0)) as opened:
+        yield opened
+
+
+class HandClock:
+    """A monotonic clock that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_free_lease_is_taken_and_kept_from_others(store: Store, server: Redis) -> None:
+    ours, theirs = Lease(store, NAME, LONG_S, "ours"), Lease(store, NAME, LONG_S, "theirs")
+    assert not ours.held
+    assert await ours.take()
+    assert ours.held
+    assert not await theirs.take()
+    assert not await theirs.renew()
+    assert not theirs.held
+    assert server.command("GET", NAME) == b"ours"
+    assert await theirs.holder() == "ours"
+
+
+async def test_taking_it_again_renews_it(store: Store, server: Redis) -> None:
+    lease, later = Lease(store, NAME, 1.0), Lease(store, NAME, LONG_S)
+    later.token = lease.token
+    assert await lease.take()
+    before = server.command("PTTL", NAME)
+    assert await later.take()
+    assert server.command("PTTL", NAME) > before + 20_000
+
+
+async def test_it_is_free_when_its_time_has_passed(store: Store) -> None:
+    ours, theirs = Lease(store, NAME, SHORT_S), Lease(store, NAME, LONG_S)
+    assert await ours.take()
+    assert not await theirs.take()
+    await asyncio.sleep(1.5 * SHORT_S)
+    assert await theirs.holder() is None
+    assert await theirs.take()
+
+
+async def test_what_ran_out_is_not_renewed_but_can_be_taken(store: Store) -> None:
+    """Another may have had it in between, so what was observed before is too old."""
+    lease = Lease(store, NAME, SHORT_S)
+    assert await lease.take()
+    await asyncio.sleep(1.5 * SHORT_S)
+    assert not lease.held
+    assert not await lease.renew()
+    assert not lease.held
+    assert await lease.take()
+    assert lease.held
+
+
+async def test_what_another_had_in_between_is_not_renewed_though_it_is_free(store: Store) -> None:
+    ours, theirs = Lease(store, NAME, SHORT_S), Lease(store, NAME, LONG_S)
+    assert await ours.take()
+    await asyncio.sleep(1.5 * SHORT_S)
+    assert await theirs.take()
+    await theirs.release()
+    assert not await ours.renew()
+    assert not ours.held
+
+
+async def test_nothing_is_left_of_a_lease_that_was_released(store: Store, server: Redis) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    assert 0 < server.command("PTTL", NAME) <= LONG_S * 1000
+    await lease.release()
+    await asyncio.to_thread(wait_until, lambda: not server.command("EXISTS", NAME), "its end", 1)
+
+
+async def test_a_lease_that_is_kept_outlasts_its_length(store: Store) -> None:
+    lease = Lease(store, NAME, SHORT_S)
+    assert await lease.take()
+    keeper = asyncio.create_task(lease.keep())
+    await asyncio.sleep(3 * SHORT_S)
+    assert lease.held
+    assert await lease.holder() == lease.token
+    keeper.cancel()
+
+
+async def test_only_its_owner_releases_it(store: Store) -> None:
+    ours, theirs = Lease(store, NAME, LONG_S), Lease(store, NAME, LONG_S)
+    assert await ours.take()
+    await theirs.release()
+    assert not await theirs.take()
+    await ours.release()
+    assert not ours.held
+    assert await theirs.holder() is None
+    assert await theirs.take()
+
+
+async def test_the_local_clock_ends_it_without_asking(store: Store) -> None:
+    clock = HandClock()
+    lease = Lease(store, NAME, LONG_S, monotonic=clock)
+    assert await lease.take()
+    clock.now += LONG_S - 0.001
+    assert lease.held
+    clock.now += 0.001
+    assert not lease.held
+
+
+async def test_the_local_clock_counts_from_before_the_question(server: Redis) -> None:
+    """A slow answer must not make the lease seem longer than the server knows it."""
+    clock = HandClock()
+    with FaultProxy(server.port) as proxy:
+        async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as slow:
+            lease = Lease(slow, NAME + ":slow", LONG_S, monotonic=clock)
+            taking = asyncio.create_task(lease.take())
+            await asyncio.sleep(0)  # the question is on its way
+            clock.now += 20.0
+            assert await taking
+    clock.now += LONG_S - 20.0
+    assert not lease.held
+
+
+async def test_a_forgotten_lease_is_not_held_and_stands_on_the_server(store: Store) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    lease.forget()
+    assert not lease.held
+    assert await lease.holder() == lease.token
+
+
+async def test_the_servers_clock_tells_when_it_ends(store: Store, server: Redis) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    seconds, micros = server.command("TIME")
+    left_ms = lease.fence.until_ms - (int(seconds) * 1000 + int(micros) / 1000)
+    assert 0 < left_ms <= LONG_S * 1000
+
+
+async def test_a_key_of_another_type_in_its_place_is_an_error(store: Store, server: Redis) -> None:
+    server.command("RPUSH", NAME, "somebody's")
+    with pytest.raises(StoreError) as raised:
+        await Lease(store, NAME, LONG_S).take()
+    assert raised.value.reason == "wrong_type"
+    assert server.command("LRANGE", NAME, 0, -1) == [b"somebody's"]
+
+
+async def test_the_holder_writes(store: Store, server: Redis) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    written = await store.write({KERNEL: b"one", OTHER: b"two"}, lease.fence)
+    assert written.before == {KERNEL: None, OTHER: None}
+    assert server.command("MGET", KERNEL, OTHER) == [b"one", b"two"]
+    assert 86_390 < server.command("TTL", KERNEL) <= 86_400
+    assert (await store.write({KERNEL: b"three"}, lease.fence)).before == {KERNEL: b"one"}
+
+
+async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
+    store: Store, server: Redis
+) -> None:
+    """Though nobody else has it, so that the server would let it pass."""
+    clock = HandClock()
+    lease = Lease(store, NAME, LONG_S, monotonic=clock)
+    publisher = Publisher(store, 500, False, 1.0)
+    assert await lease.take()
+    assert (await publisher.publish([KERNEL], lambda kernel: b"good", 0.0, lease)).written == 1
+    clock.now += LONG_S
+    with pytest.raises(LeaseLost):
+        await publisher.publish([KERNEL], lambda kernel: b"late", 1.0, lease)
+    assert server.command("GET", KERNEL) == b"good"
+
+
+@pytest.mark.parametrize("lost", ["taken over", "gone"])
+async def test_who_lost_it_writes_nothing(store: Store, server: Redis, lost: str) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    server.command("SET", KERNEL, "newer")
+    if lost == "gone":
+        server.command("DEL", NAME)
+    else:
+        server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+    assert lease.held  # by its own clock: that alone would let it write
+    with pytest.raises(LeaseLost):
+        await store.write({OTHER: b"old", KERNEL: b"old"}, lease.fence)
+    assert server.command("MGET", KERNEL, OTHER) == [b"newer", None]
+
+
+async def test_who_loses_it_in_mid_write_writes_nothing(server: Redis) -> None:
+    """The lease changes hands after the writer has looked (WATCH, GET) and before its EXEC."""
+    server.command("FLUSHALL")
+    with FaultProxy(server.port) as proxy:
+        async with Store(
+            StoreAccess(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=10.0)
+        ) as held_up:
+            lease = Lease(held_up, NAME, LONG_S)
+            assert await lease.take()
+            looks = _gets(server)
+            proxy.fault = passing(delay_s=1.0)  # every answer comes late
+            writing = asyncio.create_task(held_up.write({KERNEL: b"old"}, lease.fence))
+            await asyncio.to_thread(wait_until, lambda: _gets(server) > looks, "a look")
+            server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+            with pytest.raises(LeaseLost):
+                await writing
+    assert server.command("EXISTS", KERNEL) == 0
+
+
+def _gets(server: Redis) -> int:
+    return int(server.command("INFO", "commandstats")["cmdstat_get"]["calls"])
+
+
+async def test_a_broken_connection_in_mid_write_is_no_lost_lease(server: Redis) -> None:
+    server.command("FLUSHALL")
+    with FaultProxy(server.port) as proxy:
+        async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as store:
+            lease = Lease(store, NAME, LONG_S)
+            assert await lease.take()
+            proxy.fault = reset(after_request_bytes=500, times=1)
+            with pytest.raises(StoreError) as raised:
+                await store.write({KERNEL: b"x" * 1000}, lease.fence)
+            assert raised.value.reason == "connection"
+            assert not isinstance(raised.value, LeaseLost)
+            assert (await store.write({KERNEL: b"y"}, lease.fence)).before == {KERNEL: None}
+
+
+async def test_a_key_of_another_type_fails_alone(store: Store, server: Redis) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    server.command("RPUSH", KERNEL, "somebody's")
+    written = await store.write({KERNEL: b"one", OTHER: b"two"}, lease.fence)
+    assert written.failed == {KERNEL: "wrong_type"}
+    assert written.before == {OTHER: None}
+    assert server.command("LRANGE", KERNEL, 0, -1) == [b"somebody's"]
+    assert server.command("GET", OTHER) == b"two"
+
+
+ACL = f"user default on nopass &* +@all ~livestat-poller:* ~{OTHER}"
+
+
+async def test_a_key_that_may_not_be_written_fails_alone_and_the_rest_stays_fenced() -> None:
+    """The server refuses a transaction whole for one such key: each is then written alone."""
+    with Redis(acl=ACL) as server:
+        async with Store(StoreAccess(server.url)) as store:
+            lease = Lease(store, NAME, LONG_S)
+            assert await lease.take()
+            values = {KERNEL: b"one", OTHER: b"two"}
+            written = await store.write(values, lease.fence)
+            assert written.failed == {KERNEL: "forbidden"}
+            assert written.before == {OTHER: None}
+            assert server.command("GET", OTHER) == b"two"
+            assert 86_390 < server.command("TTL", OTHER) <= 86_400
+            server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+            with pytest.raises(LeaseLost):
+                await store.write(values, lease.fence)
+
+
+@pytest.mark.parametrize("command", ["time", "set", "eval"])
+async def test_a_right_that_is_missing_is_called_so_in_a_script_too(command: str) -> None:
+    with Redis(acl=f"user default on nopass ~* &* +@all -{command}") as server:
+        async with Store(StoreAccess(server.url)) as store:
+            with pytest.raises(StoreError) as raised:
+                await Lease(store, NAME, LONG_S).take()
+    assert raised.value.reason == "forbidden"
+
+
+async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, server: Redis) -> None:
+    stale = Fence(NAME, "not the holder", 0)
+    assert await Lease(store, NAME, LONG_S).take()
+    async with store.client() as client:
+        replies = await store._scripted(
+            client, {KERNEL: b"old"}, keys._SET_IF_OURS, (NAME,), stale.token
+        )
+    assert [translate(reply).reason for reply in replies] == ["late"]
+    assert server.command("EXISTS", KERNEL) == 0
