@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,7 +147,7 @@ def once(
         click.echo(json.dumps(stats, indent=2))
     else:
         click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
-    for why, count in sorted(outcome.withheld.items()):
+    for why, count in sorted(Counter(outcome.withheld.values()).items()):
         click.echo(f"{count} kernels withheld: {why}", err=True)
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import msgspec
 
 Kind = Literal["gauge", "diff", "rate"]
-Part = Literal[
-    "current", "capacity", "rate", "peak", "trough", "mean", "samples", "rounds", "counted", "rest"
-]
-Coverage = Literal["instant", "between", "gap"]
+Part = Literal["current", "capacity", "rate", "samples", "rest"]
+"""The parts of a batch, but for the rounds and the trails, which are raw samples."""
 Fields = dict[str, str]
 """One metric of one kernel as readers see it: `{"current": "12", "pct": "0.5", …}`."""
 
@@ -29,52 +27,6 @@ def is_canonical_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-class Labels(msgspec.Struct, gc=False):
-    """The labels of a series that the poller reads; Prometheus may send more."""
-
-    kernel_id: str | None = None
-    container_metric_name: str | None = None
-    value_type: str | None = None
-    agent_id: str | None = None
-
-
-class Row(msgspec.Struct, gc=False):
-    """One series of an instant vector. `value` is (Unix seconds, number as text).
-
-    A native histogram comes without `value`.
-    """
-
-    metric: Labels
-    value: tuple[float, str] | None = None
-
-    def fault(self, part: Part) -> str | None:
-        """Why this row cannot serve in that part of the batch, as a metric label; or None."""
-        if self.value is None:
-            return "histogram"
-        labels = self.metric
-        if part in ("rounds", "counted"):
-            return None if labels.agent_id else "missing_label"
-        if not labels.kernel_id:
-            return "missing_label"
-        if part == "rest" and not (labels.container_metric_name and labels.value_type):
-            return "missing_label"
-        return None if is_canonical_uuid(labels.kernel_id) else "bad_uuid"
-
-
-class SetRow(msgspec.Struct, gc=False):
-    """One series with every label it has: what tells duplicate series apart."""
-
-    metric: dict[str, str]
-    value: tuple[float, str] | None = None
-
-
-class Series(msgspec.Struct, gc=False):
-    """One series of a range vector. `values` are (Unix seconds, number as text), in order."""
-
-    metric: dict[str, str]
-    values: list[tuple[float, str]] = []
-
-
 class Query(NamedTuple):
     """One instant query of a batch: the part it plays, the metric it is about, its text."""
 
@@ -84,65 +36,101 @@ class Query(NamedTuple):
 
 
 class Reading(msgspec.Struct, gc=False):
-    """What one batch says of one metric of one kernel; numbers as text, None where silent.
-
-    `peak`, `trough` and `mean` are over the time since the last good cycle.
-    """
+    """What one batch says of one metric of one kernel; numbers as text, None where silent."""
 
     current: str
     capacity: str | None = None
     rate: str | None = None
-    peak: str | None = None
-    trough: str | None = None
-    mean: str | None = None
 
 
 Observation = dict[str, Reading]
 """What one batch says of one kernel: `{metric: Reading}`. Empty: asked for, not found."""
 
 
+class Stamp(NamedTuple):
+    """Which measurement a reading is of: the `number`-th round of an exporter.
+
+    `shift_s` is what the round's own duration puts its measurement off, `scraped` the Unix time
+    of the first scrape that saw it.
+    """
+
+    instance: str
+    number: float
+    shift_s: float
+    scraped: float
+
+
+class Glimpse(NamedTuple):
+    """What one scrape between two batches saw: `{kernel: {metric: number as text}}`.
+
+    `stamp` is None where the exporter counts no rounds.
+    """
+
+    stamp: Stamp | None
+    values: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The range of a stand-in rate, and how far apart the samples in it should be, in seconds."""
+
+    range_s: float
+    scrape_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One merged batch. `time` is the evaluation time of every query, in Unix seconds.
 
-    `coverage` says how the samples since the last good cycle are known: each was seen
-    (`instant`), the batch asked for them (`between`; `samples` are then their number per
-    kernel), or they must be recalled (`gap`). `agents` is the agent of each kernel, `rounds`
-    are measurement rounds per second of each agent that counts them. `conflicts` are kernels
-    whose duplicate series disagree.
+    `asked` are the exporters whose kernels were asked for, None for all of them.
+    `agents` is the agent of each kernel, `instances` its exporter, `stamps` the round that each
+    exporter's readings are of; an exporter without one counts no rounds. `own_stamps` goes before
+    it for kernels that come in several series. `mixed` are exporters that were scraped in
+    mid-batch. `glimpses` are the scrapes since the last batch, in order; `gaps` are exporters of
+    which too many lie between, an empty name stands for those without rounds. `samples` is how many
+    samples of each kernel lie in the window of its rates, `windows` the windows by exporter (of
+    every other one under an empty name). `conflicts` are kernels whose duplicate
+    series disagree.
     """
 
     time: float
     observations: Mapping[str, Observation]
-    coverage: Coverage = "instant"
-    samples: Mapping[str, float] = field(default_factory=dict)
+    asked: frozenset[str] | None = None
     agents: Mapping[str, str] = field(default_factory=dict)
-    rounds: Mapping[str, float] = field(default_factory=dict)
+    instances: Mapping[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    own_stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    mixed: frozenset[str] = frozenset()
+    glimpses: Sequence[Glimpse] = ()
+    gaps: frozenset[str] = frozenset()
+    samples: Mapping[str, float] = field(default_factory=dict)
+    windows: Mapping[str, Window] = field(default_factory=dict)
     conflicts: frozenset[str] = frozenset()
     dropped: Counter[str] = field(default_factory=Counter)
 
+    def stamp_of(self, kernel: str) -> Stamp | None:
+        """Return which round a kernel's readings are of; None: its exporter counts none."""
+        own = self.own_stamps.get(kernel)
+        return own if own is not None else self.stamps.get(self.instances.get(kernel, ""))
 
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """What a survey found, in seconds; None where Prometheus did not tell.
-
-    `window_s` is the range of every rate; `stall_s` how long an agent that counts no
-    round is given before its kernels are withheld.
-    """
-
-    scrape_s: float | None
-    measure_s: float | None
-    window_s: float
-    stall_s: float
+    def window_of(self, instance: str) -> Window | None:
+        """Return the window of an exporter's stand-in rates; None: none were asked for."""
+        return self.windows.get(instance) or self.windows.get("")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What Prometheus holds now: {metric: has a capacity series}, kernels, intervals."""
+    """What Prometheus holds now: {metric: has a capacity series}, and how many kernels.
+
+    `scrape_s` and `measure_s` are the intervals of exporters that count no rounds, None where
+    Prometheus did not tell; `timed`: they were looked for.
+    """
 
     metrics: Mapping[str, bool]
     kernels: int
-    intervals: Intervals
+    scrape_s: float | None
+    measure_s: float | None
+    timed: bool
     time: float
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +45,7 @@ async def findings(config: Config) -> AsyncIterator[Finding]:
     """Look at everything, one finding after another; a server that fails ends its own part."""
     yield Finding("ok", "settings", "valid")
     async with assembly.cycle(config, assembly.Choice(wait=True)) as cycle:
-        async for finding in _prometheus(config, cycle):
+        async for finding in _prometheus(cycle):
             yield finding
         async for finding in _redis(config, cycle):
             yield finding
@@ -54,36 +55,27 @@ def _failed(subject: str, error: CycleError) -> Finding:
     return Finding("fail", subject, error.detail, error.advice)
 
 
-async def _prometheus(config: Config, cycle: Cycle) -> AsyncIterator[Finding]:
+async def _prometheus(cycle: Cycle) -> AsyncIterator[Finding]:
     client = cycle.observer.client
-    outcome = Outcome(0.0)
+    outcome = Outcome()
     try:
         await cycle.probe()
         yield Finding("ok", "prometheus", f"{await client.server()} answers at {client.url}")
-        yield _skew(client.server_ahead_s)
-        outcome.time = await cycle.evaluation_time()
-        survey = await cycle.observer.survey(outcome.time)
-        yield _window(config, survey)
-        batch = await cycle.observe(outcome)
+        yield _skew(cycle.clock.corrected_s)
+        await cycle.compute(outcome=outcome, needs_store=False)
     except CycleError as error:
         yield _failed("prometheus", error)
         return
-    yield _kernels(outcome, survey)
+    yield _kernels(outcome, cycle.observer.surveyor.last)
     if outcome.dropped:
         listed = ", ".join(f"{count} {why}" for why, count in sorted(outcome.dropped.items()))
         level: Level = "ok" if set(outcome.dropped) == {"duplicate"} else "warn"
         yield Finding(level, "rows", f"dropped: {listed}", "look at the exporters and relabelling")
-    try:
-        await cycle.remember(batch, outcome)
-        await cycle.writable(batch, outcome)
-    except StoreError:
-        return  # told below
-    yield _agents(outcome, len(batch.rounds))
+    yield _rounds(outcome)
+    yield _agents(outcome)
 
 
-def _skew(ahead_s: float | None) -> Finding:
-    if ahead_s is None:
-        return Finding("warn", "clock", "the server does not tell its time")
+def _skew(ahead_s: float) -> Finding:
     if abs(ahead_s) <= TOLERANCE_S:
         return Finding("ok", "clock", "within a second or two of Prometheus'")
     return Finding(
@@ -94,29 +86,24 @@ def _skew(ahead_s: float | None) -> Finding:
     )
 
 
-def _window(config: Config, survey: Survey) -> Finding:
-    found = survey.intervals
-    text = (
-        f"rates over {found.window_s:.1f} s: scraped every {_told(found.scrape_s)}, "
-        f"measured every {_told(found.measure_s)}"
+def _rounds(outcome: Outcome) -> Finding:
+    """Tell by which counter the exporters' rounds are known, and how often they measure."""
+    if not outcome.exporters:
+        advice = "rates are then averages over a window; does relabelling drop the counters?"
+        return Finding("warn", "rounds", "no exporter counts its rounds", advice)
+    kinds = Counter((one.counter or "none", _interval(one.interval_s)) for one in outcome.exporters)
+    listed = ", ".join(
+        f"{count} by {counter} every {every}" for (counter, every), count in sorted(kinds.items())
     )
-    if config.prometheus.window != "auto" and found.scrape_s is not None:
-        if found.window_s <= 2 * found.scrape_s:
-            return Finding("fail", "window", text, "prometheus.window must exceed two scrapes")
-        if found.measure_s is not None and found.window_s < 2 * found.measure_s:
-            advice = 'a busy kernel will read 0: prometheus.window = "auto" takes four measurements'
-            return Finding("fail", "window", text, advice)
-    if found.scrape_s is None or found.measure_s is None:
-        return Finding("warn", "window", text, "ask again when kernels have run for some minutes")
-    return Finding("ok", "window", text)
+    return Finding("ok", "rounds", f"{len(outcome.exporters)} exporters: {listed}")
 
 
-def _told(seconds: float | None) -> str:
-    return "an unknown time" if seconds is None else f"{seconds:.1f} s"
+def _interval(seconds: float | None) -> str:
+    return "an interval not known yet" if seconds is None else f"{seconds:.3g} s"
 
 
-def _kernels(outcome: Outcome, survey: Survey) -> Finding:
-    if not outcome.kernels:
+def _kernels(outcome: Outcome, survey: Survey | None) -> Finding:
+    if not outcome.kernels or survey is None:
         advice = "check the agents' scrape job, if there should be any"
         return Finding("warn", "kernels", "Prometheus holds no kernel", advice)
     return Finding(
@@ -124,16 +111,18 @@ def _kernels(outcome: Outcome, survey: Survey) -> Finding:
     )
 
 
-def _agents(outcome: Outcome, counting: int) -> Finding:
+def _agents(outcome: Outcome) -> Finding:
     if outcome.stalled:
         named = ", ".join(sorted(outcome.stalled)[:_NAMED])
+        withheld = sum(why == "stalled" for why in outcome.withheld.values())
         return Finding(
             "fail",
             "agents",
             f"{len(outcome.stalled)} stand still while their exporters answer: {named}; "
-            f"{outcome.withheld['stalled']} kernels are withheld",
+            f"{withheld} kernels are withheld",
             "restart the statistics of those agents",
         )
+    counting = sum(one.counter not in (None, "successes") for one in outcome.exporters)
     return Finding("ok", "agents", f"none stalled; {counting} count their rounds")
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poller.commands import once
 from poller.commands.differences import Difference, Tolerance, compare, differs, totals
 from poller.config import Config
 from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
-from poller.prometheus import lookups
+from poller.prometheus import lookup_queries
+from poller.prometheus.answers import Row
 from poller.store.keys import Store
-from poller.values import LiveStat, Row
+from poller.values import LiveStat
 
 REAL = ""
 """The prefix of the keys that legacy readers read."""
@@ -91,13 +92,16 @@ async def compared(
     Writes nothing.
     """
     choice = assembly.Choice(kernels, wait=True, hooks=_hooks(on_progress))
+    outcome = Outcome()
     async with assembly.cycle(config, choice) as cycle:
         lately: dict[tuple[str, str], tuple[float, float]] = {}
         if prefix is None:
-            ours = await once.computed(cycle, at, keep_missing=False)
-            lately = await _lately(cycle)
+            computed = await cycle.compute(at, outcome, keep_missing=False)
+            ours = computed.live_stats()
+            lately = await _lately(cycle, computed.time)
         else:
-            ours = await _under(config, prefix, await _living(cycle, at))
+            await cycle.compute(at, outcome, needs_store=False)
+            ours = await _under(config, prefix, list(cycle.history.kernels))
         async with Store(assembly.store_access(config.redis, REAL)) as store:
             theirs, invalid = await read_stats(store, list(ours))
             ages = await store.ages(list(ours))
@@ -109,18 +113,18 @@ async def compared(
             {kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance(), lately
         ),
         len(ours),
-        cycle.outcome.withheld,
+        Counter(outcome.withheld.values()),
         sum(age < fresh_s for age in ages.values()),
         invalid,
         holder,
     )
 
 
-async def _lately(cycle: Cycle) -> dict[tuple[str, str], tuple[float, float]]:
+async def _lately(cycle: Cycle, at: float) -> dict[tuple[str, str], tuple[float, float]]:
     """Return between which raw values each gauge was while an agent's last write may date from."""
-    observer, at = cycle.observer, cycle.outcome.time
+    observer = cycle.observer
     ends = []
-    for text in lookups.range_queries(cycle.patience().stall_s, observer.asked.scope):
+    for text in lookup_queries.range_queries(cycle.patience().stall_s, observer.limits.scope):
         rows = await observer.client.vector(text, at)
         ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
     low, high = ends
@@ -134,11 +138,6 @@ async def _lately(cycle: Cycle) -> dict[tuple[str, str], tuple[float, float]]:
 
 def _place(row: Row) -> tuple[str, str]:
     return row.metric.kernel_id or "", row.metric.container_metric_name or ""
-
-
-async def _living(cycle: Cycle, at: float | None) -> list[str]:
-    outcome = Outcome(await cycle.evaluation_time() if at is None else at)
-    return list((await cycle.observe(outcome)).observations)
 
 
 async def _under(config: Config, prefix: str, kernels: Sequence[str]) -> dict[str, LiveStat]:
@@ -162,10 +161,11 @@ class Shown:
 async def shown(config: Config, kernels: Sequence[str]) -> list[Shown]:
     """Return what Prometheus says and what the key says of each kernel."""
     async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
-        ours = await once.computed(cycle)
+        outcome = Outcome()
+        ours = (await cycle.compute(outcome=outcome)).live_stats()
         keys, _ = await read_stats(cycle.store, kernels)
         ages = await cycle.store.ages(kernels)
-        reasons = cycle.withheld
+        reasons = outcome.withheld
     return [
         Shown(
             kernel,

@@ -67,35 +67,9 @@ async def stats(
     of older keys, which is told in the log.
     """
     choice = assembly.Choice(kernels, wait=True, hooks=hooks or assembly.Hooks())
+    outcome = Outcome()
     async with assembly.cycle(config, choice) as cycle:
-        made = await computed(cycle, at, needs_store=False)
-        return made, cycle.outcome
-
-
-async def computed(
-    cycle: Cycle,
-    at: float | None = None,
-    keep_missing: bool = True,
-    needs_store: bool = True,
-) -> dict[str, LiveStat]:
-    """Return what this cycle would write. Nothing is written.
-
-    `keep_missing`: with the metrics that only the key that is already there has.
-    """
-    outcome = cycle.outcome = Outcome(await cycle.evaluation_time() if at is None else at)
-    batch = await cycle.observe(outcome)
-    if at is None:
-        cycle.check_clock()
-    try:
-        await cycle.remember(batch, outcome, keep_missing)
-    except StoreError as error:
-        if needs_store:
-            raise
-        log.warning("redis: %s; what older keys know is left out", error.detail)
-        await cycle.remember_without_keys(outcome)
-    made: dict[str, LiveStat] = {
-        kernel: {} for kernel, seen in batch.observations.items() if not seen
-    }
-    for kernel in await cycle.writable(batch, outcome):
-        made[kernel] = cycle.live_stat(kernel)
-    return made
+        computed = await cycle.compute(at, outcome, needs_store=False)
+    if outcome.store_trouble:
+        log.warning("redis: %s; what older keys know is left out", outcome.store_trouble)
+    return computed.live_stats(), outcome

@@ -12,7 +12,7 @@ from poller.commands import live_table
 from poller.commands.compare import REAL
 from poller.config import Config
 from poller.poll import assembly
-from poller.prometheus import lookups, selectors
+from poller.prometheus import lookup_queries, selectors
 from poller.prometheus.client import Client
 from poller.store.keys import Store
 
@@ -36,7 +36,7 @@ class ActiveKernels:
     async def now(self) -> list[str]:
         """Return the kernels in the order of their ids."""
         if time.monotonic() >= self._next:
-            text = lookups.existed_query(_NOW_S, self._scope)
+            text = lookup_queries.existed_query(_NOW_S, self._scope)
             rows = await self._client.vector(text, self._clock.now())
             self._known = sorted({row.metric.kernel_id for row in rows if row.metric.kernel_id})
             self._next = time.monotonic() + _LIST_EVERY_S

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from poller.config import Config
 from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Endpoints, Telemetry
-from poller.daemon.report import Watch
+from poller.daemon.report import Report
 from poller.daemon.schedule import Ticker
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
@@ -52,7 +52,7 @@ class Daemon:
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
-        self.watch = Watch(self.telemetry, self.conditions)
+        self.report = Report(self.telemetry, self.conditions)
         self._config = config
         self._reload = reload
         self._history: History | None = None
@@ -120,7 +120,7 @@ class Daemon:
         log.info("http: listening on %s:%d", config.http.host, port)
 
     def _why_not_ready(self, config: Config) -> str:
-        return "" if self._stands_by else self.watch.why_not_ready(config.http.unready_after)
+        return "" if self._stands_by else self.report.why_not_ready(config.http.unready_after)
 
     async def _poll_on_ticks(self, run: _Run) -> None:
         while True:
@@ -190,40 +190,41 @@ class Daemon:
         """Run one cycle. The whole failure policy: nothing is written, and it is told once."""
         deadline_s = float(run.config.poll.deadline_s)
         started = time.perf_counter()
-        run.cycle.outcome = Outcome(0.0)  # the last one's counts were taken
+        outcome = Outcome()
         try:
             async with asyncio.timeout(deadline_s):
-                outcome = await self._lead(run)
+                led = await self._lead(run, outcome)
         except TimeoutError:
             self.telemetry.overrun.inc()
-            self.watch.overran(run.cycle.outcome, deadline_s)
+            self.report.overran(outcome, deadline_s)
         except LeaseLost as error:
             if run.lease is not None:
                 run.lease.forget()  # the server knows better than our clock
-            self.watch.failed(error, run.cycle.outcome)
+            self.report.failed(error, outcome)
         except CycleError as error:
             if isinstance(error, PartialAnswer | EmptyAnswer | ClockError) and run.lease:
                 await self._keep(run.lease)  # another poller would see the same
-            self.watch.failed(error, run.cycle.outcome)
+            self.report.failed(error, outcome)
         except Exception as error:  # a bug of ours must not end the polling
             if not self.conditions.is_bad("cycle"):
                 log.exception("cycle: unexpected %s", type(error).__name__)
-            self.watch.failed(CycleError("internal", type(error).__name__), run.cycle.outcome)
+            self.report.failed(CycleError("internal", type(error).__name__), outcome)
         else:
-            if outcome is not None:
-                self.watch.succeeded(outcome, run.cycle)
+            if led:
+                self.report.succeeded(outcome)
         self.telemetry.cycle_seconds.observe(time.perf_counter() - started)
-        notify("WATCHDOG=1", f"STATUS={self.watch.status(self._stands_by)}")
+        notify("WATCHDOG=1", f"STATUS={self.report.status(self._stands_by)}")
 
-    async def _lead(self, run: _Run) -> Outcome | None:
-        """Poll if the lease is ours or can be had, else stand by."""
+    async def _lead(self, run: _Run, outcome: Outcome) -> bool:
+        """Poll if the lease is ours or can be had, else stand by; whether we polled."""
         if run.lease is not None and not await self._may_lead(run.cycle, run.lease):
-            return None
+            return False
         self.telemetry.leading.set(1)
-        return await run.cycle.poll(run.lease)
+        await run.cycle.poll(run.lease, outcome=outcome)
+        return True
 
     async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
-        if lease.held and (self.watch.failing or await lease.renew()):
+        if lease.held and (self.report.failing or await lease.renew()):
             return True  # only finished cycles renew it: who hangs or fails lets it go
         self.telemetry.leading.set(0)
         await cycle.probe()  # who cannot ask Prometheus should not lead
@@ -239,7 +240,7 @@ class Daemon:
         return True
 
     def _stand_by(self, holder: str | None) -> None:
-        self.watch.stood_by()
+        self.report.stood_by()
         if not self._stands_by:
             self._stands_by = True
             log.warning("leader: standing by, %s writes", holder or "another poller")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter as Counts
 from collections.abc import Callable
 from typing import get_args
 
@@ -20,12 +21,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from poller import __version__
 from poller.poll import withhold
 from poller.poll.cycle import Outcome
-from poller.values import Part, Survey
+from poller.values import Part
 
 _PREFIX = "livestat_poller"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _UNKNOWN = float("nan")
-WITHHELD = (*withhold.REASONS, "foreign", "yielded")
 DROPPED = (
     "bad_metric_name",
     "bad_uuid",
@@ -51,7 +51,7 @@ FAILED = (
     "unauthorized",
     "wrong_type",
 )
-PARTS = ("survey", "query", "merge", "settle", "history", "recall", "write")
+PARTS = ("rounds", "survey", "query", "merge", "settle", "history", "backfill", "write")
 
 
 class Telemetry:
@@ -111,7 +111,7 @@ class Telemetry:
             self.part_seconds.labels(part)
         for part in get_args(Part):
             self.query_seconds.labels(part)
-        for reason in WITHHELD:
+        for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)
         for gauge in (self.window, self.scrape, self.measure):
             gauge.set(_UNKNOWN)
@@ -141,10 +141,16 @@ class Telemetry:
         self.written.inc(outcome.written)
         for reason, count in outcome.failed.items():
             self.failed.labels(reason).inc(count)
-        for reason in WITHHELD:
-            self.withheld.labels(reason).set(outcome.withheld[reason])
+        withheld = Counts(outcome.withheld.values())
+        for reason in withhold.REASONS:
+            self.withheld.labels(reason).set(withheld[reason])
         self.stalled.set(len(outcome.stalled))
-        self.restored.inc(max(0, outcome.recalled))
+        self.restored.inc(outcome.restored)
+        self.owing.set(outcome.owing)
+        self.rivals.set(outcome.rivals)
+        self.skew.set(outcome.skew_s)
+        if outcome.window_s is not None:
+            self.window.set(outcome.window_s)
         self.invalid.inc(outcome.invalid_keys)
 
     def succeeded(self, outcome: Outcome) -> None:
@@ -157,7 +163,7 @@ class Telemetry:
         self.cycles.labels("standby", "").inc()
         for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
             gauge.set(0)
-        for reason in WITHHELD:
+        for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)
 
     def saw_parts(self, outcome: Outcome) -> None:
@@ -166,12 +172,6 @@ class Telemetry:
             self.dropped.labels(reason).inc(count)
         for part, seconds in outcome.seconds.items():
             self.part_seconds.labels(part).observe(seconds)
-
-    def surveyed(self, survey: Survey) -> None:
-        """Take what a survey found; an interval that is not known is NaN."""
-        self.window.set(survey.intervals.window_s)
-        self.scrape.set(survey.intervals.scrape_s or _UNKNOWN)
-        self.measure.set(survey.intervals.measure_s or _UNKNOWN)
 
 
 class Endpoints:

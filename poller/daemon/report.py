@@ -8,20 +8,19 @@ from poller.clock import TOLERANCE_S
 from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
 from poller.errors import CycleError
-from poller.poll.cycle import Cycle, Outcome
-from poller.values import Survey
+from poller.poll.cycle import Outcome
 
 log = logging.getLogger("poller")
 
-_NEIGHBOUR = {"recall": "redis", "write": "redis"}
-"""At whose door a cycle stood when it ran into its deadline; Prometheus' otherwise."""
+_NEIGHBOUR = {"backfill": "redis", "write": "redis"}
+"""Which neighbour a part of a cycle waits for; Prometheus in every other part."""
 _EXPECTED_DROPS = frozenset({"duplicate"})
 _NAMED = 5
 _MANY = 500
 """So many kernels' past takes Prometheus a while."""
 
 
-class Watch:
+class Report:
     """Takes the end of every cycle, good or bad."""
 
     def __init__(self, telemetry: Telemetry, conditions: Conditions) -> None:
@@ -29,8 +28,7 @@ class Watch:
         self._conditions = conditions
         self._failures = 0
         self._succeeded = False
-        self._survey: Survey | None = None
-        self._recalling = False
+        self._backfilling = False
         self._stalled: frozenset[str] = frozenset()
         self._last: Outcome | None = None
 
@@ -82,13 +80,10 @@ class Watch:
             self._conditions.good("prometheus")
         self._conditions.bad(subject, error.reason, error.detail, error.advice)
 
-    def succeeded(self, outcome: Outcome, cycle: Cycle) -> None:
+    def succeeded(self, outcome: Outcome) -> None:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
         self._telemetry.saw(outcome)
-        self._telemetry.owing.set(len(cycle.history.owing))
-        self._telemetry.rivals.set(len(cycle.publisher.rivals))
-        self._telemetry.skew.set(-cycle.clock.step_s)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
             self._conditions.good(subject)
         if outcome.failed and not outcome.written:
@@ -99,13 +94,12 @@ class Watch:
         self._succeeded = True
         self._last = outcome
         self._telemetry.succeeded(outcome)
-        self._weigh(outcome, cycle)
-        self._weigh_recall(len(cycle.history.owing))
-        self._weigh_survey(cycle.observer.surveyor.last)
+        self._weigh(outcome)
+        self._weigh_backfill(outcome.owing)
 
-    def _weigh(self, outcome: Outcome, cycle: Cycle) -> None:
+    def _weigh(self, outcome: Outcome) -> None:
         """Note what is not as it should be in a cycle that went through."""
-        ahead_s = -cycle.clock.step_s
+        ahead_s = outcome.skew_s
         self._state(
             "clock",
             abs(ahead_s) > TOLERANCE_S,
@@ -120,7 +114,7 @@ class Watch:
             f"{sum(outcome.failed.values())} keys were not written ({_listed(outcome.failed)})",
             "they are written again in the next cycle",
         )
-        rivals = len(cycle.publisher.rivals)
+        rivals = outcome.rivals
         self._state(
             "rivals",
             rivals > 0,
@@ -128,7 +122,7 @@ class Watch:
             f"{rivals} keys are written by somebody else too, probably agents",
             "switch the agents' writing off, or set redis.yield_to_agents",
         )
-        foreign = len(cycle.publisher.foreign)
+        foreign = outcome.foreign
         self._state(
             "foreign keys",
             foreign > 0,
@@ -168,33 +162,14 @@ class Watch:
         else:
             self._conditions.good(subject)
 
-    def _weigh_recall(self, owing: int) -> None:
+    def _weigh_backfill(self, owing: int) -> None:
         """Tell of a recall that takes more than a moment when it begins and when it is over."""
-        if owing >= _MANY and not self._recalling:
-            self._recalling = True
-            log.info("recall: the past of %d kernels is being asked of Prometheus", owing)
-        elif not owing and self._recalling:
-            self._recalling = False
-            log.info("recall: every kernel's past is known")
-
-    def _weigh_survey(self, survey: Survey | None) -> None:
-        if survey is None or survey is self._survey:
-            return
-        before = self._survey.intervals.window_s if self._survey else 0.0
-        self._survey = survey
-        self._telemetry.surveyed(survey)
-        found = survey.intervals
-        if abs(found.window_s - before) > 0.1 * before:
-            log.info(
-                "prometheus: rates over %.1f s (scrape interval %s, measurement interval %s)",
-                found.window_s,
-                _interval(found.scrape_s),
-                _interval(found.measure_s),
-            )
-
-
-def _interval(seconds: float | None) -> str:
-    return "unknown" if seconds is None else f"{seconds:.1f} s"
+        if owing >= _MANY and not self._backfilling:
+            self._backfilling = True
+            log.info("backfill: the past of %d kernels is being asked of Prometheus", owing)
+        elif not owing and self._backfilling:
+            self._backfilling = False
+            log.info("backfill: every kernel's past is known")
 
 
 def _unwritten(outcome: Outcome, reason: str) -> CycleError:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from poller.demo import kinds
 from poller.demo.functions import Sample
 from poller.demo.kinds import Moment
-from poller.prometheus.selectors import ROUNDS, SERIES
+from poller.prometheus.round_queries import SUCCESS_COUNT
+from poller.prometheus.selectors import SERIES
 
 MEASURE_MS = 1000
 SCRAPE_MS = 1000
@@ -178,7 +179,7 @@ class Cluster:
 
     def _rounds_series(self) -> Iterator[Series]:
         for agent in self.agents:
-            labels = {"__name__": ROUNDS, "agent_id": agent.name, "stat_scope": "container"}
+            labels = {"__name__": SUCCESS_COUNT, "agent_id": agent.name, "stat_scope": "container"}
             labels |= _target(agent)
             yield Series(labels, agent, agent.started_ms, agent.rounds, self.now_ms)
 

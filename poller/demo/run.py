@@ -19,7 +19,7 @@ from poller.demo.cluster import Cluster
 from poller.demo.promapi import Api
 from poller.demo.servers import HOST, DemoError, Servers, StartError
 from poller.poll import assembly
-from poller.prometheus import selectors
+from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.store.keys import Store
 
@@ -142,7 +142,7 @@ async def _first_scrapes(settings: Config, tell: Callable[[str], None]) -> None:
 
 async def _agents_measure(client: Client) -> bool:
     # The poller looks at some time ago, too: by then there must have been two measurements.
-    text = selectors.rounds_queries(_FIRST_SCRAPES_S)[0].text
+    text = lookup_queries.agents_query(_FIRST_SCRAPES_S)
     rows = await client.vector(text, time.time() - _SETTLED_S)
     return bool(rows) and all(row.value and float(row.value[1]) > 0 for row in rows)
 

@@ -28,6 +28,8 @@ RESERVED = frozenset({"version", "status"})
 
 Place = tuple[int, int, str, int]
 
+_PLUGINS = {name: "cpu" for name in INTRINSIC[:2]} | {name: "mem" for name in INTRINSIC[2:]}
+
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -50,13 +52,23 @@ class Metric:
 
     @property
     def needs_rate(self) -> bool:
-        """Whether the batch asks for the rate of this metric."""
+        """Whether a rate of it is written."""
         return self.kind != "gauge" or "rate" in self.stats or "diff" in self.stats
 
     @property
     def needs_mean(self) -> bool:
-        """Whether the batch asks for the mean between two cycles."""
+        """Whether a mean or sum over the kernel's life is kept."""
         return "avg" in self.stats or "sum" in self.stats
+
+    @property
+    def keeps_past(self) -> bool:
+        """Whether a value depends on more than the last measurement."""
+        return self.needs_rate or self.needs_mean or "max" in self.stats or "min" in self.stats
+
+    @property
+    def plugin(self) -> str:
+        """Which of the agent's plugins measures it: together with the others of that plugin."""
+        return _PLUGINS.get(self.name) or self.name.rpartition("_")[0] or self.name
 
 
 @dataclass(frozen=True, slots=True)

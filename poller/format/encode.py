@@ -35,7 +35,7 @@ class Kept(Protocol):
     current: str
     capacity: str | None
     first: str | None
-    rate: str
+    rate: str | None
     maximum: str | None
     minimum: str | None
     total: float
@@ -56,18 +56,10 @@ class Manner:
 
     `capacity_of` is `first` or `sentinel`: what stands in where there is no capacity series.
     `measure_s` turns a rate into the difference between two measurements (`stats.diff`).
-    `rate_scale` is by what the rates of a young kernel are too small.
     """
 
     capacity_of: str = "first"
     measure_s: float = 1.0
-    rate_scale: float = 1.0
-
-    def rate(self, kept: Kept) -> str:
-        """Return the rate as text."""
-        if self.rate_scale == 1.0 or kept.rate == "0":
-            return kept.rate
-        return repr(float(kept.rate) * self.rate_scale)
 
 
 PLAIN = Manner()
@@ -75,7 +67,7 @@ PLAIN = Manner()
 
 def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     """Return one metric as readers see it."""
-    raw = kept.current if metric.kind == "gauge" else manner.rate(kept)
+    raw = kept.current if metric.kind == "gauge" else kept.rate or "0"
     capacity = kept.capacity
     if capacity is None:
         stands_in = kept.first or kept.current
@@ -119,8 +111,8 @@ def _statistic(stat: str, kept: Kept, manner: Manner) -> str:
     if stat == "sum":
         return repr(kept.total)
     if stat == "diff":
-        return repr(float(manner.rate(kept)) * manner.measure_s)
-    return manner.rate(kept)
+        return repr(float(kept.rate or "0") * manner.measure_s)
+    return kept.rate or "0"
 
 
 def live_stat(metrics: Iterable[tuple[Metric, Kept]], manner: Manner = PLAIN) -> LiveStat:

@@ -11,8 +11,8 @@ from typing import Any
 from poller.clock import Clock
 from poller.config import Config
 from poller.errors import ConfigError
-from poller.poll.backfill import Reach, Recaller
-from poller.poll.batch import Asked, Observer
+from poller.poll.backfill import Backfiller, Reach
+from poller.poll.batch import Limits, Observer
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.history import History
 from poller.poll.publish import Publisher
@@ -29,7 +29,7 @@ LEASE_INTERVALS = 1.5
 """A lease outlives one late cycle, and is free again before two intervals have passed."""
 _FOR_QUERIES = 0.8
 """Share of a deadline in which Prometheus must have answered, all its servers together."""
-_FOR_RECALL = 0.1
+_FOR_BACKFILL = 0.1
 """Share of a deadline that a cycle waits for what new kernels owe."""
 
 
@@ -118,8 +118,9 @@ def rules(config: Config, wait: bool) -> Rules:
         query_offset_s=config.poll.query_offset_s,
         still_after_s=config.poll.still_after_s,
         lookback_s=config.prometheus.lookback_s,
-        recall_wait_s=None if wait else float(config.poll.deadline_s) * _FOR_RECALL,
+        backfill_wait_s=None if wait else float(config.poll.deadline_s) * _FOR_BACKFILL,
         capacity_of=config.format.capacity,
+        batch_size=config.redis.batch_size,
     )
 
 
@@ -143,8 +144,11 @@ async def cycle(
     scope = selectors.shard(config.shard.index, config.shard.count)
     if choice.kernels is not None:
         scope = selectors.Scope(kernels=tuple(dict.fromkeys(choice.kernels)))
-    asked = Asked(
-        scope, config.prometheus.slice_kernels, float(config.poll.deadline_s) * _FOR_QUERIES
+    limits = Limits(
+        scope,
+        config.prometheus.slice_kernels,
+        float(config.poll.deadline_s) * _FOR_QUERIES,
+        config.prometheus.lookback_s,
     )
     clock = Clock()
     catalog = config.catalog()
@@ -164,13 +168,12 @@ async def cycle(
         made = Cycle(
             rules(config, choice.wait),
             clock,
-            Observer(client, catalog, surveyor(config), asked),
+            Observer(client, catalog, surveyor(config), limits),
             store,
             history,
-            Recaller(history, reach, hooks.on_progress),
+            Backfiller(history, reach, hooks.on_progress),
             Publisher(
                 store,
-                config.redis.batch_size,
                 config.redis.yield_to_agents,
                 config.poll.interval_s,
             ),

@@ -15,11 +15,12 @@ from poller.errors import PollerError, PrometheusError
 from poller.format import encode, numbers
 from poller.poll.history import History
 from poller.poll.withhold import Patience
-from poller.prometheus import lookups
+from poller.prometheus import lookup_queries
+from poller.prometheus.answers import Row
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.store.keys import Store
-from poller.values import Life, Owed, Past, Row
+from poller.values import Life, Owed, Past
 
 ATTEMPTS = 3
 """After so many failed recalls a kernel goes on with what is known of it."""
@@ -50,7 +51,7 @@ class Keys:
     failed: Mapping[str, str]
 
 
-class Recaller:
+class Backfiller:
     """Recalls what a history owes. `on_progress(left)` is told how many kernels are left."""
 
     def __init__(
@@ -65,23 +66,32 @@ class Recaller:
         self._busy: set[str] = set()
 
     async def read_keys(
-        self, store: Store, kernels: Sequence[str], keep_missing: bool = True
+        self,
+        store: Store,
+        kernels: Sequence[str],
+        keep_missing: bool = True,
+        fresh_s: Callable[[str], float] = lambda kernel: 0.0,
     ) -> Keys:
-        """Read the keys of kernels and let the history learn what only they know."""
+        """Read the keys of kernels and let the history learn what only they know.
+
+        `fresh_s`: how old a kernel's key may be for its rates to be those of the last rounds.
+        """
         invalid = 0
         found = await store.read(kernels)
+        ages = await store.ages(list(found.values))
         readable = [kernel for kernel in kernels if kernel not in found.failed]
         for place, kernel in enumerate(readable):
             value = found.values.get(kernel)
             stat = encode.unpack(value) if value is not None else None
             invalid += value is not None and stat is None
             told = encode.remembered(self._history.catalog, stat) if stat else {}
-            self._history.recall_key(kernel, told, keep_missing)
+            fresh = kernel in ages and ages[kernel] <= fresh_s(kernel)
+            self._history.recall_key(kernel, told, keep_missing, fresh)
             if place % 500 == 499:
                 await asyncio.sleep(0)  # thousands of keys must not block the loop
         return Keys(found.values, invalid, found.foreign, found.failed)
 
-    async def recall_all(self, client: Client, patience: Patience) -> int:
+    async def backfill_all(self, client: Client, patience: Patience) -> int:
         """Recall everything that is owed, some chunks at a time; return how many gave up."""
         given_up = 0
         running: set[asyncio.Task[int]] = set()
@@ -137,13 +147,13 @@ class Recaller:
         self, client: Client, owed: Owed, kernels: list[str], patience: Patience
     ) -> dict[str, Life]:
         range_s = self._reach.window_s if owed.start is None else owed.end - owed.start
-        ask = _Asker(client, owed.end, self._reach.timeout_s)
+        ask = _Questioner(client, owed.end, self._reach.timeout_s)
         scope = Scope(kernels=tuple(kernels))
         names = self._owed_metrics(kernels, owed)
         past = await self._past(ask, names, range_s, scope)
         moved, young = await _movements(ask, kernels, patience, owed.end, scope)
         born = await _births(ask, young, patience) if owed.start is None else {}
-        older = await ask.kernels(lookups.existed_query(range_s, scope))
+        older = await ask.kernels(lookup_queries.existed_query(range_s, scope))
         if owed.start is None:
             await self._add_firsts(ask, past, kernels, range_s)
         return {
@@ -167,9 +177,9 @@ class Recaller:
         return self._history.catalog.ordered(names)
 
     async def _past(
-        self, ask: _Asker, names: list[str], range_s: float, scope: Scope
+        self, ask: _Questioner, names: list[str], range_s: float, scope: Scope
     ) -> dict[tuple[str, str], Past]:
-        queries = lookups.past_queries(self._history.catalog, names, range_s, scope)
+        queries = lookup_queries.past_queries(self._history.catalog, names, range_s, scope)
         past: dict[tuple[str, str], Past] = {}
         for text, field in (
             (queries.peaks, "maximum"),
@@ -186,7 +196,7 @@ class Recaller:
 
     async def _add_firsts(
         self,
-        ask: _Asker,
+        ask: _Questioner,
         past: dict[tuple[str, str], Past],
         kernels: Iterable[str],
         range_s: float,
@@ -202,7 +212,7 @@ class Recaller:
             return
         names = self._history.catalog.ordered({name for row in wanted.values() for name in row})
         scope = Scope(kernels=tuple(wanted))
-        births = await ask.numbers(lookups.births_query(names, range_s, scope))
+        births = await ask.numbers(lookup_queries.births_query(names, range_s, scope))
         for (end, reach_s), places in _cells(wanted, births, ask.at).items():
             firsts = await _first_samples(ask, places, end, reach_s)
             for place, text in firsts.items():
@@ -220,7 +230,7 @@ def _cells(
 
     A place without a birth on the grid was born after the last grid point.
     """
-    step = lookups.BIRTH_STEP_S
+    step = lookup_queries.BIRTH_STEP_S
     last_point = math.floor(at / step) * step
     cells: dict[tuple[float, float], list[Place]] = {}
     for kernel, names in wanted.items():
@@ -235,11 +245,11 @@ def _cells(
 
 
 async def _first_samples(
-    ask: _Asker, places: Iterable[Place], end: float, reach_s: float
+    ask: _Questioner, places: Iterable[Place], end: float, reach_s: float
 ) -> dict[Place, str]:
     kernels, names = zip(*places, strict=True)
     scope = Scope(kernels=tuple(dict.fromkeys(kernels)))
-    text = lookups.first_samples_query(dict.fromkeys(names), reach_s, scope)
+    text = lookup_queries.first_samples_query(dict.fromkeys(names), reach_s, scope)
     first: dict[Place, tuple[float, bool, str]] = {}
     for series in await ask.client.matrix(text, end, ask.timeout_s):
         place = (
@@ -254,11 +264,11 @@ async def _first_samples(
     return {place: text for place, (_, _, text) in first.items()}
 
 
-async def _births(ask: _Asker, young: Sequence[str], patience: Patience) -> dict[str, float]:
+async def _births(ask: _Questioner, young: Sequence[str], patience: Patience) -> dict[str, float]:
     """Return the time of the first sample of kernels that are younger than the range of a rate."""
     if not young:
         return {}
-    text = lookups.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
+    text = lookup_queries.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
     births: dict[str, float] = {}
     for series in await ask.client.matrix(text, ask.at, ask.timeout_s):
         kernel = series.metric.get("kernel_id", "")
@@ -269,16 +279,16 @@ async def _births(ask: _Asker, young: Sequence[str], patience: Patience) -> dict
 
 
 async def _movements(
-    ask: _Asker, kernels: Sequence[str], patience: Patience, at: float, scope: Scope
+    ask: _Questioner, kernels: Sequence[str], patience: Patience, at: float, scope: Scope
 ) -> tuple[dict[str, float | None], list[str]]:
     """Return when each kernel last moved, and which are younger than the patience with agents.
 
     None stands for a kernel that has stood still too long.
     """
-    lately = await ask.numbers(lookups.moved_query(patience.stall_s, scope))
-    before_stall = await ask.kernels(lookups.existed_query(patience.stall_s, scope))
-    at_all = await ask.numbers(lookups.moved_query(patience.still_s, scope))
-    before_still = await ask.kernels(lookups.existed_query(patience.still_s, scope))
+    lately = await ask.numbers(lookup_queries.moved_query(patience.stall_s, scope))
+    before_stall = await ask.kernels(lookup_queries.existed_query(patience.stall_s, scope))
+    at_all = await ask.numbers(lookup_queries.moved_query(patience.still_s, scope))
+    before_still = await ask.kernels(lookup_queries.existed_query(patience.still_s, scope))
 
     def moved(kernel: str) -> float | None:
         if float(lately.get((kernel, ""), "0")) > 0 or kernel not in before_stall:
@@ -292,7 +302,7 @@ async def _movements(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asker:
+class _Questioner:
     """Asks the questions of one chunk, all at the time `at`."""
 
     client: Client

@@ -1,27 +1,27 @@
-"""One poll: ask Prometheus for all active kernels at one time, merge, remember, encode, write."""
+"""One poll: ask Prometheus what was measured at one time, merge, remember, encode, write."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from poller.clock import Clock
-from poller.errors import ClockError, EmptyAnswer, LeaseLost
+from poller.errors import ClockError, EmptyAnswer, LeaseLost, StoreError
 from poller.format import encode
-from poller.poll import withhold
-from poller.poll.backfill import Recaller
-from poller.poll.batch import Observer
-from poller.poll.history import History
+from poller.poll import rates, withhold
+from poller.poll.backfill import Backfiller
+from poller.poll.batch import Observer, Read
+from poller.poll.history import Fed, History
 from poller.poll.publish import Publisher
-from poller.poll.state import KernelHistory
-from poller.poll.withhold import Patience
+from poller.poll.rounds import ExporterState
+from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
-from poller.values import Batch, LiveStat, Survey
+from poller.values import Batch, LiveStat
 
 KEYS_A_CYCLE = 10_000
 """So many keys are read at most in one cycle, at a start beside a large cluster."""
@@ -31,31 +31,47 @@ KEYS_A_CYCLE = 10_000
 class Rules:
     """What a cycle goes by; durations in seconds.
 
-    `recall_wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes
+    `backfill_wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes
     on in the background, and those kernels are written by a later cycle.
     """
 
     query_offset_s: float
     still_after_s: float
     lookback_s: float
-    recall_wait_s: float | None
+    backfill_wait_s: float | None
     capacity_of: str
+    batch_size: int = 500
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part."""
+    """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part.
 
-    time: float
+    Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
+    kernels that were read because their agent measured them, `withheld` those that are not
+    written and why, `skew_s` how far Prometheus' clock is ahead of this host's. `store_trouble`
+    is why older keys could not be read, where that was no reason to fail.
+    """
+
+    time: float = 0.0
     kernels: int = 0
+    measured: int = 0
     written: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    withheld: Counter[str] = field(default_factory=Counter)
+    withheld: dict[str, withhold.Reason] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     stalled: frozenset[str] = frozenset()
-    recalled: int = 0
+    standing: frozenset[tuple[str, str]] = frozenset()
+    exporters: tuple[ExporterState, ...] = ()
+    restored: int = 0
+    owing: int = 0
+    rivals: int = 0
+    foreign: int = 0
     invalid_keys: int = 0
+    skew_s: float = 0.0
+    window_s: float | None = None
     observed: bool = False
+    store_trouble: str = ""
     stage: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -70,6 +86,63 @@ class Outcome:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
 
 
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a poll would write: `kernels` are due and may be written, `absent` were asked for and
+    are not there. The values are made when they are wanted."""
+
+    time: float
+    kernels: list[str]
+    absent: list[str]
+    stats: Mapping[str, LiveStat]
+
+    def live_stats(self) -> dict[str, LiveStat]:
+        """Return every kernel that would be written; those absent are there, empty."""
+        made = {kernel: self.stats[kernel] for kernel in self.kernels}
+        return made | {kernel: {} for kernel in self.absent}
+
+    def portions(self, size: int) -> Iterator[dict[str, bytes]]:
+        """Yield the bytes of the kernels' keys, in portions of so many."""
+        for start in range(0, len(self.kernels), size):
+            portion = self.kernels[start : start + size]
+            yield {kernel: encode.pack(self.stats[kernel]) for kernel in portion}
+
+
+class _Stats(Mapping[str, LiveStat]):
+    """Kernels as readers are to see them, each made when it is asked for."""
+
+    def __init__(self, history: History, manners: Mapping[str, encode.Manner]) -> None:
+        self._history = history
+        self._manners = manners
+
+    def __getitem__(self, kernel_id: str) -> LiveStat:
+        kernel = self._history.kernels[kernel_id]
+        return encode.live_stat(kernel.known(self._history.catalog), self._manners[kernel.instance])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._history.kernels)
+
+    def __len__(self) -> int:
+        return len(self._history.kernels)
+
+
+class _Manners(dict[str, encode.Manner]):
+    """How the kernels of each exporter are written."""
+
+    def __init__(self, capacity_of: str, observer: Observer) -> None:
+        super().__init__()
+        self._capacity_of = capacity_of
+        self._observer = observer
+
+    def __missing__(self, instance: str) -> encode.Manner:
+        clock = self._observer.rounds.of(instance)
+        survey = self._observer.surveyor.last
+        period_s = clock.period_s if clock is not None else None
+        found_s = period_s or (survey.measure_s if survey is not None else None)
+        manner = self[instance] = encode.Manner(self._capacity_of, found_s or 1.0)
+        return manner
+
+
 class Cycle:
     """Everything a poll needs, and what it keeps from one poll to the next."""
 
@@ -80,7 +153,7 @@ class Cycle:
         observer: Observer,
         store: Store,
         history: History,
-        recaller: Recaller,
+        backfiller: Backfiller,
         publisher: Publisher,
     ) -> None:
         self.rules = rules
@@ -88,152 +161,196 @@ class Cycle:
         self.observer = observer
         self.store = store
         self.history = history
-        self.recaller = recaller
+        self.backfiller = backfiller
         self.publisher = publisher
-        self.outcome = Outcome(0.0)
-        self.withheld: dict[str, str] = {}
-        self._recalling: asyncio.Task[int] | None = None
-        self._manners: tuple[Survey, encode.Manner] | None = None
+        self._due: set[str] = set()
+        self._sweep = True
+        self._backfilling: asyncio.Task[int] | None = None
         self._last_kernels: float | None = None
 
-    async def poll(self, lease: Lease | None = None, at: float | None = None) -> Outcome:
-        """Poll once: every active kernel's key is fresh, or a `CycleError` says why not.
+    async def poll(
+        self,
+        lease: Lease | None = None,
+        at: float | None = None,
+        outcome: Outcome | None = None,
+    ) -> Outcome:
+        """Poll once: the key of every kernel that was measured is fresh, or a `CycleError` says
+        why not.
 
-        `at`: evaluate at that Unix time instead of now.
+        `at`: evaluate at that Unix time instead of now. `outcome` is filled on the way.
         """
-        outcome = self.outcome = Outcome(await self.evaluation_time() if at is None else at)
-        batch = await self.observe(outcome)
-        if at is None:
-            self.check_clock()
-        self._check_empty(batch)
-        await self.remember(batch, outcome)
-        kernels = await self.writable(batch, outcome)
+        outcome = outcome if outcome is not None else Outcome()
+        computed = await self.compute(at, outcome)
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
         with outcome.timed("write"):
-            published = await self.publisher.publish(kernels, self.value_of, batch.time, lease)
-        outcome.written = published.written
-        outcome.failed += published.failed
+            portions = computed.portions(self.rules.batch_size)
+            try:
+                async for written in self.publisher.publish(portions, computed.time, lease):
+                    outcome.written += len(written.before)
+                    outcome.failed += written.failures()
+                    self._due.difference_update(written.before)
+            finally:
+                outcome.rivals = len(self.publisher.rivals)
+                outcome.foreign = len(self.publisher.foreign)
         return outcome
+
+    async def compute(
+        self,
+        at: float | None = None,
+        outcome: Outcome | None = None,
+        keep_missing: bool = True,
+        needs_store: bool = True,
+    ) -> Computed:
+        """Return what a poll would write now. Nothing is written.
+
+        `keep_missing`: with the metrics that only the key that is already there has.
+        `needs_store`: False for a dry run, which goes on without what older keys know.
+        """
+        outcome = outcome if outcome is not None else Outcome()
+        outcome.time = await self.evaluation_time() if at is None else at
+        batch = await self._observe(outcome)
+        if at is None:
+            self._check_clock()
+        self._check_empty(batch)
+        fed = await self._remember(batch, outcome)
+        with outcome.timed("backfill"):
+            await self._backfill(outcome, keep_missing, needs_store)
+        kernels = await self._writable(batch, fed, outcome)
+        self._sweep = False
+        return Computed(
+            batch.time,
+            kernels,
+            [kernel for kernel, seen in batch.observations.items() if not seen],
+            _Stats(self.history, _Manners(self.rules.capacity_of, self.observer)),
+        )
 
     async def evaluation_time(self) -> float:
         """Return the one time of a batch: now by the server's clock, less the offset."""
         client = self.observer.client
         if client.server_ahead_s is None:
             await self.probe()  # every answer tells the time; one of several servers has it
-            self.clock.follow(client.server_ahead_s)
         return round(self.clock.now() - self.rules.query_offset_s, 3)
 
-    async def observe(self, outcome: Outcome) -> Batch:
-        """Ask and merge one batch at the outcome's time."""
-        batch = await self.observer.batch(outcome.time, self.history.time, outcome.timed)
+    async def _observe(self, outcome: Outcome) -> Batch:
+        history = self.history
+        read = Read(
+            history.time,
+            history.stamps,
+            {instance: len(kernels) for instance, kernels in history.living.items()},
+            history.roundless,
+            self._sweep,
+        )
+        self._sweep = True  # until this cycle has gone through
+        batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
-        outcome.kernels = sum(1 for seen in batch.observations.values() if seen)
+        outcome.exporters = tuple(self.observer.rounds.states())
+        outcome.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
         return batch
 
-    async def remember(self, batch: Batch, outcome: Outcome, keep_missing: bool = True) -> None:
-        """Let the history take the batch, and recall what it owes as far as there is time."""
+    async def _remember(self, batch: Batch, outcome: Outcome) -> Fed:
+        """Let the history take the batch."""
+        fed = Fed()
         with outcome.timed("history"):
-            await self._feed(batch)
-        with outcome.timed("recall"):
-            await self._read_keys(outcome, keep_missing)
-            await self._recall(outcome)
+            portions = self.history.feeding(batch, self.observer.rounds, fed)
+            try:
+                for _ in portions:
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                for _ in portions:  # half a batch would be counted again by the next one
+                    pass
+                raise
+        self._due = (self._due | fed.measured) - fed.vanished
+        outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
+        outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
+        return fed
 
-    async def _feed(self, batch: Batch) -> None:
-        portions = self.history.feeding(batch)
+    async def _backfill(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:
+        """Backfill what the history owes, as far as there is time."""
         try:
-            for _ in portions:
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            for _ in portions:  # half a batch would be counted again by the next one
-                pass
-            raise
-
-    async def remember_without_keys(self, outcome: Outcome) -> None:
-        """Recall what is owed from Prometheus alone, for a dry run without a store."""
-        for kernel in self.history.kernels.values():
-            kernel.key_read = True
-        await self._recall(outcome)
+            await self._read_keys(outcome, keep_missing)
+        except StoreError as error:
+            if needs_store:
+                raise
+            outcome.store_trouble = error.detail
+            for kernel in self.history.kernels.values():
+                kernel.key_read = True
+        before = len(self.history.owing)
+        if self._backfilling is not None and self._backfilling.done():
+            ended, self._backfilling = self._backfilling, None
+            ended.result()  # a bug of ours in there must be heard
+        if before and self._backfilling is None:
+            self._backfilling = asyncio.create_task(
+                self.backfiller.backfill_all(self.observer.client, self.patience())
+            )
+        if self._backfilling is not None:
+            await asyncio.wait({self._backfilling}, timeout=self.rules.backfill_wait_s)
+        outcome.owing = len(self.history.owing)
+        outcome.restored = max(0, before - outcome.owing)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
         unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
         if not unread:
             return
-        if self.rules.recall_wait_s is not None:
+        if self.rules.backfill_wait_s is not None:
             unread = unread[:KEYS_A_CYCLE]
-        keys = await self.recaller.read_keys(self.store, unread, keep_missing)
-        outcome.invalid_keys = keys.invalid
-        outcome.failed += Counter(keys.failed.values())
-        self.publisher.found(keys.values)
-        self.publisher.foreign |= keys.foreign
+        found = await self.backfiller.read_keys(self.store, unread, keep_missing, self._fresh_s)
+        outcome.invalid_keys = found.invalid
+        outcome.failed += Counter(found.failed.values())
+        self.publisher.found(found.values)
+        self.publisher.foreign |= found.foreign
 
-    async def _recall(self, outcome: Outcome) -> None:
-        before = len(self.history.owing)
-        if self._recalling is not None and self._recalling.done():
-            ended, self._recalling = self._recalling, None
-            ended.result()  # a bug of ours in there must be heard
-        if before and self._recalling is None:
-            self._recalling = asyncio.create_task(
-                self.recaller.recall_all(self.observer.client, self.patience())
-            )
-        if self._recalling is not None:
-            await asyncio.wait({self._recalling}, timeout=self.rules.recall_wait_s)
-        outcome.recalled = before - len(self.history.owing)
+    def _fresh_s(self, kernel_id: str) -> float:
+        """Return how old a kernel's key may be for its rates to be those of the last rounds."""
+        clock = self.observer.rounds.of(self.history.kernels[kernel_id].instance)
+        return clock.patience_s if clock is not None else 0.0
 
     def patience(self) -> Patience:
-        """Return how long standing still is believed, by what the last survey found."""
+        """Return how long standing still is believed, by what is known of the intervals."""
         survey = self.observer.surveyor.last
-        stall_s = survey.intervals.stall_s if survey else self.rules.still_after_s
+        stall_s = self.rules.still_after_s
+        if survey is not None:
+            given_s = self.observer.surveyor.given.window_s or 0.0
+            stall_s = max(rates.window(survey.scrape_s, survey.measure_s).range_s, given_s)
         return Patience(self.rules.still_after_s, stall_s)
 
-    async def writable(self, batch: Batch, outcome: Outcome) -> list[str]:
-        """Return the kernels whose keys are written now; the others are counted by reason."""
-        patience = self.patience()
-        known = self.history.kernels
-        stalled = withhold.stalled_agents(known, batch.rounds, batch.time, patience)
-        yielded = await self.publisher.yielded(list(batch.observations), batch.time)
+    async def _writable(self, batch: Batch, fed: Fed, outcome: Outcome) -> list[str]:
+        """Return the kernels whose keys are written now; the others are told by reason."""
+        patience, known = self.patience(), self.history.kernels
+        silent = self.observer.rounds.stalled()
+        asleep = withhold.stalled_agents(known, self.history.roundless, batch.time, patience)
+        due = [kernel for kernel in self._due if kernel in known]
+        yielded = await self.publisher.yielded(due, batch.time)
+        grounds = Grounds(silent, asleep, self.publisher.foreign, yielded)
         kernels = []
-        self.withheld = {}
-        for kernel, seen in batch.observations.items():
-            if not seen:
-                continue
-            why: str | None = withhold.reason(known[kernel], stalled, batch.time, patience)
-            if why is None and kernel in self.publisher.foreign:
-                why = "foreign"
-            elif why is None and kernel in yielded:
-                why = "yielded"
+        outcome.withheld = {kernel: "mixed" for kernel in fed.mixed}
+        for kernel in due:
+            why = withhold.reason(kernel, known[kernel], grounds, batch.time, patience)
             if why is None:
                 kernels.append(kernel)
             else:
-                self.withheld[kernel] = why
-        outcome.withheld = Counter(self.withheld.values())
-        outcome.stalled = frozenset(stalled)
-        return kernels
+                outcome.withheld[kernel] = why
+        for kernel in self._kernels_of(silent):
+            outcome.withheld[kernel] = "stalled"
+        outcome.stalled = frozenset(asleep | self._agents_of(silent))
+        outcome.skew_s = -self.clock.step_s
+        return [kernel for kernel in kernels if kernel not in outcome.withheld]
 
-    def live_stat(self, kernel: str) -> LiveStat:
-        """Return one kernel as readers are to see it."""
-        catalog = self.history.catalog
-        known = self.history.kernels[kernel]
-        return encode.live_stat(known.known(catalog), self._manner(known))
+    def _kernels_of(self, instances: Iterable[str]) -> Iterator[str]:
+        for instance in instances:
+            yield from self.history.living.get(instance, ())
 
-    def _manner(self, kernel: KernelHistory) -> encode.Manner:
-        survey = self.observer.surveyor.last
-        assert survey is not None, "a kernel was seen, so there was a survey"
-        found = survey.intervals
-        scale = kernel.rate_scale(found.window_s, found.scrape_s or 0.0)
-        if self._manners is None or self._manners[0] is not survey:
-            usual = encode.Manner(self.rules.capacity_of, found.measure_s or 1.0)
-            self._manners = (survey, usual)
-        usual = self._manners[1]
-        return usual if scale == 1.0 else replace(usual, rate_scale=scale)
+    def _agents_of(self, instances: Iterable[str]) -> set[str]:
+        """Return the agents behind some exporters; an exporter without kernels has no say."""
+        agents = set()
+        for instance in instances:
+            for kernel in self.history.living.get(instance, ()):
+                agents.add(self.history.kernels[kernel].agent or instance)
+        return agents
 
-    def value_of(self, kernel: str) -> bytes:
-        """Return the bytes of one kernel's key."""
-        return encode.pack(self.live_stat(kernel))
-
-    def check_clock(self) -> None:
+    def _check_clock(self) -> None:
         """Refuse a batch whose time was not the server's; the next one will be."""
         ahead_s = self.observer.client.server_ahead_s
         if self.clock.follow(ahead_s):
@@ -246,42 +363,44 @@ class Cycle:
     def _check_empty(self, batch: Batch) -> None:
         """Refuse an answer without kernels while there were some.
 
-        Where agents still count their rounds and the lookback has passed, the cluster is
-        empty indeed.
+        Where agents still count their rounds the cluster is empty indeed.
         """
+        if batch.asked is not None:
+            return
         if any(batch.observations.values()):
             self._last_kernels = batch.time
-            return
-        if self._last_kernels is None:
-            return
-        lasted_s = batch.time - self._last_kernels
-        if not batch.rounds or lasted_s <= self.rules.lookback_s:
+        elif self._last_kernels is not None and not batch.stamps:
             raise EmptyAnswer(
                 "empty",
-                "Prometheus holds no kernel any more",
+                "Prometheus holds no kernel any more, and no agent counts its rounds",
                 "check the agents' scrape job; if the cluster is empty, this is in order",
             )
 
     async def probe(self) -> None:
-        """Raise `PrometheusError` if Prometheus answers not even the lightest query."""
+        """Raise `PrometheusError` if Prometheus answers not even the lightest query.
+
+        Its time is followed from then on.
+        """
         client = self.observer.client
         await client.fail_over(
-            lambda: client.vector("vector(1)", self.clock.now()), self.observer.asked.within_s
+            lambda: client.vector("vector(1)", self.clock.now()), self.observer.limits.within_s
         )
+        self.clock.follow(client.server_ahead_s)
 
     def read_keys_again(self) -> None:
         """Read every key once more before it is written: another poller may have written it."""
         for kernel in self.history.kernels.values():
             kernel.key_read = False
+        self._sweep = True
 
     def start_afresh(self) -> None:
         """Forget every kernel: another poller has written in the meantime."""
-        self.history.kernels.clear()
-        self.history.owing.clear()
-        self.history.time = None
+        self.history.forget_all()
+        self._due.clear()
+        self._sweep = True
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        if self._recalling is not None:
-            self._recalling.cancel()
-            await asyncio.gather(self._recalling, return_exceptions=True)
+        if self._backfilling is not None:
+            self._backfilling.cancel()
+            await asyncio.gather(self._backfilling, return_exceptions=True)

@@ -1,30 +1,22 @@
 """Rows of one batch in, one observation per kernel out. Pure and total.
 
 A row that cannot serve is dropped and counted by reason; it never costs another row. Duplicate
-series with one value are one row; with differing values the kernel is a conflict, settled by
-`settle` from what tells the series apart.
+series with one value are one row; with differing values the kernel is a conflict, settled from
+what tells the series apart (`duplicates`).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 
 from poller.format import numbers
 from poller.format.catalog import ESSENTIAL, Catalog
-from poller.values import (
-    Batch,
-    Coverage,
-    Observation,
-    Part,
-    Query,
-    Reading,
-    Row,
-    SetRow,
-)
+from poller.prometheus.answers import Row
+from poller.values import Batch, Observation, Part, Query, Reading
 
 Column = dict[str, str]
 _VALUE_TYPES = ("current", "capacity")
@@ -45,19 +37,15 @@ class Merger:
     """Canonical kernel ids met so far, one str object each; the caller may keep it."""
     dropped: Counter[str] = field(default_factory=Counter)
     columns: dict[tuple[Part, str], Column] = field(default_factory=dict)
-    rounds: dict[str, float] = field(default_factory=dict)
-    counted: set[str] = field(default_factory=set)
-    """Agents that counted their rounds long enough ago for a standstill to mean something."""
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)
+    instances: dict[str, str] = field(default_factory=dict)
     fresh: dict[str, bool] = field(default_factory=dict)
     """Metrics met in the catch-all part: {name: has a capacity series}."""
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
-        if query.part in ("rounds", "counted"):
-            self._take_agent_rows(query.part, rows)
-        elif query.part == "rest":
+        if query.part == "rest":
             self._take_rest(rows)
         else:
             column = self.columns.setdefault((query.part, query.metric), {})
@@ -68,9 +56,14 @@ class Merger:
     def _take_agents(self, rows: Iterable[Row]) -> None:
         for row in rows:
             labels = row.metric
-            if labels.agent_id and row.value is not None and labels.kernel_id in self.ids:
+            if row.value is None or labels.kernel_id not in self.ids:
+                continue
+            if labels.agent_id:
                 known = self.agents.get(labels.kernel_id, "")
                 self.agents[labels.kernel_id] = max(known, labels.agent_id)
+            if labels.instance:
+                known = self.instances.get(labels.kernel_id, "")
+                self.instances[labels.kernel_id] = max(known, labels.instance)
 
     def _take_column(self, query: Query, rows: Sequence[Row], column: Column) -> None:
         if not column:
@@ -130,18 +123,6 @@ class Merger:
         assert kernel is not None
         return self.ids.setdefault(kernel, kernel)
 
-    def _take_agent_rows(self, part: Part, rows: Iterable[Row]) -> None:
-        for row in rows:
-            fault = row.fault(part) or numbers.fault(row.value[1] if row.value else "")
-            if fault is not None:
-                self.dropped[fault] += 1
-            elif row.value is not None and row.metric.agent_id:
-                agent, rate = row.metric.agent_id, float(row.value[1])
-                if part == "counted":
-                    self.counted.add(agent)
-                else:
-                    self.rounds[agent] = max(rate, self.rounds.get(agent, rate))
-
     def _take_rest(self, rows: Iterable[Row]) -> None:
         """Sort the rows of metrics that had no query of their own into their columns."""
         by_query: dict[Query, list[Row]] = {}
@@ -161,7 +142,7 @@ class Merger:
             )
             self.take(query, own)
 
-    def finish(self, at: float, coverage: Coverage = "instant", asked: Iterable[str] = ()) -> Batch:
+    def finish(self, at: float, asked: Iterable[str] = ()) -> Batch:
         """Return the batch. Kernels `asked` for and not found are in it, empty."""
         observations: dict[str, Observation] = {kernel: {} for kernel in asked}
         names = [name for part, name in self.columns if part == "current"]
@@ -172,18 +153,13 @@ class Merger:
                     observations[kernel][name] = reading
                 except KeyError:
                     observations[kernel] = {name: reading}
-        samples = self.columns.get(("samples", "cpu_util"), {})
+        samples = self.columns.get(("samples", ESSENTIAL[0]), {})
         return Batch(
             time=at,
             observations=observations,
-            coverage=coverage,
             samples={kernel: float(text) for kernel, text in samples.items()},
             agents=self.agents,
-            rounds={
-                agent: rate
-                for agent, rate in self.rounds.items()
-                if rate > 0 or agent in self.counted
-            },
+            instances=self.instances,
             conflicts=frozenset(self.conflicts & observations.keys()),
             dropped=self.dropped,
         )
@@ -197,96 +173,4 @@ class Merger:
         return zip(current, map(Reading, current.values(), *beside), strict=True)
 
 
-_BESIDE: tuple[Part, ...] = ("capacity", "rate", "peak", "trough", "mean")
-
-
-# Duplicate series. The labels that are left after the metric's name and value type are the
-# identity of a set of series: one exporter's view of one kernel, or a ghost of it.
-
-Identity = frozenset[tuple[str, str]]
-_OWNERS = ("session_id", "user_id", "project_id")
-_ASIDE = frozenset({"__name__", "container_metric_name", "value_type"})
-
-
-@dataclass(frozen=True, slots=True)
-class Sets:
-    """The answers that tell duplicate series apart: values, sample times, changes."""
-
-    values: Sequence[SetRow]
-    stamps: Sequence[SetRow]
-    changes: Sequence[SetRow]
-
-
-def _identity(row: SetRow) -> Identity:
-    return frozenset(item for item in row.metric.items() if item[0] not in _ASIDE)
-
-
-def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
-    for row in rows:
-        if row.value is not None and numbers.fault(row.value[1]) is None:
-            yield _identity(row), float(row.value[1])
-
-
-def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, tuple[bool, bool, bool, float]]:
-    """Rank each set: fresh before stale, moving before still, owned before not, then newest."""
-    stamps: dict[Identity, float] = {}
-    for identity, stamp in _numbered(sets.stamps):
-        stamps[identity] = max(stamp, stamps.get(identity, 0.0))
-    moves: Counter[Identity] = Counter()
-    for identity, changes in _numbered(sets.changes):
-        moves[identity] += int(changes)
-    newest: dict[str, float] = {}
-    for identity, stamp in stamps.items():
-        kernel = dict(identity).get("kernel_id", "")
-        newest[kernel] = max(stamp, newest.get(kernel, 0.0))
-    ranks = {}
-    for identity, stamp in stamps.items():
-        labels = dict(identity)
-        fresh = stamp >= newest[labels.get("kernel_id", "")] - tolerance_s
-        owned = all(labels.get(label) != "undefined" for label in _OWNERS)
-        ranks[identity] = (fresh, moves[identity] > 0, owned, stamp)
-    return ranks
-
-
-def settle(batch: Batch, sets: Sets, tolerance_s: float) -> Batch:
-    """Return the batch with each conflict's values taken from its best set of series.
-
-    The rule, per kernel: a set whose newest sample is within `tolerance_s` of the newest of
-    all goes before one left behind (an agent that restarted under another instance); one that
-    moves before one that stands still; an owned one before one of `undefined` owners; then
-    the newest sample. A metric that the best set lacks comes from the next.
-    """
-    ranks = _ranks(sets, tolerance_s)
-    worst = (False, False, False, 0.0)
-    best: dict[tuple[str, str, str], tuple[tuple[bool, bool, bool, float], float, str]] = {}
-    for row in sets.values:
-        kernel = row.metric.get("kernel_id", "")
-        if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value[1]):
-            continue
-        place = (
-            kernel,
-            row.metric.get("container_metric_name", ""),
-            row.metric.get("value_type", ""),
-        )
-        text = row.value[1]
-        claim = (ranks.get(_identity(row), worst), float(text), text)
-        if place not in best or claim > best[place]:
-            best[place] = claim
-    return _replaced(batch, {place: claim[2] for place, claim in best.items()})
-
-
-def _replaced(batch: Batch, chosen: Mapping[tuple[str, str, str], str]) -> Batch:
-    observations = dict(batch.observations)
-    for kernel in batch.conflicts:
-        observations[kernel] = {
-            name: Reading(
-                chosen.get((kernel, name, "current"), reading.current),
-                chosen.get((kernel, name, "capacity"), reading.capacity),
-                reading.rate,
-                reading.peak,
-                reading.trough,
-                reading.mean,
-            )
-            for name, reading in observations[kernel].items()
-        }
-    return replace(batch, observations=observations, conflicts=frozenset())
+_BESIDE: tuple[Part, ...] = ("capacity", "rate")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 from poller.errors import LeaseLost
 from poller.store.keys import Store, Written
@@ -16,14 +14,6 @@ QUIET_INTERVALS = 3
 _AT_ONCE = 2
 
 
-@dataclass(slots=True)
-class Published:
-    """What one publication did: keys written, keys failed by reason."""
-
-    written: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-
-
 class Publisher:
     """Writes values and remembers what it wrote, so that a rival's value is noticed.
 
@@ -31,9 +21,8 @@ class Publisher:
     foreign write noticed}. `foreign` are kernels whose key holds another type: left alone.
     """
 
-    def __init__(self, store: Store, batch_size: int, yields: bool, interval_s: float) -> None:
+    def __init__(self, store: Store, yields: bool, interval_s: float) -> None:
         self._store = store
-        self._batch_size = batch_size
         self._yields = yields
         self._quiet_s = QUIET_INTERVALS * interval_s
         self._left: dict[str, int] = {}
@@ -76,35 +65,33 @@ class Publisher:
             del self.rivals[kernel]
 
     async def publish(
-        self,
-        kernels: Sequence[str],
-        value_of: Callable[[str], bytes],
-        now: float,
-        lease: Lease | None = None,
-    ) -> Published:
-        """Write the values of kernels; one portion is on its way while the next is made."""
-        published = Published()
-        under_way: set[asyncio.Task[None]] = set()
+        self, portions: Iterable[Mapping[str, bytes]], now: float, lease: Lease | None = None
+    ) -> AsyncIterator[Written]:
+        """Write portions of (kernel, bytes), and yield what became of each.
+
+        One portion is on its way while the next is made. What was written before a failure is
+        yielded before it is raised.
+        """
+        under_way: set[asyncio.Task[Written]] = set()
         try:
-            for start in range(0, len(kernels), self._batch_size):
-                portion = kernels[start : start + self._batch_size]
-                values = {kernel: value_of(kernel) for kernel in portion}
-                under_way.add(asyncio.create_task(self._write(values, now, lease, published)))
+            for values in portions:
+                under_way.add(asyncio.create_task(self._write(values, now, lease)))
                 await asyncio.sleep(0)
                 if len(under_way) >= _AT_ONCE:
-                    under_way = await _one_less(under_way)
+                    done, under_way = await _some(under_way)
+                    for written in _results(done):
+                        yield written
             while under_way:
-                under_way = await _one_less(under_way)
+                done, under_way = await _some(under_way)
+                for written in _results(done):
+                    yield written
         finally:
             for task in under_way:
                 task.cancel()
             # The first failure is raised; a second one must not end in the log as unheard.
             await asyncio.gather(*under_way, return_exceptions=True)
-        return published
 
-    async def _write(
-        self, values: Mapping[str, bytes], now: float, lease: Lease | None, into: Published
-    ) -> None:
+    async def _write(self, values: Mapping[str, bytes], now: float, lease: Lease | None) -> Written:
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out before the write")
         try:
@@ -114,8 +101,7 @@ class Publisher:
                 self._left.pop(kernel, None)
             raise
         self._notice(written, values, now)
-        into.written += len(written.before)
-        into.failed += written.failures()
+        return written
 
     def _notice(self, written: Written, values: Mapping[str, bytes], now: float) -> None:
         for kernel, before in written.before.items():
@@ -128,8 +114,24 @@ class Publisher:
                 self.foreign.add(kernel)
 
 
-async def _one_less(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+Writes = set[asyncio.Task[Written]]
+
+
+async def _some(tasks: Writes) -> tuple[Writes, Writes]:
+    """Wait until some writes have ended, or all of them where one failed: they are few."""
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    if pending and any(task.exception() for task in done):
+        more, pending = await asyncio.wait(pending)
+        done |= more
+    return done, pending
+
+
+def _results(done: Writes) -> Iterator[Written]:
+    """Yield what ended well, then raise the first failure."""
+    failures = [task.exception() for task in done]
     for task in done:
-        task.result()
-    return pending
+        if task.exception() is None:
+            yield task.result()
+    for failure in failures:
+        if failure is not None:
+            raise failure

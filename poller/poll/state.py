@@ -7,23 +7,30 @@ from dataclasses import dataclass, field
 import msgspec
 
 from poller.format.catalog import Catalog, Metric
-from poller.values import Owed, Past
+from poller.values import Owed, Past, Stamp, Window
 
 
-class MetricHistory(msgspec.Struct, gc=False):
+class MetricState(msgspec.Struct, gc=False):
     """One metric of one kernel; numbers as text.
 
-    `known`: enough is known to write it. `owed`: the time whose samples are not counted.
-    `prior_average` is what the key said, until Prometheus has told the whole. `opening` is
-    the value at first sight: the stand-in capacity where nothing older is known.
+    `stamp` is the measurement that `current` is of, None where none is counted; `stood`: its plugin
+    has stood still since. `known`: enough is known to write it. `owed`: the time whose
+    samples are not counted.
+    `rate` is None until one is known that is not false; `by_window`: Prometheus gave it, and
+    whether it is true depends on how long the kernel has lived. `prior_average` is what the key
+    said, until Prometheus has told the whole. `opening` is the value at first sight: the stand-in
+    capacity where nothing older is known.
 
     There are a hundred thousand of them in a large cluster, so the collector must not see them.
     """
 
     current: str
+    stamp: Stamp | None = None
+    stood: bool = False
     capacity: str | None = None
     first: str | None = None
-    rate: str = "0"
+    rate: str | None = None
+    by_window: bool = False
     maximum: str | None = None
     minimum: str | None = None
     highest: float = float("-inf")
@@ -46,20 +53,20 @@ class MetricHistory(msgspec.Struct, gc=False):
         if value < self.lowest:
             self.lowest, self.minimum = value, text
 
-    def recall(self, past: Past, older: bool) -> None:
+    def backfill(self, past: Past, older: bool, weight: float = 1.0) -> None:
         """Count what was owed. `older`: the metric lived before that stretch began.
 
-        A key's average outlives it only where Prometheus cannot know the whole: it then
-        stands for all samples so far.
+        `weight` is how many measurements a sample stands for. A key's average outlives it only
+        where Prometheus cannot know the whole: it then stands for all samples so far.
         """
         kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
         if self.prior_average is not None and (older or kept_longer):
-            samples = max(past.samples, 1.0)
-            self.total += float(self.prior_average) * samples
-            self.count += samples
+            measurements = max(past.samples * weight, 1.0)
+            self.total += float(self.prior_average) * measurements
+            self.count += measurements
         else:
-            self.total += past.total
-            self.count += past.samples
+            self.total += past.total * weight
+            self.count += past.samples * weight
         self.prior_average = None
         for text in (past.maximum, past.minimum):
             if text is not None:
@@ -73,29 +80,40 @@ def _rounded_up(text: str) -> float:
 
 
 @dataclass(slots=True)
-class KernelHistory:
+class KernelState:
     """One kernel. Times are evaluation times of batches, in Unix seconds.
 
-    `moved`: when anything of it last changed; None until known (`judged`), or if that is
-    longer than `still_after_s` ago. `born`: its first sample, None for a kernel that is older
-    than the range of a rate. `complete`: the last batch held its essential metrics.
+    `stamp` is the measurement that it was last read of. `moved`: when anything of it last
+    changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `born`:
+    its first sample, None for a kernel that is older than the window of a rate. `complete`: the
+    last batch held its essential metrics. `samples` and `window` are those of its stand-in rates.
+    `weight` is how many measurements a sample of it stands for.
     """
 
     seen: float
+    stamp: Stamp | None = None
+    instance: str = ""
+    agent: str | None = None
     moved: float | None = None
     born: float | None = None
     judged: bool = False
     complete: bool = False
     key_read: bool = False
-    agent: str | None = None
     failures: int = 0
-    metrics: dict[str, MetricHistory] = field(default_factory=dict)
-    _ordered: list[tuple[Metric, MetricHistory]] | None = None
+    weight: float = 1.0
+    samples: float = 0.0
+    window: Window | None = None
+    metrics: dict[str, MetricState] = field(default_factory=dict)
+    _ordered: list[tuple[Metric, MetricState]] | None = None
 
-    def known(self, catalog: Catalog) -> list[tuple[Metric, MetricHistory]]:
+    def known(self, catalog: Catalog) -> list[tuple[Metric, MetricState]]:
         """Return the metrics that can be written, in the outer order of the format."""
         if self._ordered is None:
-            names = catalog.ordered(name for name, kept in self.metrics.items() if kept.known)
+            names = catalog.ordered(
+                name
+                for name, kept in self.metrics.items()
+                if kept.known and (kept.rate is not None or not catalog[name].needs_rate)
+            )
             self._ordered = [(catalog[name], self.metrics[name]) for name in names]
         return self._ordered
 
@@ -103,21 +121,8 @@ class KernelHistory:
         """Forget the order: a metric came, or became known."""
         self._ordered = None
 
-    def rate_scale(self, window_s: float, scrape_s: float) -> float:
-        """Return by what its rates are too small because its samples do not fill the window.
-
-        Prometheus divides an increase by the whole range; it extrapolates by half a scrape.
-        """
-        if self.born is None:
-            return 1.0
-        covered_s = self.seen - self.born + scrape_s / 2
-        if covered_s >= window_s:
-            self.born = None
-            return 1.0
-        return window_s / max(covered_s, scrape_s, 0.001)
-
     @property
     def owing(self) -> Owed | None:
-        """The stretch that is to be recalled next: the one that ended first."""
+        """The stretch that is to be backfilled next: the one that ended first."""
         stretches = [kept.owed for kept in self.metrics.values() if kept.owed is not None]
         return min(stretches, key=lambda owed: owed.end, default=None)

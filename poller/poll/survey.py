@@ -1,8 +1,6 @@
-"""What Prometheus holds and how often: metrics, kernels, scrape and measurement interval.
+"""What Prometheus holds: metrics and kernels, and how often exporters without rounds measure.
 
-The rate window follows from it: the larger of five scrape intervals and four measurement
-intervals. Shorter, and a busy kernel reads 0 between two measurements; longer, and a burst is
-diluted. Asked now and then, not in the batch.
+Asked now and then, not in the batch.
 """
 
 from __future__ import annotations
@@ -12,22 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from poller.format import numbers
-from poller.prometheus import lookups, selectors
+from poller.poll import rates
+from poller.prometheus import lookup_queries
+from poller.prometheus.answers import Row, Series
 from poller.prometheus.client import Client
-from poller.values import Intervals, Row, Series, Survey
+from poller.prometheus.selectors import Scope
+from poller.values import Survey
 
-SCRAPES = 5
-MEASUREMENTS = 4
-DEFAULT_MEASURE_S = 30.0
-"""What an agent does by default since 26.4.4; assumed until Prometheus tells better."""
-DEFAULT_SCRAPE_S = 15.0
 AGAIN_S = 60.0
 AGAIN_INCOMPLETE_S = 15.0
 _BUSIEST = 20
 _PAUSE = 3.0
 """A round that took so many times the usual was no round but a pause."""
-_LONGEST_S = 3600.0
-"""What looks like a longer interval is rubbish: a window of it would ask for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +99,6 @@ def change_interval(series: Iterable[Series]) -> float | None:
     return statistics.median(by_agent.values()) if by_agent else None
 
 
-def intervals(scrape_s: float | None, measure_s: float | None, given: Given) -> Intervals:
-    """Return the rate window and the patience with agents that follow from the intervals."""
-    scrape_s, measure_s = _likely(scrape_s), given.measure_s or _likely(measure_s)
-    slowest = max(
-        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
-    )
-    return Intervals(
-        scrape_s=scrape_s,
-        measure_s=measure_s,
-        window_s=given.window_s or slowest,
-        stall_s=max(slowest, given.window_s or 0.0),
-    )
-
-
-def _likely(seconds: float | None) -> float | None:
-    """Return an interval, or None if no agent and no Prometheus would have it."""
-    return seconds if seconds is not None and 0 < seconds <= _LONGEST_S else None
-
-
 def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
     """Return {metric: has a capacity series} from the count of every pair of labels."""
     pairs = {
@@ -147,38 +122,45 @@ def _count(rows: Sequence[Row]) -> int:
 class Surveyor:
     """Keeps the last survey and looks again now and then."""
 
-    def __init__(self, given: Given, scope: selectors.Scope) -> None:
-        self._given = given
+    def __init__(self, given: Given, scope: Scope) -> None:
+        self.given = given
         self._scope = scope
         self.last: Survey | None = None
 
-    def due(self, at: float) -> bool:
-        """Whether it is time to look again."""
-        if self.last is None:
+    def due(self, at: float, roundless: bool) -> bool:
+        """Whether it is time to look again. `roundless`: some exporters count no rounds."""
+        if self.last is None or (roundless and not self.last.timed):
             return True
-        found = self.last.intervals
-        whole = found.scrape_s is not None and found.measure_s is not None and self.last.metrics
-        return at - self.last.time >= (AGAIN_S if whole else AGAIN_INCOMPLETE_S)
+        whole = self.last.metrics and (self.last.scrape_s or not self.last.timed)
+        return not 0 <= at - self.last.time < (AGAIN_S if whole else AGAIN_INCOMPLETE_S)
 
-    async def look(self, client: Client, at: float) -> Survey:
+    async def look(self, client: Client, at: float, roundless: bool) -> Survey:
         """Ask Prometheus, and remember what it said."""
-        metrics_query, kernels_query, rounds_query = lookups.survey_queries(self._scope)
+        metrics_query, kernels_query, successes_query = lookup_queries.survey_queries(self._scope)
         pairs = await client.vector(metrics_query, at)
         kernels = await client.vector(kernels_query, at)
-        rounds = await client.matrix(rounds_query, at)
-        scrape_s, measure_s = scrape_interval(rounds), measure_interval(rounds)
-        if scrape_s is None or (measure_s is None and self._given.measure_s is None):
-            samples = await self._measurements(client, at)
-            scrape_s = scrape_s or scrape_interval(samples)
-            measure_s = measure_s or change_interval(samples)
+        scrape_s = measure_s = None
+        if roundless:
+            scrape_s, measure_s = await self._intervals(client, successes_query, at)
         self.last = Survey(
-            metrics_found(pairs), _count(kernels), intervals(scrape_s, measure_s, self._given), at
+            metrics_found(pairs), _count(kernels), scrape_s, measure_s, roundless, at
         )
         return self.last
 
+    async def _intervals(
+        self, client: Client, query: str, at: float
+    ) -> tuple[float | None, float | None]:
+        successes = await client.matrix(query, at)
+        scrape_s, measure_s = scrape_interval(successes), measure_interval(successes)
+        if scrape_s is None or measure_s is None:
+            samples = await self._measurements(client, at)
+            scrape_s = scrape_s or scrape_interval(samples)
+            measure_s = measure_s or change_interval(samples)
+        return rates.likely(scrape_s), self.given.measure_s or rates.likely(measure_s)
+
     async def _measurements(self, client: Client, at: float) -> list[Series]:
-        busiest = await client.vector(lookups.busiest_query(_BUSIEST), at)
+        busiest = await client.vector(lookup_queries.busiest_query(_BUSIEST), at)
         ids = tuple(row.metric.kernel_id for row in busiest if row.metric.kernel_id)
         if not ids:
             return []
-        return await client.matrix(lookups.measurements_query(selectors.Scope(kernels=ids)), at)
+        return await client.matrix(lookup_queries.measurements_query(Scope(kernels=ids)), at)

@@ -6,15 +6,18 @@ key that it misses and reads an old one as it was; a wrong zero ends a session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from poller.format.catalog import ESSENTIAL
-from poller.poll.state import KernelHistory
+from poller.poll.state import KernelState
 
-Reason = Literal["waiting", "incomplete", "still", "stalled"]
-REASONS: tuple[Reason, ...] = ("waiting", "incomplete", "still", "stalled")
+Reason = Literal["waiting", "incomplete", "still", "stalled", "mixed", "foreign", "yielded"]
+"""`waiting`: the past is yet to come. `incomplete`: a metric is missing. `still`: nothing has
+moved, it has ended. `stalled`: its agent stands still. `mixed`: scraped in mid-batch. `foreign`:
+its key has another type. `yielded`: left to an agent that writes."""
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +25,42 @@ class Patience:
     """How long standing still is believed, in seconds.
 
     `still_s`: a kernel of which nothing moved for longer is taken to have ended.
-    `stall_s`: an agent of which nothing moved for longer is taken to have stalled.
+    `stall_s`: an agent without rounds of which nothing moved for longer is taken to have stalled.
     """
 
     still_s: float
     stall_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What decides beside the kernels' own state: exporters, agents and kernels by name."""
+
+    stalled_instances: Container[str] = frozenset()
+    stalled_agents: Container[str] = frozenset()
+    foreign: Container[str] = frozenset()
+    yielded: Container[str] = frozenset()
+
+
 def stalled_agents(
-    kernels: Mapping[str, KernelHistory],
-    rounds: Mapping[str, float],
+    kernels: Mapping[str, KernelState],
+    roundless: Iterable[str],
     now: float,
     patience: Patience,
 ) -> set[str]:
-    """Return the agents whose exporter answers while their measurements stand still.
-
-    Where an agent counts its rounds, they decide; otherwise an agent is stalled where it has
-    several living kernels and none of them moves at all.
-    """
-    stalled = {agent for agent, per_second in rounds.items() if per_second <= 0}
+    """Return the agents that count no rounds and of whose several kernels none moves at all."""
+    exporters = set(roundless)
     moving: dict[str, list[bool]] = {}
-    for kernel in kernels.values():
+    for kernel in kernels.values() if exporters else ():
         agent = kernel.agent
-        if agent is None or agent in rounds or is_still(kernel, now, patience):
+        if agent is None or kernel.instance not in exporters or is_still(kernel, now, patience):
             continue
         moves = kernel.moved is not None and now - kernel.moved <= patience.stall_s
         moving.setdefault(agent, []).append(moves)
-    return stalled | {agent for agent, moves in moving.items() if len(moves) > 1 and not any(moves)}
+    return {agent for agent, moves in moving.items() if len(moves) > 1 and not any(moves)}
 
 
-def is_still(kernel: KernelHistory, now: float, patience: Patience) -> bool:
+def is_still(kernel: KernelState, now: float, patience: Patience) -> bool:
     """Whether nothing of the kernel has moved for so long that it must have ended."""
     if kernel.moved is None:
         return kernel.judged
@@ -59,17 +68,24 @@ def is_still(kernel: KernelHistory, now: float, patience: Patience) -> bool:
 
 
 def reason(
-    kernel: KernelHistory, stalled: Iterable[str], now: float, patience: Patience
+    kernel_id: str, kernel: KernelState, grounds: Grounds, now: float, patience: Patience
 ) -> Reason | None:
-    """Why a kernel of the last batch is not written now; None: it is."""
+    """Why a kernel is not written now; None: it is."""
     if not kernel.complete:
         return "incomplete"
-    if kernel.agent is not None and kernel.agent in stalled:
+    if kernel.instance in grounds.stalled_instances or kernel.agent in grounds.stalled_agents:
         return "stalled"
     if not kernel.judged or not kernel.key_read:
         return "waiting"
     if is_still(kernel, now, patience):
         return "still"
-    if not all(kernel.metrics[name].known for name in ESSENTIAL):
+    if not all(_is_known(kernel, name) for name in ESSENTIAL):
         return "waiting"
-    return None
+    if kernel_id in grounds.foreign:
+        return "foreign"
+    return "yielded" if kernel_id in grounds.yielded else None
+
+
+def _is_known(kernel: KernelState, name: str) -> bool:
+    kept = kernel.metrics[name]
+    return kept.known and (name != ESSENTIAL[0] or kept.rate is not None)

@@ -22,7 +22,8 @@ from yarl import URL
 from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.prometheus import errors
-from poller.values import Query, Row, Series, SetRow
+from poller.prometheus.answers import Row, Series, SetRow
+from poller.values import Query
 
 T = TypeVar("T")
 _ERROR_BODY_BYTES = 4096
@@ -134,7 +135,7 @@ class Client:
             self._on_query(query.part, time.perf_counter() - started)
             take(query, answer)
 
-        await _together(one(query) for query in queries)
+        await together(one(query) for query in queries)
 
     async def vector(self, text: str, at: float, timeout_s: float | None = None) -> list[Row]:
         """Ask one instant query that gives an instant vector."""
@@ -147,6 +148,16 @@ class Client:
     async def matrix(self, text: str, at: float, timeout_s: float | None = None) -> list[Series]:
         """Ask one instant query of a range vector: raw samples."""
         return await self._ask(_SERIES, "matrix", text, at, timeout_s)
+
+    async def matrices(self, texts: Iterable[str], at: float) -> list[Series]:
+        """Ask several such queries together, and put their answers into one."""
+        answers: list[Series] = []
+
+        async def one(text: str) -> None:
+            answers.extend(await self.matrix(text, at))
+
+        await together(one(text) for text in texts)
+        return answers
 
     async def server(self) -> str:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
@@ -279,7 +290,8 @@ def _encoded(form: Mapping[str, str] | None) -> bytes | None:
     return urlencode(form).encode() if form is not None else None
 
 
-async def _together(coroutines: Iterable[Awaitable[None]]) -> None:
+async def together(coroutines: Iterable[Awaitable[None]]) -> None:
+    """Run coroutines at once; the first failure cancels the rest and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
             for coroutine in coroutines:

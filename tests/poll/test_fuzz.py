@@ -20,7 +20,8 @@ from poller.poll.history import History
 from poller.poll.merge import Merger, Sets
 from poller.prometheus import errors
 from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
-from poller.values import Batch, Life, Owed, Past, Query, Row
+from poller.prometheus.answers import Row
+from poller.values import Batch, Life, Owed, Past, Query
 from tests.support.live import read_legacy
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from poller.format.catalog import Catalog
 from poller.poll import merge
-from poller.values import Labels, Query, Reading, Row, SetRow
+from poller.prometheus.answers import Labels, Row, SetRow
+from poller.values import Query, Reading
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"

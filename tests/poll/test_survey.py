@@ -6,7 +6,7 @@ import pytest
 
 from poller.poll import survey
 from poller.poll.survey import Given
-from poller.values import Labels, Row, Series
+from poller.prometheus.answers import Labels, Row, Series
 
 
 def counter(scrape_s: float, measure_s: float, length_s: float = 300.0, start: float = 10.0,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from poller.format.catalog import ESSENTIAL, Catalog
-from poller.prometheus.selectors import ROUNDS, SERIES, Scope, duration, named, selector
+from poller.prometheus.round_queries import SUCCESS_COUNT
+from poller.prometheus.selectors import SERIES, Scope, duration, named, selector
 
 BIRTH_STEP_S = 60
 """Resolution at which a kernel's birth is looked for; below any server's lookback."""
@@ -20,7 +22,14 @@ def survey_queries(scope: Scope) -> tuple[str, str, str]:
     return (
         f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})",
         f"count(group by (kernel_id) ({SERIES}{{{matcher}}}))",
-        f'{ROUNDS}{{stat_scope="container"}}[{_SURVEY_RANGE}]',
+        f'{SUCCESS_COUNT}{{stat_scope="container"}}[{_SURVEY_RANGE}]',
+    )
+
+
+def agents_query(range_s: float) -> str:
+    """Return the query of how many rounds a second each agent writes; 0 after its first one."""
+    return (
+        f'max by (agent_id) (rate({SUCCESS_COUNT}{{stat_scope="container"}}[{duration(range_s)}]))'
     )
 
 
@@ -35,8 +44,7 @@ def measurements_query(scope: Scope) -> str:
     return f"{selector('cpu_used', 'current', scope)}[{_SURVEY_RANGE}]"
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictQueries:
+class ConflictQueries(NamedTuple):
     """The queries that tell a kernel's duplicate series apart; full label sets in the answers."""
 
     values: str
@@ -48,9 +56,9 @@ def conflict_queries(scope: Scope, window_s: float) -> ConflictQueries:
     """Return what is asked of kernels that came in several series with differing values."""
     series = f'{SERIES}{{value_type=~"current|capacity"{scope.matcher()}}}'
     moving = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
-    one_set = "without (container_metric_name, value_type, job, agent_id)"
+    one_set = "without (container_metric_name, value_type, agent_id)"
     return ConflictQueries(
-        values=f"max without (job, agent_id) ({series})",
+        values=f"max without (agent_id) ({series})",
         stamps=f"max {one_set} (timestamp({moving}))",
         changes=f"sum {one_set} (changes({moving}[{duration(window_s)}]))",
     )

@@ -1,0 +1,122 @@
+"""Several series of one kernel: which of them counts. Pure.
+
+A ghost of `undefined` owners, a replica, an agent that restarted under another name: adding them
+up doubles a kernel's memory, and a maximum keeps alive what stands still.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from poller.format import numbers
+from poller.prometheus.answers import SetRow
+from poller.values import Batch, Reading, Stamp
+
+Identity = frozenset[tuple[str, str]]
+"""The labels that are left after the metric's name and value type: one exporter's view of one
+kernel, or a ghost of it."""
+_OWNERS = ("session_id", "user_id", "project_id")
+_ASIDE = frozenset({"__name__", "container_metric_name", "value_type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The answers that tell duplicate series apart: values, sample times, changes."""
+
+    values: Sequence[SetRow]
+    stamps: Sequence[SetRow]
+    changes: Sequence[SetRow]
+
+
+def _identity(row: SetRow) -> Identity:
+    return frozenset(item for item in row.metric.items() if item[0] not in _ASIDE)
+
+
+def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
+    for row in rows:
+        if row.value is not None and numbers.fault(row.value[1]) is None:
+            yield _identity(row), float(row.value[1])
+
+
+def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, tuple[bool, bool, bool, float]]:
+    """Rank each set: fresh before stale, moving before still, owned before not, then newest."""
+    stamps: dict[Identity, float] = {}
+    for identity, stamp in _numbered(sets.stamps):
+        stamps[identity] = max(stamp, stamps.get(identity, 0.0))
+    moves: Counter[Identity] = Counter()
+    for identity, changes in _numbered(sets.changes):
+        moves[identity] += int(changes)
+    newest: dict[str, float] = {}
+    for identity, stamp in stamps.items():
+        kernel = dict(identity).get("kernel_id", "")
+        newest[kernel] = max(stamp, newest.get(kernel, 0.0))
+    ranks = {}
+    for identity, stamp in stamps.items():
+        labels = dict(identity)
+        fresh = stamp >= newest[labels.get("kernel_id", "")] - tolerance_s
+        owned = all(labels.get(label) != "undefined" for label in _OWNERS)
+        ranks[identity] = (fresh, moves[identity] > 0, owned, stamp)
+    return ranks
+
+
+def settle(
+    batch: Batch, sets: Sets, tolerance_s: float, stamp_of: Callable[[Identity], Stamp | None]
+) -> Batch:
+    """Return the batch with each conflict's values taken from its best set of series.
+
+    `stamp_of` tells which round the exporter with these labels is in.
+
+    The rule, per kernel: a set whose newest sample is within `tolerance_s` of the newest of
+    all goes before one left behind (an agent that restarted under another instance); one that
+    moves before one that stands still; an owned one before one of `undefined` owners; then
+    the newest sample. A metric that the best set lacks comes from the next.
+    """
+    ranks = _ranks(sets, tolerance_s)
+    worst = (False, False, False, 0.0)
+    best: dict[tuple[str, str, str], tuple[tuple[bool, bool, bool, float], float, str]] = {}
+    for row in sets.values:
+        kernel = row.metric.get("kernel_id", "")
+        if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value[1]):
+            continue
+        place = (
+            kernel,
+            row.metric.get("container_metric_name", ""),
+            row.metric.get("value_type", ""),
+        )
+        text = row.value[1]
+        claim = (ranks.get(_identity(row), worst), float(text), text)
+        if place not in best or claim > best[place]:
+            best[place] = claim
+    settled = _replaced(batch, {place: claim[2] for place, claim in best.items()})
+    return replace(settled, own_stamps=_own_stamps(batch, ranks, stamp_of))
+
+
+def _own_stamps(
+    batch: Batch,
+    ranks: Mapping[Identity, tuple[bool, bool, bool, float]],
+    stamp_of: Callable[[Identity], Stamp | None],
+) -> dict[str, Stamp]:
+    """Return the round of each conflict's best set."""
+    best: dict[str, tuple[tuple[bool, bool, bool, float], Identity]] = {}
+    for identity, rank in ranks.items():
+        kernel = dict(identity).get("kernel_id", "")
+        if kernel in batch.conflicts and (kernel not in best or rank > best[kernel][0]):
+            best[kernel] = (rank, identity)
+    stamps = {kernel: stamp_of(identity) for kernel, (_, identity) in best.items()}
+    return {kernel: stamp for kernel, stamp in stamps.items() if stamp is not None}
+
+
+def _replaced(batch: Batch, chosen: Mapping[tuple[str, str, str], str]) -> Batch:
+    observations = dict(batch.observations)
+    for kernel in batch.conflicts:
+        observations[kernel] = {
+            name: Reading(
+                chosen.get((kernel, name, "current"), reading.current),
+                chosen.get((kernel, name, "capacity"), reading.capacity),
+                reading.rate,
+            )
+            for name, reading in observations[kernel].items()
+        }
+    return replace(batch, observations=observations, conflicts=frozenset())

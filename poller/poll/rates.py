@@ -1,0 +1,95 @@
+"""How a rate is got, and the only room that knows windows. Pure.
+
+A rate is the difference between an agent's last two measurements over the time between them: from
+two rounds in memory. Where there are none (a kernel that the poller meets, an exporter that counts
+no rounds) Prometheus' `rate()` over a window stands in, if samples fill the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from poller.values import Window
+
+SCRAPES = 5
+MEASUREMENTS = 4
+DEFAULT_SCRAPE_S = 15.0
+DEFAULT_MEASURE_S = 30.0
+"""What an agent does by default since 26.4.4; assumed until it is known better."""
+_LONGEST_S = 3600.0
+"""What looks like a longer interval is rubbish: a window of it would ask for days."""
+_FILLED = 0.75
+"""A window with less than this share of its samples has a gap in it."""
+_SIZES_S = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 600.0)
+
+
+def between(before: str, after: str, elapsed_s: float) -> str:
+    """Return the rate between two measurements of a counter; 0 where it began anew."""
+    grown = float(after) - float(before)
+    return repr(grown / elapsed_s) if grown > 0 else "0"
+
+
+def window(scrape_s: float | None, measure_s: float | None, given_s: float | None = None) -> Window:
+    """Return the window that fits: five scrapes or four measurements, whichever is longer.
+
+    Shorter, and a busy kernel reads 0 between two measurements; longer, and a burst is diluted.
+    """
+    scrape_s, measure_s = likely(scrape_s), likely(measure_s)
+    longer = max(
+        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
+    )
+    return Window(given_s or longer, scrape_s)
+
+
+def likely(seconds: float | None) -> float | None:
+    """Return an interval, or None if no agent and no Prometheus would have it."""
+    return seconds if seconds is not None and 0 < seconds <= _LONGEST_S else None
+
+
+def grouped(windows: Mapping[str, Window]) -> dict[float, list[str]]:
+    """Return the instances by the range that serves them: a few ranges for many agents."""
+    groups: dict[float, list[str]] = {}
+    for instance, one in windows.items():
+        groups.setdefault(_rounded_up(one.range_s), []).append(instance)
+    return groups
+
+
+def _rounded_up(range_s: float) -> float:
+    return next((size for size in _SIZES_S if size >= range_s), range_s)
+
+
+def fitted(windows: Mapping[str, Window]) -> dict[str, Window]:
+    """Return the windows with the ranges that are asked for."""
+    return {
+        instance: Window(_rounded_up(one.range_s), one.scrape_s)
+        for instance, one in windows.items()
+    }
+
+
+def stand_in(rate: str | None, samples: float, over: Window, age_s: float | None) -> str | None:
+    """Return a rate over a window as it may be written; None if it would be false.
+
+    `age_s` is how long the kernel has lived, None if longer than the window. Prometheus divides an
+    increase by the whole range, and extrapolates by half a scrape: a young kernel's rate is scaled
+    to its life. Of an older kernel, a window that is not filled holds a gap.
+    """
+    if age_s is not None:
+        return "0" if rate is None else _scaled(rate, over, age_s)
+    if rate is None:
+        return None
+    if over.scrape_s and samples < _FILLED * over.range_s / over.scrape_s:
+        return None
+    return rate
+
+
+def _scaled(rate: str, over: Window, age_s: float) -> str:
+    scrape_s = over.scrape_s or 0.0
+    covered_s = age_s + scrape_s / 2
+    if covered_s >= over.range_s or rate == "0":
+        return rate
+    return repr(float(rate) * over.range_s / max(covered_s, scrape_s, 0.001))
+
+
+def widest(windows: Iterable[Window]) -> Window:
+    """Return the longest of some windows; the default one of none."""
+    return max(windows, key=lambda one: one.range_s, default=window(None, None))

@@ -1,0 +1,450 @@
+"""The agents' clock: which round each exporter is in, and how much time passed between rounds.
+
+An agent measures in rounds, and everything it writes follows from its last two. A counter tells
+the rounds, and its durations how far apart two measurements were. Pure state; the rules are the
+format description's, section "Rounds".
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from poller.format import numbers
+from poller.prometheus.answers import Series
+from poller.prometheus.round_queries import (
+    DURATION_COUNT,
+    DURATION_SUM,
+    STAGE_COUNT,
+    STAGE_DURATION,
+    SUCCESS_COUNT,
+    WRITES,
+)
+from poller.values import Stamp
+
+CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
+COUNTERS: tuple[CounterName, ...] = ("gather_measures", "before_observe", "durations", "successes")
+"""What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
+still as soon as an agent's own writes are refused."""
+
+DEFAULT_INTERVAL_S = 30.0
+"""What an agent does by default since 26.4.4; assumed until its rounds tell."""
+STALL_PERIODS = 4
+_STALL_SCRAPES = 3
+_ARRIVALS = 48
+"""So many rounds are held against a new one to find the interval."""
+_LATE_S = 0.1
+"""A scrape may see what happened so long after its timestamp."""
+_LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
+"""People set intervals that are multiples of these."""
+_FEW_SCRAPES = 12
+_SILENT_ROUNDS = 3
+"""An agent that tried no write in so many rounds writes no keys."""
+_LONGEST_GAP = 3.0
+
+Identity = frozenset[tuple[str, str]]
+_NOT_THE_TARGETS = frozenset(
+    ("__name__", "stage", "upper_layer", "success", "stat_scope", "agent_id", "kernel_id",
+     "session_id", "user_id", "project_id", "container_metric_name", "value_type")
+)  # fmt: skip
+
+
+def target_of(labels: Mapping[str, str]) -> Identity:
+    """Return the labels that the scrape gave a series: what it has in common with its target."""
+    return frozenset(item for item in labels.items() if item[0] not in _NOT_THE_TARGETS)
+
+
+class Step(NamedTuple):
+    """From one measurement to a later one: so many rounds, so many seconds."""
+
+    rounds: float
+    elapsed_s: float
+
+
+@dataclass(slots=True)
+class _Scrape:
+    """What one scrape saw of an exporter's counters; None where they are not there."""
+
+    counts: dict[CounterName, float] = field(default_factory=dict)
+    gathering_s: float | None = None
+    lasted_s: float | None = None
+    writes: float | None = None
+
+
+class _Arrival(NamedTuple):
+    """A round was first seen by the scrape at `by`, and had not been there at `after`."""
+
+    number: float
+    shift_s: float
+    after: float
+    by: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterState:
+    """What an operator may want to know of one exporter. Times in Unix seconds, None: unknown."""
+
+    instance: str
+    agent: str
+    counter: CounterName | None
+    interval_s: float | None
+    measured: float | None
+    scraped: float | None
+    stalled: bool
+    writes_itself: bool | None
+
+
+class Exporter:
+    """One exporter's clock, fed with its scrapes in the order of time."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.agent = ""
+        self.counter: CounterName | None = None
+        self.scraped: float | None = None
+        self.restarts = 0
+        self._count: float | None = None
+        self._shift_s = 0.0
+        self._first_scraped = 0.0
+        self._arrivals: dict[float, _Arrival] = {}
+        self._low_s, self._high_s = 0.0, float("inf")
+        self._known_s: float | None = None
+        self._lasted: tuple[float, float] | None = None
+        self._rest_s = self._mean_s = 0.0
+        self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
+        self._stood_s = 0.0
+        self._writes: float | None = None
+        self._wrote_in = 0.0
+        self._writes_itself: bool | None = None
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Which round its newest scrape saw; None where it counts none that can be relied on."""
+        if self._count is None or self.counter in (None, "successes"):
+            return None
+        return Stamp(self.instance, self._count, self._shift_s, self._first_scraped)
+
+    @property
+    def scrape_s(self) -> float | None:
+        """How far apart its scrapes are, in seconds."""
+        return statistics.median(self._gaps) if self._gaps else None
+
+    @property
+    def pace_s(self) -> float | None:
+        """The seconds between two rounds, less what `Stamp.shift_s` tells; None if not known."""
+        likely = _likeliest(self._low_s - self._rest_s, self._high_s - self._rest_s)
+        return self._known_s if likely is None else likely + self._rest_s
+
+    @property
+    def interval_s(self) -> float | None:
+        """The measurement interval that the agent was given, in seconds."""
+        pace_s = self.pace_s
+        return None if pace_s is None else pace_s - self._rest_s
+
+    @property
+    def period_s(self) -> float | None:
+        """How often the agent measures, all in all, in seconds."""
+        interval_s = self.interval_s
+        if interval_s is None:
+            return None
+        return interval_s if self.counter == "before_observe" else interval_s + self._mean_s
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it answers scrapes while its rounds stand still for several intervals."""
+        if self.stamp is None:
+            return False
+        return self._stood_s > self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long a standstill is none yet, in seconds."""
+        period_s = self.period_s or DEFAULT_INTERVAL_S
+        return max(STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
+
+    def state(self) -> ExporterState:
+        """Return what to tell of it."""
+        return ExporterState(
+            self.instance,
+            self.agent,
+            self.counter,
+            self.interval_s,
+            self._first_scraped or None,
+            self.scraped,
+            self.stalled,
+            self._writes_itself,
+        )
+
+    def see(self, at: float, scrape: _Scrape) -> Stamp | None:
+        """Take one scrape, later than those before; return its stamp if it saw a new round."""
+        before, self.scraped = self.scraped, at
+        self._choose_counter(scrape)
+        self._weigh_durations(scrape)
+        if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
+            self._gaps.append(at - before)
+        count = scrape.counts.get(self.counter) if self.counter else None
+        if count is None:
+            return None
+        stamp = self._count_to(count, at, before, self._shift(scrape))
+        self._weigh_writes(scrape.writes)
+        return stamp
+
+    def _count_to(
+        self, count: float, at: float, before: float | None, shift_s: float
+    ) -> Stamp | None:
+        last = self._count
+        if last == count:
+            usual_s = self.scrape_s or 0.0
+            self._stood_s += min(at - (before or at), 2 * usual_s)
+            return None
+        self._count, self._shift_s, self._first_scraped = count, shift_s, at
+        self._stood_s = 0.0
+        if last is not None and count < last:
+            self._forget_rounds()
+        elif last is not None and before is not None:
+            unseen = count - last - 1
+            after = before + unseen * max(0.0, self._low_s)
+            self._arrive(_Arrival(count, shift_s, min(after, at), at))
+        return self.stamp
+
+    def _forget_rounds(self) -> None:
+        """Begin anew: the agent was restarted, perhaps with another interval."""
+        self._known_s = self.pace_s
+        self.restarts += 1
+        self._arrivals.clear()
+        self._low_s, self._high_s = 0.0, float("inf")
+
+    def _choose_counter(self, scrape: _Scrape) -> None:
+        best = next((name for name in COUNTERS if name in scrape.counts), None)
+        if best is None or best == self.counter:
+            return
+        if self.counter is None or COUNTERS.index(best) < COUNTERS.index(self.counter):
+            self.counter, self._count = best, None
+            self._arrivals.clear()
+
+    def _weigh_durations(self, scrape: _Scrape) -> None:
+        """Learn how long rounds last, all in all and beside the gathering."""
+        rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
+        if not rounds or lasted_s is None:
+            return
+        self._mean_s = lasted_s / rounds
+        gathered = scrape.counts.get("gather_measures")
+        if gathered and scrape.gathering_s is not None:
+            self._rest_s = max(0.0, self._mean_s - scrape.gathering_s / gathered)
+
+    def _shift(self, scrape: _Scrape) -> float:
+        """Return what durations put this round's measurement off, in seconds.
+
+        Since 26.4.4 an agent sleeps its interval after each round, so all of them add up.
+        Before, a timer fired every interval, and only the round's own duration counts.
+        """
+        if self.counter == "gather_measures":
+            return scrape.gathering_s or 0.0
+        if self.counter == "durations":
+            return scrape.lasted_s or 0.0
+        rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
+        if rounds is None or lasted_s is None:
+            return 0.0
+        before, self._lasted = self._lasted, (rounds, lasted_s)
+        if before is not None and rounds == before[0]:
+            return self._shift_s
+        one = before is not None and rounds == before[0] + 1
+        return lasted_s - before[1] if one and before is not None else lasted_s / max(1.0, rounds)
+
+    def _weigh_writes(self, writes: float | None) -> None:
+        """Learn whether the agent still tries to write keys: a try comes after each round."""
+        if writes is None or self._count is None:
+            return
+        if writes != self._writes:
+            self._writes_itself = True if self._writes is not None else None
+            self._writes, self._wrote_in = writes, self._count
+        elif self._count - self._wrote_in >= _SILENT_ROUNDS:
+            self._writes_itself = False
+
+    def _arrive(self, arrival: _Arrival) -> None:
+        """Hold a round against those before: their windows bound the pace from both sides."""
+        self._narrow(arrival, self._arrivals.values())
+        self._arrivals[arrival.number] = arrival
+        while len(self._arrivals) > _ARRIVALS:
+            del self._arrivals[next(iter(self._arrivals))]
+        if self._low_s > self._high_s:
+            self._begin_again()
+
+    def _narrow(self, arrival: _Arrival, others: Iterable[_Arrival]) -> None:
+        for other in others:
+            rounds = arrival.number - other.number
+            shift_s = arrival.shift_s - other.shift_s
+            least = (arrival.after - other.by - _LATE_S - shift_s) / rounds
+            most = (arrival.by + _LATE_S - other.after - shift_s) / rounds
+            self._low_s = max(self._low_s, least)
+            self._high_s = min(self._high_s, most)
+
+    def _begin_again(self) -> None:
+        """Drop the older half of the rounds: somewhere in it the agent stood still, or changed."""
+        kept = list(self._arrivals.values())
+        while self._low_s > self._high_s:
+            kept = kept[(len(kept) + 1) // 2 :]
+            self._low_s, self._high_s = 0.0, float("inf")
+            for place, arrival in enumerate(kept):
+                self._narrow(arrival, kept[:place])
+        self._arrivals = {arrival.number: arrival for arrival in kept}
+
+    def step(self, before: Stamp, after: Stamp) -> Step | None:
+        """Return how far apart two measurements are; None if the counter began anew between."""
+        rounds = after.number - before.number
+        if rounds <= 0:
+            return None
+        first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
+        pace_s = self.pace_s
+        if pace_s is None:
+            return Step(rounds, max(0.001, after.scraped - before.scraped))
+        elapsed_s = rounds * pace_s + after.shift_s - before.shift_s
+        if first is not None and last is not None:
+            least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
+            if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
+                elapsed_s = (least + most) / 2
+        return Step(rounds, max(0.001, elapsed_s))
+
+
+def _likeliest(low_s: float, high_s: float) -> float | None:
+    """Return the roundest interval between two bounds, or their middle; None where open."""
+    if high_s == float("inf") or low_s <= 0.0:
+        return None
+    middle = (low_s + high_s) / 2
+    for unit in _LIKELY_S:
+        nearest = max(1, round(middle / unit)) * unit
+        if low_s <= nearest <= high_s:
+            return nearest
+    return middle
+
+
+class Rounds:
+    """Every exporter's clock, by its target's labels; fed with raw samples of their counters."""
+
+    def __init__(self) -> None:
+        self.exporters: dict[Identity, Exporter] = {}
+        self.at: float | None = None
+        self._of_instance: dict[str, list[Exporter]] = {}
+
+    def see(self, answer: Iterable[Series], at: float) -> dict[str, list[Stamp]]:
+        """Take what was asked at the time `at`; return the new rounds of each exporter, in order.
+
+        Scrapes that were seen before are passed over.
+        """
+        new: dict[str, list[Stamp]] = {}
+        for identity, scrapes in _scrapes(answer).items():
+            exporter = self._exporter(identity)
+            for stamp_at in sorted(scrapes):
+                if exporter.scraped is None or stamp_at > exporter.scraped:
+                    stamp = exporter.see(stamp_at, scrapes[stamp_at])
+                    if stamp is not None:
+                        new.setdefault(exporter.instance, []).append(stamp)
+        for series in answer:
+            agent = series.metric.get("agent_id")
+            if agent and (known := self.exporters.get(target_of(series.metric))) is not None:
+                known.agent = agent
+        self.at = at
+        return new
+
+    def _exporter(self, identity: Identity) -> Exporter:
+        exporter = self.exporters.get(identity)
+        if exporter is None:
+            instance = dict(identity)["instance"]
+            exporter = self.exporters[identity] = Exporter(instance)
+            self._of_instance.setdefault(instance, []).append(exporter)
+        return exporter
+
+    def of(self, instance: str) -> Exporter | None:
+        """Return the clock of an exporter; of several (replicas, restarts) the newest."""
+        there = self._of_instance.get(instance)
+        if not there:
+            return None
+        if len(there) == 1:
+            return there[0]
+        return max(there, key=lambda one: (one.scraped or 0.0, one._first_scraped))
+
+    def stamps(self, scraped_after: float) -> dict[str, Stamp]:
+        """Return the round that the newest scrape of every exporter saw that is scraped still."""
+        found = {}
+        for instance in self._of_instance:
+            exporter = self.of(instance)
+            if exporter is None or (exporter.scraped or 0.0) <= scraped_after:
+                continue
+            stamp = exporter.stamp
+            if stamp is not None:
+                found[instance] = stamp
+        return found
+
+    def step(self, before: Stamp, after: Stamp) -> Step | None:
+        """Return how far apart two measurements of one exporter are; None: it began anew."""
+        exporter = self.of(after.instance)
+        return exporter.step(before, after) if exporter is not None else None
+
+    def states(self) -> list[ExporterState]:
+        """Return what to tell of every exporter, in the order of their names."""
+        newest = (self.of(instance) for instance in sorted(self._of_instance))
+        return [exporter.state() for exporter in newest if exporter is not None]
+
+    def stalled(self) -> set[str]:
+        """Return the instances that answer while their rounds stand still."""
+        return {state.instance for state in self.states() if state.stalled}
+
+    def forget(self, before: float) -> None:
+        """Drop exporters that were last scraped before that time."""
+        gone = [key for key, one in self.exporters.items() if (one.scraped or 0.0) < before]
+        for identity in gone:
+            exporter = self.exporters.pop(identity)
+            there = self._of_instance[exporter.instance]
+            there.remove(exporter)
+            if not there:
+                del self._of_instance[exporter.instance]
+
+
+def _scrapes(answer: Iterable[Series]) -> dict[Identity, dict[float, _Scrape]]:
+    """Sort raw samples by target and scrape: those of one scrape carry one timestamp."""
+    found: dict[Identity, dict[float, _Scrape]] = {}
+    for series in answer:
+        identity = target_of(series.metric)
+        if "instance" not in series.metric:
+            continue  # whose rounds they are cannot be known
+        scrapes = found.setdefault(identity, {})
+        for at, text in series.values:
+            if numbers.fault(text) is None:
+                _put(scrapes.setdefault(at, _Scrape()), series.metric, float(text))
+    return found
+
+
+def _put(scrape: _Scrape, labels: Mapping[str, str], value: float) -> None:
+    name, stage = labels.get("__name__"), labels.get("stage")
+    cancelled = labels.get("success") == "False"
+    if name == STAGE_COUNT and stage == WRITES:
+        scrape.writes = (scrape.writes or 0.0) + value
+    elif cancelled:
+        return
+    elif name == STAGE_COUNT and stage == "gather_measures":
+        scrape.counts["gather_measures"] = value
+    elif name == STAGE_COUNT and stage == "before_observe":
+        scrape.counts["before_observe"] = value
+    elif name == STAGE_DURATION and stage == "gather_measures":
+        scrape.gathering_s = value
+    elif name == DURATION_COUNT:
+        scrape.counts["durations"] = value
+    elif name == DURATION_SUM:
+        scrape.lasted_s = value
+    elif name == SUCCESS_COUNT:
+        scrape.counts["successes"] = value
+
+
+def rounds_of(answer: Iterable[Series]) -> dict[Identity, tuple[float, float]]:
+    """Return the newest scrape of each series' target: its time, and the sum of its counters."""
+    newest: dict[Identity, tuple[float, float]] = {}
+    for series in answer:
+        if series.values and "instance" in series.metric:
+            at, text = series.values[-1]
+            if numbers.fault(text) is None:
+                identity = target_of(series.metric)
+                newest[identity] = max(newest.get(identity, (0.0, 0.0)), (at, float(text)))
+    return newest

@@ -1,0 +1,52 @@
+"""What scrapes between two batches saw: raw samples, sorted by scrape. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from poller.format import numbers
+from poller.prometheus.answers import Series
+from poller.values import Glimpse, Stamp, is_canonical_uuid
+
+
+class Glimpses:
+    """Takes the answers of a trail; a scrape's values belong to the round that it saw first.
+
+    `trail` holds the new rounds of each exporter in order; the last one is the batch's own. Of
+    exporters without rounds every sample since `since` is a glimpse of its own.
+    """
+
+    def __init__(self, trail: Mapping[str, Sequence[Stamp]], since: float) -> None:
+        self._since = since
+        self._stamps = {
+            (stamp.instance, stamp.scraped): stamp
+            for stamps in trail.values()
+            for stamp in stamps[:-1]
+        }
+        self._counting = frozenset(trail)
+        self._values: dict[tuple[float, str], dict[str, dict[str, str]]] = {}
+
+    def take(self, answer: Iterable[Series]) -> None:
+        """Sort one answer's samples by scrape."""
+        for series in answer:
+            labels = series.metric
+            kernel, instance = labels.get("kernel_id", ""), labels.get("instance", "")
+            name = labels.get("container_metric_name", "")
+            if not name or not is_canonical_uuid(kernel):
+                continue
+            for at, text in series.values:
+                if self._counts(instance, at) and numbers.fault(text) is None:
+                    scrape = self._values.setdefault((at, instance), {})
+                    scrape.setdefault(kernel, {}).setdefault(name, text)
+
+    def _counts(self, instance: str, at: float) -> bool:
+        if instance in self._counting:
+            return (instance, at) in self._stamps
+        return at > self._since
+
+    def in_order(self) -> list[Glimpse]:
+        """Return what was seen, in the order of time."""
+        return [
+            Glimpse(self._stamps.get((instance, at)), values)
+            for (at, instance), values in sorted(self._values.items(), key=lambda item: item[0])
+        ]
