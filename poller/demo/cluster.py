@@ -10,10 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from poller.demo import kinds
-from poller.demo.functions import Sample
-from poller.demo.kinds import Moment
+from poller.demo import behaviours
+from poller.demo.behaviours import BEHAVIOURS, Behaviour, Moment, SimulatedMetric
 from poller.prometheus.selectors import ROUNDS, SERIES
 
 MEASURE_MS = 1000
@@ -25,6 +25,23 @@ _OLDEST_S = 540
 _AGES_S = (540, 260, 410, 90, 330, 500, 150, 470, 200, 370, 60)
 _NEWCOMER_S = -5
 """The last kernel of several starts so many seconds after the cluster is made."""
+_TASK = {"stat_scope": "container"}
+_STAGE = {"stage": "gather_measures", "upper_layer": "collect_container_stat", "success": "True"}
+_OF_ROUNDS = (
+    (ROUNDS, _TASK, 1.0),
+    ("backendai_stat_task_duration_sec_count", _TASK, 1.0),
+    ("backendai_stat_task_duration_sec_sum", _TASK, 0.0125),
+    ("backendai_stage_count_total", _STAGE, 1.0),
+    ("backendai_stage_duration_sec_sum", _STAGE, 0.01),
+)
+"""What an agent exports of its rounds: name, labels, growth a round. A stage names no agent."""
+
+
+class Sample(NamedTuple):
+    """One sample; the time is Unix milliseconds."""
+
+    at_ms: int
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +78,7 @@ class Kernel:
     number: int
     agent: Agent
     born_ms: int
-    kind: kinds.Kind
+    behaviour: Behaviour
 
     @property
     def kernel_id(self) -> str:
@@ -81,7 +98,7 @@ class Kernel:
     def moment(self, measured_ms: int) -> Moment:
         """Return what a measurement sees of the kernel's life."""
         age_s = (measured_ms - self.born_ms) / 1000
-        restart_s = self.kind.restart_s
+        restart_s = self.behaviour.restart_s
         return Moment(age_s, age_s % restart_s if restart_s else age_s)
 
     @staticmethod
@@ -90,7 +107,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class SimulatedSeries:
     """One exported series as Prometheus stores it: a sample at every scrape until now."""
 
     labels: Mapping[str, str]
@@ -121,7 +138,7 @@ class Series:
         return samples
 
 
-class Cluster:
+class SimulatedCluster:
     """So many kernels of all kinds on a few agents, running since some minutes before now."""
 
     def __init__(self, kernels: int, clock: Callable[[], float] = time.time) -> None:
@@ -136,7 +153,7 @@ class Cluster:
                 number,
                 self.agents[number % count],
                 start_ms - 1000 * _age_s(number, kernels),
-                kinds.KINDS[number % len(kinds.KINDS)],
+                BEHAVIOURS[number % len(BEHAVIOURS)],
             )
             for number in range(kernels)
         ]
@@ -155,9 +172,9 @@ class Cluster:
             if one.agent is agent and measured_ms >= one.begins_ms
         ]
 
-    def _kernel_series(self) -> Iterator[Series]:
+    def _kernel_series(self) -> Iterator[SimulatedSeries]:
         for kernel in self.kernels:
-            for metric in kinds.metrics(kernel.kind):
+            for metric in behaviours.metrics(kernel.behaviour):
                 labels = {
                     "__name__": SERIES,
                     "container_metric_name": metric.name,
@@ -171,16 +188,18 @@ class Cluster:
 
     def _made(
         self, kernel: Kernel, labels: dict[str, str], value_at: Callable[[int], float]
-    ) -> Series:
-        return Series(
+    ) -> SimulatedSeries:
+        return SimulatedSeries(
             labels | _target(kernel.agent), kernel.agent, kernel.born_ms, value_at, self.now_ms
         )
 
-    def _rounds_series(self) -> Iterator[Series]:
+    def _rounds_series(self) -> Iterator[SimulatedSeries]:
         for agent in self.agents:
-            labels = {"__name__": ROUNDS, "agent_id": agent.name, "stat_scope": "container"}
-            labels |= _target(agent)
-            yield Series(labels, agent, agent.started_ms, agent.rounds, self.now_ms)
+            for name, labels, growth in _OF_ROUNDS:
+                own = {"agent_id": agent.name} if labels is _TASK else {}
+                labels = {"__name__": name, **own, **labels, **_target(agent)}
+                counted = _counted(agent, growth)
+                yield SimulatedSeries(labels, agent, agent.started_ms, counted, self.now_ms)
 
 
 def _age_s(number: int, kernels: int) -> int:
@@ -194,8 +213,12 @@ def _target(agent: Agent) -> dict[str, str]:
     return {"job": "agents", "instance": f"{agent.name}:6003"}
 
 
-def _measured(kernel: Kernel, metric: kinds.Metric) -> Callable[[int], float]:
+def _measured(kernel: Kernel, metric: SimulatedMetric) -> Callable[[int], float]:
     return lambda measured_ms: metric.current(kernel.moment(measured_ms))
+
+
+def _counted(agent: Agent, growth: float) -> Callable[[int], float]:
+    return lambda measured_ms: agent.rounds(measured_ms) * growth
 
 
 def _constant(value: float) -> Callable[[int], float]:
