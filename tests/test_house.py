@@ -61,6 +61,7 @@ PURE = [
     "poll/history",
     "poll/withhold",
     "commands/differences",
+    "demo/queries",
 ]
 SEES_STAGES = {
     "poll/merge": set(),

@@ -139,7 +139,7 @@ class SimulatedSeries:
 
 
 class SimulatedCluster:
-    """So many kernels of all kinds on a few agents, running since some minutes before now."""
+    """So many kernels of all behaviours on a few agents, running since some minutes before now."""
 
     def __init__(self, kernels: int, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -195,9 +195,9 @@ class SimulatedCluster:
 
     def _rounds_series(self) -> Iterator[SimulatedSeries]:
         for agent in self.agents:
-            for name, labels, growth in _OF_ROUNDS:
-                own = {"agent_id": agent.name} if labels is _TASK else {}
-                labels = {"__name__": name, **own, **labels, **_target(agent)}
+            for name, about, growth in _OF_ROUNDS:
+                own = {} if about is _STAGE else {"agent_id": agent.name}
+                labels = {"__name__": name, **own, **about, **_target(agent)}
                 counted = _counted(agent, growth)
                 yield SimulatedSeries(labels, agent, agent.started_ms, counted, self.now_ms)
 

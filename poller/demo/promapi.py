@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -31,7 +31,7 @@ def number(value: float) -> str:
     return text.removesuffix(".0")
 
 
-def answer(stored: Iterable[SimulatedSeries], text: str, at_ms: int) -> dict[str, object]:
+def answer(stored: Sequence[SimulatedSeries], text: str, at_ms: int) -> dict[str, object]:
     """Return the `data` of an instant query's answer, or raise `QueryError`."""
     kind, tracks = queries.answered(stored, text, at_ms)
     return {"resultType": kind, "result": [_row(kind, *track) for track in tracks.items()]}
@@ -91,8 +91,8 @@ class Api:
             body = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._answered, text, at_ms
             )
-        except QueryError as error:
-            return _refused(f'invalid parameter "query": {error}')
+        except (QueryError, RecursionError) as error:
+            return _refused(f'invalid parameter "query" {text!r}: {error}')
         return web.Response(body=body, content_type="application/json")
 
     def _time_ms(self, fields: Mapping[str, object]) -> int:
