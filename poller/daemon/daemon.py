@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 
 from poller.config import Config
 from poller.daemon.conditions import Conditions
-from poller.daemon.metrics import Endpoints, Telemetry
+from poller.daemon.http import Endpoints, Listener
+from poller.daemon.leadership import Leadership
+from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Watch
 from poller.daemon.schedule import Ticker
 from poller.daemon.systemd import notify
@@ -24,12 +25,11 @@ from poller.errors import (
     EmptyAnswer,
     LeaseLost,
     PartialAnswer,
-    PollerError,
 )
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
 from poller.poll.history import History
-from poller.store.lease import Lease, new_token
+from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
 
@@ -53,15 +53,14 @@ class Daemon:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
         self.watch = Watch(self.telemetry, self.conditions)
+        self.leadership = Leadership(self.telemetry, self.watch)
         self._config = config
         self._reload = reload
         self._history: History | None = None
-        self._token = new_token()
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
         self._tick = asyncio.Event()
         self._running = False
-        self._stands_by = False
 
     def stop(self) -> None:
         """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
@@ -86,11 +85,11 @@ class Daemon:
         hooks = assembly.Hooks(self.telemetry.on_query, self.telemetry.on_warning)
         self.telemetry.interval.set(config.poll.interval_s)
         endpoints = Endpoints(self.telemetry, lambda: self._why_not_ready(config))
+        listener = Listener(endpoints, config.http, self.conditions)
         async with assembly.cycle(config, assembly.Choice(hooks=hooks), self._history) as cycle:
             self._history = cycle.history
-            run = _Run(config, cycle, assembly.lease(config, cycle.store, self._token))
-            if config.http.enabled:
-                await self._listen(endpoints, config)
+            run = _Run(config, cycle, assembly.lease(config, cycle.store, self.leadership.token))
+            await listener.open()
             ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)
             ticker.start()
             standing_by = asyncio.create_task(self._ask_for_lease(config.poll.interval_s))
@@ -101,26 +100,14 @@ class Daemon:
                 ticker.stop()
                 standing_by.cancel()
                 await asyncio.gather(standing_by, return_exceptions=True)
-                await self._hand_over(run)
-                await endpoints.stop()
-
-    async def _listen(self, endpoints: Endpoints, config: Config) -> None:
-        try:
-            port = await endpoints.start(config.http.host, config.http.port)
-        except OSError as error:
-            # Nobody can watch us then, but the keys matter more.
-            self.conditions.bad(
-                "http",
-                "listen",
-                f"cannot listen on {config.http.host}:{config.http.port}: {error.strerror}",
-                "free the port or change http.port",
-            )
-            return
-        self.conditions.good("http")
-        log.info("http: listening on %s:%d", config.http.host, port)
+                if run.lease is not None and self._stop.is_set():
+                    await self.leadership.hand_over(run.lease)
+                await listener.close()
 
     def _why_not_ready(self, config: Config) -> str:
-        return "" if self._stands_by else self.watch.why_not_ready(config.http.unready_after)
+        return (
+            "" if self.leadership.stands_by else self.watch.why_not_ready(config.http.unready_after)
+        )
 
     async def _poll_on_ticks(self, run: _Run) -> None:
         while True:
@@ -203,7 +190,7 @@ class Daemon:
             self.watch.failed(error, run.cycle.outcome)
         except CycleError as error:
             if isinstance(error, PartialAnswer | EmptyAnswer | ClockError) and run.lease:
-                await self._keep(run.lease)  # another poller would see the same
+                await self.leadership.keep(run.lease)  # another poller would see the same
             self.watch.failed(error, run.cycle.outcome)
         except Exception as error:  # a bug of ours must not end the polling
             if not self.conditions.is_bad("cycle"):
@@ -213,52 +200,16 @@ class Daemon:
             if outcome is not None:
                 self.watch.succeeded(outcome, run.cycle)
         self.telemetry.cycle_seconds.observe(time.perf_counter() - started)
-        notify("WATCHDOG=1", f"STATUS={self.watch.status(self._stands_by)}")
+        notify("WATCHDOG=1", f"STATUS={self.watch.status(self.leadership.stands_by)}")
 
     async def _lead(self, run: _Run) -> Outcome | None:
         """Poll if the lease is ours or can be had, else stand by."""
-        if run.lease is not None and not await self._may_lead(run.cycle, run.lease):
+        if not await self.leadership.leads(run.cycle, run.lease):
             return None
-        self.telemetry.leading.set(1)
         return await run.cycle.poll(run.lease)
-
-    async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
-        if lease.held and (self.watch.failing or await lease.renew()):
-            return True  # only finished cycles renew it: who hangs or fails lets it go
-        self.telemetry.leading.set(0)
-        await cycle.probe()  # who cannot ask Prometheus should not lead
-        if not await lease.take():
-            self._stand_by(await lease.holder())
-            return False
-        if self._stands_by:
-            self._stands_by = False
-            cycle.start_afresh()
-            log.warning("leader: this poller writes from now on")
-        else:
-            cycle.read_keys_again()  # another may have written since ours ran out
-        return True
-
-    def _stand_by(self, holder: str | None) -> None:
-        self.watch.stood_by()
-        if not self._stands_by:
-            self._stands_by = True
-            log.warning("leader: standing by, %s writes", holder or "another poller")
 
     async def _ask_for_lease(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s * STAND_BY_SHARE)
-            if self._stands_by and not self._running:
+            if self.leadership.stands_by and not self._running:
                 self._tick.set()
-
-    async def _keep(self, lease: Lease) -> None:
-        with contextlib.suppress(PollerError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await lease.renew()
-
-    async def _hand_over(self, run: _Run) -> None:
-        """Give the lease up at once when we stop, so that another poller need not wait."""
-        if run.lease is None or not self._stop.is_set():
-            return
-        with contextlib.suppress(PollerError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await run.lease.release()

@@ -1,12 +1,10 @@
-"""The daemon's own metrics and its HTTP endpoints."""
+"""The daemon's own metrics."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from typing import get_args
 
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -127,6 +125,10 @@ class Telemetry:
             f"{_PREFIX}_{name}", text, labels, buckets=_SECONDS, registry=self.registry
         )
 
+    def exposition(self) -> tuple[bytes, str]:
+        """Return every metric in Prometheus' text format, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
     def on_query(self, part: str, seconds: float) -> None:
         """Take the duration of one query."""
         self.query_seconds.labels(part).observe(seconds)
@@ -172,49 +174,3 @@ class Telemetry:
         self.window.set(survey.intervals.window_s)
         self.scrape.set(survey.intervals.scrape_s or _UNKNOWN)
         self.measure.set(survey.intervals.measure_s or _UNKNOWN)
-
-
-class Endpoints:
-    """`/-/healthy`, `/-/ready` and `/metrics` over HTTP.
-
-    `ready` returns why the daemon is not ready, or an empty text if it is.
-    """
-
-    def __init__(self, telemetry: Telemetry, ready: Callable[[], str]) -> None:
-        self._telemetry = telemetry
-        self._ready = ready
-        self._runner: web.AppRunner | None = None
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port, which is chosen by the system where 0 was asked for."""
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/-/healthy", self._healthy),
-                web.get("/-/ready", self._readiness),
-                web.get("/metrics", self._metrics),
-            ]
-        )
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _healthy(self, request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def _readiness(self, request: web.Request) -> web.Response:
-        why_not = self._ready()
-        if why_not:
-            return web.Response(status=503, text=f"not ready: {why_not}\n")
-        return web.Response(text="ready\n")
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._telemetry.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -290,14 +290,32 @@ def test_a_life_goes_on_over_a_reload(
         assert live.stop() == 0
 
 
-def test_a_port_in_use_is_told_and_polling_goes_on(
+def test_a_port_in_use_is_told_polling_goes_on_and_the_port_is_tried_until_it_is_free(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    live = LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5))
+    with socket.create_server((HOST, live.port)) as taken, live:
+        live.wait_line(f"http: cannot listen on {HOST}:{live.port}: Address already in use")
+        wait_until(lambda: redis.command("EXISTS", *world.ids) == 3, "keys")
+        time.sleep(1.5)  # a second try that fails is not told again
+        taken.close()
+        live.wait_line("http: well again after")
+        assert live.page("/-/healthy") == (200, "alive\n")
+        assert live.stop() == 0
+    (line,) = live.lines("http: cannot listen on")
+    assert "http.port of its own (POLLER_HTTP__PORT)" in line
+    check_log(live)
+
+
+def test_a_stop_does_not_wait_for_a_port_in_use(
     prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
 ) -> None:
     live = LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5))
     with socket.create_server((HOST, live.port)), live:
         live.wait_line("http: cannot listen on")
-        wait_until(lambda: redis.command("EXISTS", *world.ids) == 3, "keys")
+        since = time.monotonic()
         assert live.stop() == 0
+        assert time.monotonic() - since < 3
     check_log(live)
 
 
