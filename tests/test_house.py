@@ -62,6 +62,10 @@ PURE = [
     "poll/history",
     "poll/withhold",
     "commands/differences",
+    "daemon/status",
+    "daemon/words",
+    "daemon/chart",
+    "daemon/page",
 ]
 SEES_STAGES = {
     "poll/merge": set(),

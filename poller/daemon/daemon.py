@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poller.config import Config
 from poller.daemon.conditions import Conditions
@@ -16,6 +16,7 @@ from poller.daemon.leadership import Leadership
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Watch
 from poller.daemon.schedule import Ticker
+from poller.daemon.status import LookUp, Status
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
 from poller.errors import (
@@ -47,15 +48,21 @@ class _Run:
 
 
 class Daemon:
-    """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`."""
+    """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`.
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    `look_up` answers the page's question after one kernel.
+    """
+
+    def __init__(
+        self, config: Config, reload: Callable[[], Config], look_up: LookUp | None = None
+    ) -> None:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
         self.watch = Watch(self.telemetry, self.conditions)
         self.leadership = Leadership(self.telemetry, self.watch)
         self._config = config
         self._reload = reload
+        self._look_up = look_up
         self._history: History | None = None
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
@@ -84,7 +91,7 @@ class Daemon:
         """Poll with one set of settings until they change or the end is asked for."""
         hooks = assembly.Hooks(self.telemetry.on_query, self.telemetry.on_warning)
         self.telemetry.interval.set(config.poll.interval_s)
-        endpoints = Endpoints(self.telemetry, lambda: self._why_not_ready(config))
+        endpoints = Endpoints(self.telemetry, lambda: self._status(config), self._look_up)
         listener = Listener(endpoints, config.http, self.conditions)
         async with assembly.cycle(config, assembly.Choice(hooks=hooks), self._history) as cycle:
             self._history = cycle.history
@@ -104,9 +111,16 @@ class Daemon:
                     await self.leadership.hand_over(run.lease)
                 await listener.close()
 
-    def _why_not_ready(self, config: Config) -> str:
-        return (
-            "" if self.leadership.stands_by else self.watch.why_not_ready(config.http.unready_after)
+    def _status(self, config: Config) -> Status:
+        """Return what is told now on the page and in JSON."""
+        leadership, watch = self.leadership, self.watch
+        facts = watch.facts.status(leadership.role, config.poll.interval_s)
+        why_not = watch.why_not_ready(config.http.unready_after)
+        return replace(
+            facts,
+            holder=leadership.holder,
+            why_not_ready="" if leadership.stands_by else why_not,
+            troubles=self.conditions.troubles(facts.now),
         )
 
     async def _poll_on_ticks(self, run: _Run) -> None:
@@ -199,7 +213,7 @@ class Daemon:
         else:
             if outcome is not None:
                 self.watch.succeeded(outcome, run.cycle)
-        self.telemetry.cycle_seconds.observe(time.perf_counter() - started)
+        self.watch.ended(run.cycle.outcome, time.perf_counter() - started)
         notify("WATCHDOG=1", f"STATUS={self.watch.status(self.leadership.stands_by)}")
 
     async def _lead(self, run: _Run) -> Outcome | None:

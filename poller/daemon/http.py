@@ -1,4 +1,4 @@
-"""The daemon's HTTP endpoints: whether it lives, whether it is ready, its metrics."""
+"""The daemon over HTTP: a page, its facts as JSON, liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from poller.daemon import page
 from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
+from poller.daemon.status import LookUp, Status
+from poller.errors import CycleError, PollerError
 from poller.settings import Http
 
 log = logging.getLogger("poller")
@@ -20,17 +23,27 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _GONE = 1.0
 """How long an open connection may take to end at a stop, in seconds."""
+_PATIENCE_S = 20.0
+_LONGEST_ID = 64
+_FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PAGE_HEADERS = {
+    **_FRESH,
+    "Content-Security-Policy": page.POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class Endpoints:
-    """`/-/healthy`, `/-/ready` and `/metrics` over HTTP.
+    """The page, its facts as JSON, liveness, readiness and metrics over HTTP; all read only."""
 
-    `ready` returns why the daemon is not ready, or an empty text if it is.
-    """
-
-    def __init__(self, telemetry: Telemetry, ready: Callable[[], str]) -> None:
+    def __init__(
+        self, telemetry: Telemetry, status: Callable[[], Status], look_up: LookUp | None = None
+    ) -> None:
         self._telemetry = telemetry
-        self._ready = ready
+        self._status = status
+        self._look_up = look_up
+        self._one_at_a_time = asyncio.Lock()
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -38,6 +51,8 @@ class Endpoints:
         application = web.Application()
         application.add_routes(
             [
+                web.get("/", self._page),
+                web.get("/api/status", self._json),
                 web.get("/-/healthy", self._healthy),
                 web.get("/-/ready", self._readiness),
                 web.get("/metrics", self._metrics),
@@ -55,14 +70,42 @@ class Endpoints:
             await self._runner.cleanup()
             self._runner = None
 
+    async def _page(self, request: web.Request) -> web.Response:
+        given = request.query.get("kernel")
+        asked = None if given is None else given.strip()[:_LONGEST_ID]
+        answer = await self._answer(asked) if asked else None
+        body = page.render(self._status(), asked, answer)
+        return web.Response(text=body, content_type="text/html", headers=_PAGE_HEADERS)
+
+    async def _answer(self, asked: str) -> page.Answer:
+        """Look a kernel up, one at a time: it costs both servers a little."""
+        if self._look_up is None:
+            return "Looking a kernel up is not available here."
+        try:
+            async with asyncio.timeout(_PATIENCE_S), self._one_at_a_time:
+                return await self._look_up(asked)
+        except CycleError as error:
+            return f"{error.subject}: {error.detail}. {error.advice}".rstrip(" .") + "."
+        except PollerError as error:
+            return str(error)
+        except TimeoutError:
+            return f"No answer within {_PATIENCE_S:g} s."
+
+    async def _json(self, request: web.Request) -> web.Response:
+        return web.json_response(self._status().as_json(), headers=_FRESH)
+
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="alive\n")
 
     async def _readiness(self, request: web.Request) -> web.Response:
-        why_not = self._ready()
-        if why_not:
-            return web.Response(status=503, text=f"not ready: {why_not}\n")
-        return web.Response(text="ready\n")
+        status = self._status()
+        leads = "leads: yes" if status.role == "leads" else "leads: no"
+        if status.holder:
+            leads += f", {status.holder} writes"
+        if status.why_not_ready:
+            text = f"not ready: {status.why_not_ready}\n{leads}\n"
+            return web.Response(status=503, text=text)
+        return web.Response(text=f"ready\n{leads}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body, kind = self._telemetry.exposition()

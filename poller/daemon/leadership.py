@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Watch
+from poller.daemon.status import Role
 from poller.errors import PollerError
 from poller.poll.cycle import Cycle
 from poller.store.lease import Lease, new_token
@@ -28,13 +29,21 @@ class Leadership:
         self.holder: str | None = None
         self._telemetry = telemetry
         self._watch = watch
+        self._leads = False
         self._told = False
+
+    @property
+    def role(self) -> Role:
+        """What this poller is now."""
+        if self.stands_by:
+            return "stands by"
+        return "leads" if self._leads else "does not lead"
 
     async def leads(self, cycle: Cycle, lease: Lease | None) -> bool:
         """Whether the lease is ours or can be had now; if not, we stand by."""
         if lease is not None and not await self._may_lead(cycle, lease):
             return False
-        self._telemetry.leading.set(1)
+        self._set(True)
         if not self._told:
             log.info("leader: this poller writes%s", "" if lease else "; no lease is asked for")
         self._told, self.holder = True, None
@@ -43,7 +52,7 @@ class Leadership:
     async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
         if lease.held and (self._watch.failing or await lease.renew()):
             return True  # only finished cycles renew it: who hangs or fails lets it go
-        self._telemetry.leading.set(0)
+        self._set(False)
         await cycle.probe()  # who cannot ask Prometheus should not lead
         if not await lease.take():
             self._stand_by(await lease.holder())
@@ -55,6 +64,10 @@ class Leadership:
         else:
             cycle.read_keys_again()  # another may have written since ours ran out
         return True
+
+    def _set(self, leads: bool) -> None:
+        self._leads = leads
+        self._telemetry.leading.set(leads)
 
     def _stand_by(self, holder: str | None) -> None:
         self._watch.stood_by()

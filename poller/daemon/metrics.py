@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from poller import __version__
+from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.cycle import Outcome
 from poller.values import Part, Survey
@@ -60,7 +61,9 @@ class Telemetry:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
-        self.cycle_seconds = self._histogram("cycle_duration_seconds", "Duration of a cycle.")
+        self.cycle_seconds = self._histogram(
+            "cycle_duration_seconds", "Duration of a cycle, by its result.", "result"
+        )
         self.part_seconds = self._histogram(
             "cycle_part_duration_seconds", "Duration of one part of a cycle.", "part"
         )
@@ -99,6 +102,8 @@ class Telemetry:
         """Show from the start what may happen: a series that begins at 1 has not increased."""
         for result in ("success", "standby"):
             self.cycles.labels(result, "")
+        for result in get_args(Result):
+            self.cycle_seconds.labels(result)
         for reason in DROPPED:
             self.dropped.labels(reason)
         for reason in FAILED:

@@ -6,7 +6,9 @@ import logging
 
 from poller.clock import TOLERANCE_S
 from poller.daemon.conditions import Conditions
+from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
+from poller.daemon.status import Result
 from poller.errors import CycleError
 from poller.poll.cycle import Cycle, Outcome
 from poller.values import Survey
@@ -33,6 +35,8 @@ class Watch:
         self._recalling = False
         self._stalled: frozenset[str] = frozenset()
         self._last: Outcome | None = None
+        self._result: tuple[Result, str] = ("failed", "")
+        self.facts = Facts()
 
     @property
     def failing(self) -> bool:
@@ -58,7 +62,14 @@ class Watch:
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
+        self._result = ("standby", "")
         self._telemetry.stood_by()
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Take how long a cycle took, after what it came to."""
+        result, reason = self._result
+        self._telemetry.cycle_seconds.labels(result).observe(seconds)
+        self.facts.ended(result, reason, outcome, seconds)
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
@@ -76,6 +87,7 @@ class Watch:
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
+        self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
         self._telemetry.saw_parts(outcome)
         if outcome.observed and subject != "prometheus":
@@ -86,6 +98,7 @@ class Watch:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
         self._telemetry.saw(outcome)
+        self.facts.saw(outcome, cycle)
         self._telemetry.owing.set(len(cycle.history.owing))
         self._telemetry.rivals.set(len(cycle.publisher.rivals))
         self._telemetry.skew.set(-cycle.clock.step_s)
@@ -97,6 +110,7 @@ class Watch:
             return
         self._failures = 0
         self._succeeded = True
+        self._result = ("success", "")
         self._last = outcome
         self._telemetry.succeeded(outcome)
         self._weigh(outcome, cycle)
