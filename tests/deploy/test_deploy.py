@@ -185,6 +185,12 @@ def test_the_dashboard_shows_every_metric() -> None:
             assert any(name.startswith(family.name) for name in named), family.name
 
 
+def test_no_duration_of_the_dashboard_averages_ticks_on_standby_in() -> None:
+    durations = [one for one in dashboard_queries() if "cycle_duration_seconds" in one]
+    assert durations
+    assert all('result!="standby"' in one for one in durations)
+
+
 def test_every_query_of_the_dashboard_is_valid(tmp_path: Path) -> None:
     queries = [query for query in dashboard_queries() if not query.startswith("label_values")]
     for variable, text in GRAFANA.items():
