@@ -15,7 +15,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 GROUND = {"errors", "values", "clock"}
-SETTINGS = {"config", "settings", "secret_files"}
+SETTINGS = {"config", "settings", "environment", "relations", "secret_files"}
 BELOW = {
     "format": GROUND,
     "prometheus": GROUND | {"format"},
@@ -25,13 +25,14 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli` but `__main__`."""
+"""What each room may know beside itself. Nothing knows `cli` and `options`, which start them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
     "secret_files": {"pydantic"},
     "values": {"msgspec"},
     "cli": {"click"},
+    "options": {"click"},
     "format/encode": {"msgpack"},
     "prometheus/client": {"aiohttp", "msgspec", "yarl"},
     "prometheus/errors": {"aiohttp", "msgspec"},
@@ -52,6 +53,7 @@ FOREIGN = {
 PURE = [
     "errors",
     "values",
+    "environment",
     "format/catalog",
     "format/numbers",
     "format/encode",
@@ -62,6 +64,7 @@ PURE = [
     "poll/history",
     "poll/withhold",
     "commands/differences",
+    "commands/settings_report",
     "daemon/status",
     "daemon/words",
     "daemon/chart",

@@ -50,11 +50,16 @@ class _Run:
 class Daemon:
     """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`.
 
-    `look_up` answers the page's question after one kernel.
+    `origin` tells where the settings come from. `look_up` answers the page's question after
+    one kernel.
     """
 
     def __init__(
-        self, config: Config, reload: Callable[[], Config], look_up: LookUp | None = None
+        self,
+        config: Config,
+        reload: Callable[[], Config],
+        origin: str = "",
+        look_up: LookUp | None = None,
     ) -> None:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
@@ -62,6 +67,7 @@ class Daemon:
         self.leadership = Leadership(self.telemetry, self.watch)
         self._config = config
         self._reload = reload
+        self._origin = origin
         self._look_up = look_up
         self._history: History | None = None
         self._stop = asyncio.Event()
