@@ -154,6 +154,17 @@ def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Loaded:
     return Loaded(config, path, data, tuple(environment.settings(environ)))
 
 
+def changed(before: Config, after: Config) -> list[str]:
+    """Return the dotted keys whose values differ; never a value, which may be a secret."""
+    old, new = before.model_dump(), after.model_dump()
+    return [
+        f"{section}.{key}"
+        for section in old
+        for key in dict.fromkeys((*old[section], *new[section]))
+        if old[section].get(key) != new[section].get(key)
+    ]
+
+
 def _names() -> dict[str, list[str]]:
     """Return the keys of every section; of `metrics` those of one metric."""
     fields = Config.model_fields

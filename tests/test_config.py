@@ -244,6 +244,14 @@ def test_no_refusal_repeats_a_value(tmp_path):
     assert secret not in str(caught.value)
 
 
+def test_what_changed_is_told_by_its_keys_alone(tmp_path):
+    before = config.load(None)
+    text = "[redis]\npassword = 'x'\n[poll]\nquery_offset_s = 1.0\n[metrics.a]\nkind = 'rate'\n"
+    after = config.load(written(tmp_path, text))
+    assert config.changed(before, after) == ["poll.query_offset_s", "redis.password", "metrics.a"]
+    assert config.changed(after, after) == []
+
+
 def test_the_settings_are_frozen():
     loaded = config.load(None)
     with pytest.raises(ValueError, match="frozen"):

@@ -68,7 +68,7 @@ class Conditions:
         trouble = self._troubles.pop(subject, None)
         if trouble is None:
             return
-        log.warning(
+        log.info(
             "%s: %s after %.0f s and %d failures",
             _one_line(subject),
             detail,

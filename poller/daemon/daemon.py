@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from poller.config import Config
+from poller import __version__
+from poller.config import Config, changed
 from poller.daemon.conditions import Conditions
 from poller.daemon.http import Endpoints, Listener
 from poller.daemon.leadership import Leadership
@@ -30,6 +32,7 @@ from poller.errors import (
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
 from poller.poll.history import History
+from poller.secret_files import without_password
 from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
@@ -58,7 +61,7 @@ class Daemon:
         self,
         config: Config,
         reload: Callable[[], Config],
-        origin: str = "",
+        origin: str = "the defaults",
         look_up: LookUp | None = None,
     ) -> None:
         self.telemetry = Telemetry()
@@ -86,12 +89,28 @@ class Daemon:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._again.set)
+        self._tell_start()
         try:
             while not self._stop.is_set():
                 await self._run_with(self._config)
         finally:
             notify("STOPPING=1")
             log.info("stopped")
+
+    def _tell_start(self) -> None:
+        """Log what runs here, with which settings, between whom."""
+        config = self._config
+        python = platform.python_version()
+        log.info(
+            "start: livestat-poller %s, Python %s, settings: %s", __version__, python, self._origin
+        )
+        log.info(
+            "start: from %s to %s%s, a cycle every %g s",
+            ", ".join(without_password(url) for url in config.prometheus.urls),
+            without_password(config.redis.url.get_secret_value()),
+            f" under the prefix {config.redis.key_prefix}" if config.redis.key_prefix else "",
+            config.poll.interval_s,
+        )
 
     async def _run_with(self, config: Config) -> None:
         """Poll with one set of settings until they change or the end is asked for."""
@@ -161,12 +180,21 @@ class Daemon:
             return False
         if config.catalog() != self._config.catalog():
             self._history = None  # statistics of other metrics were not kept
+        keys = changed(self._config, config)
         self._config = config
         self.telemetry.reloads.labels("taken").inc()
-        log.warning("settings: read again")
+        log.info("settings: read again; changed: %s", ", ".join(keys) or "nothing")
         return True
 
     def _on_tick(self, missed: int) -> None:
+        if missed:
+            interval_s = self._config.poll.interval_s
+            log.warning(
+                "clock: this process stood still for about %.0f s and missed %d cycles; look at "
+                "the host's load, or who stopped it",
+                (missed + 1) * interval_s,
+                missed,
+            )
         if self._running:
             missed += 1
         else:

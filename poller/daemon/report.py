@@ -70,6 +70,7 @@ class Watch:
         result, reason = self._result
         self._telemetry.cycle_seconds.labels(result).observe(seconds)
         self.facts.ended(result, reason, outcome, seconds)
+        log.debug("cycle: %s in %.3f s%s", result, seconds, _details(reason, outcome))
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
@@ -205,6 +206,16 @@ class Watch:
                 _interval(found.scrape_s),
                 _interval(found.measure_s),
             )
+
+
+def _details(reason: str, outcome: Outcome) -> str:
+    """Return what a cycle did and where its time went, for the log at level debug."""
+    told = [reason] if reason else []
+    if outcome.observed:
+        told += [f"{outcome.kernels} kernels", f"{outcome.written} written"]
+        told += [f"{count} {why}" for why, count in sorted(outcome.withheld.items())]
+    told += [f"{part} {spent:.3f} s" for part, spent in outcome.seconds.items()]
+    return "".join(f", {one}" for one in told)
 
 
 def _interval(seconds: float | None) -> str:
