@@ -254,9 +254,9 @@ def demo(kernels: int, duration_s: float | None, real: bool) -> None:
 @_example("livestat-poller deploy-files deploy")
 @cli.command("deploy-files")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ, but no settings.")
 def deploy_files(directory: Path, force: bool) -> None:
-    """Copy the systemd unit, alert rules, dashboard and container file into DIRECTORY."""
+    """Copy settings, systemd unit, alert rules, dashboard and container file into DIRECTORY."""
     from poller.commands import deploy_files
 
     try:
@@ -269,7 +269,7 @@ def deploy_files(directory: Path, force: bool) -> None:
     except OSError as error:
         click.echo(f"{error.filename}: {error.strerror}", err=True)
         sys.exit(2)
-    for name, step in deploy_files.NEXT.items():
+    for name, step in deploy_files.steps(directory).items():
         click.echo(f"{directory / name} ({'written' if name in written else 'as it was'})")
         click.echo(f"    {step}")
 

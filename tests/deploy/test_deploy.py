@@ -212,7 +212,7 @@ def test_the_container_has_a_user_of_its_own_a_health_check_and_no_secret() -> N
     copied = [
         line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line
     ]
-    assert copied == [["pyproject.toml", "README.md"], ["poller"]]
+    assert copied == [["pyproject.toml", "README.md", "config.toml"], ["poller"]]
     steps = [line for line in lines if not line.startswith("#")]
     assert not re.search(r"(?i)password|token|secret", "\n".join(steps))
 
