@@ -15,7 +15,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 GROUND = {"errors", "values", "clock"}
-SETTINGS = {"config", "settings", "secret_files"}
+SETTINGS = {"config", "settings", "environment", "relations", "secret_files"}
 BELOW = {
     "format": GROUND,
     "prometheus": GROUND | {"format"},
@@ -25,12 +25,13 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli` but `__main__`."""
+"""What each room may know beside itself. Nothing knows `cli` and `options`, which start them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
     "secret_files": {"pydantic"},
     "cli": {"click"},
+    "options": {"click"},
     "format/encode": {"msgpack"},
     "values": {"msgspec"},
     "prometheus/answers": {"msgspec"},
@@ -42,7 +43,8 @@ FOREIGN = {
     "store/errors": {"redis"},
     "poll/state": {"msgspec"},
     "daemon/schedule": {"apscheduler"},
-    "daemon/metrics": {"prometheus_client", "aiohttp"},
+    "daemon/metrics": {"prometheus_client"},
+    "daemon/http": {"aiohttp"},
     "daemon/logs": {"pythonjsonlogger"},
     "commands/printing": {"rich"},
     "commands/live_table": {"rich"},
@@ -52,6 +54,7 @@ FOREIGN = {
 PURE = [
     "errors",
     "values",
+    "environment",
     "format/catalog",
     "format/numbers",
     "format/encode",
@@ -71,6 +74,11 @@ PURE = [
     "poll/withhold",
     "commands/differences",
     "demo/queries",
+    "commands/settings_report",
+    "daemon/status",
+    "daemon/words",
+    "daemon/chart",
+    "daemon/page",
 ]
 SEES_STAGES = {
     "poll/duplicates": set(),

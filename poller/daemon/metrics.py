@@ -1,13 +1,10 @@
-"""The daemon's own metrics and its HTTP endpoints."""
+"""The daemon's own metrics."""
 
 from __future__ import annotations
 
 import platform
-from collections import Counter as Counts
-from collections.abc import Callable
 from typing import get_args
 
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -19,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from poller import __version__
+from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.cycle import Outcome
 from poller.values import Part
@@ -62,7 +60,9 @@ class Telemetry:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
-        self.cycle_seconds = self._histogram("cycle_duration_seconds", "Duration of a cycle.")
+        self.cycle_seconds = self._histogram(
+            "cycle_duration_seconds", "Duration of a cycle, by its result.", "result"
+        )
         self.part_seconds = self._histogram(
             "cycle_part_duration_seconds", "Duration of one part of a cycle.", "part"
         )
@@ -101,6 +101,8 @@ class Telemetry:
         """Show from the start what may happen: a series that begins at 1 has not increased."""
         for result in ("success", "standby"):
             self.cycles.labels(result, "")
+        for result in get_args(Result):
+            self.cycle_seconds.labels(result)
         for reason in DROPPED:
             self.dropped.labels(reason)
         for reason in FAILED:
@@ -127,6 +129,10 @@ class Telemetry:
             f"{_PREFIX}_{name}", text, labels, buckets=_SECONDS, registry=self.registry
         )
 
+    def exposition(self) -> tuple[bytes, str]:
+        """Return every metric in Prometheus' text format, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
     def on_query(self, part: str, seconds: float) -> None:
         """Take the duration of one query."""
         self.query_seconds.labels(part).observe(seconds)
@@ -141,9 +147,9 @@ class Telemetry:
         self.written.inc(outcome.written)
         for reason, count in outcome.failed.items():
             self.failed.labels(reason).inc(count)
-        withheld = Counts(outcome.withheld.values())
+        withheld = outcome.withheld_counts
         for reason in withhold.REASONS:
-            self.withheld.labels(reason).set(withheld[reason])
+            self.withheld.labels(reason).set(withheld.get(reason, 0))
         self.stalled.set(len(outcome.stalled))
         self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)
@@ -172,49 +178,3 @@ class Telemetry:
             self.dropped.labels(reason).inc(count)
         for part, seconds in outcome.seconds.items():
             self.part_seconds.labels(part).observe(seconds)
-
-
-class Endpoints:
-    """`/-/healthy`, `/-/ready` and `/metrics` over HTTP.
-
-    `ready` returns why the daemon is not ready, or an empty text if it is.
-    """
-
-    def __init__(self, telemetry: Telemetry, ready: Callable[[], str]) -> None:
-        self._telemetry = telemetry
-        self._ready = ready
-        self._runner: web.AppRunner | None = None
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port, which is chosen by the system where 0 was asked for."""
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/-/healthy", self._healthy),
-                web.get("/-/ready", self._readiness),
-                web.get("/metrics", self._metrics),
-            ]
-        )
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _healthy(self, request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def _readiness(self, request: web.Request) -> web.Response:
-        why_not = self._ready()
-        if why_not:
-            return web.Response(status=503, text=f"not ready: {why_not}\n")
-        return web.Response(text="ready\n")
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._telemetry.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -6,7 +6,9 @@ import logging
 
 from poller.clock import TOLERANCE_S
 from poller.daemon.conditions import Conditions
+from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
+from poller.daemon.status import Result
 from poller.errors import CycleError
 from poller.poll.cycle import Outcome
 
@@ -31,6 +33,8 @@ class Report:
         self._backfilling = False
         self._stalled: frozenset[str] = frozenset()
         self._last: Outcome | None = None
+        self._result: tuple[Result, str] = ("failed", "")
+        self.facts = Facts()
 
     @property
     def failing(self) -> bool:
@@ -56,7 +60,15 @@ class Report:
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
+        self._result = ("standby", "")
         self._telemetry.stood_by()
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Take how long a cycle took, after what it came to."""
+        result, reason = self._result
+        self._telemetry.cycle_seconds.labels(result).observe(seconds)
+        self.facts.ended(result, reason, outcome, seconds)
+        log.debug("cycle: %s in %.3f s%s", result, seconds, _details(reason, outcome))
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
@@ -74,6 +86,7 @@ class Report:
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
+        self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
         self._telemetry.saw_parts(outcome)
         if outcome.observed and subject != "prometheus":
@@ -84,6 +97,7 @@ class Report:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
         self._telemetry.saw(outcome)
+        self.facts.saw(outcome)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
             self._conditions.good(subject)
         if outcome.failed and not outcome.written:
@@ -92,6 +106,7 @@ class Report:
             return
         self._failures = 0
         self._succeeded = True
+        self._result = ("success", "")
         self._last = outcome
         self._telemetry.succeeded(outcome)
         self._weigh(outcome)
@@ -170,6 +185,16 @@ class Report:
         elif not owing and self._backfilling:
             self._backfilling = False
             log.info("backfill: every kernel's past is known")
+
+
+def _details(reason: str, outcome: Outcome) -> str:
+    """Return what a cycle did and where its time went, for the log at level debug."""
+    told = [reason] if reason else []
+    if outcome.observed:
+        told += [f"{outcome.kernels} kernels", f"{outcome.written} written"]
+        told += [f"{count} {why}" for why, count in outcome.withheld_counts.items()]
+    told += [f"{part} {spent:.3f} s" for part, spent in outcome.seconds.items()]
+    return "".join(f", {one}" for one in told)
 
 
 def _unwritten(outcome: Outcome, reason: str) -> CycleError:

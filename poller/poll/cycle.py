@@ -49,7 +49,8 @@ class Outcome:
     """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part.
 
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
-    kernels that were read because their agent measured them, `withheld` those that are not
+    kernels that were read because their agent measured them, `kernels_of` how many each exporter
+    has, `withheld` those that are not
     written and why, `skew_s` how far Prometheus' clock is ahead of this host's. `store_trouble`
     is why older keys could not be read, where that was no reason to fail.
     """
@@ -64,6 +65,7 @@ class Outcome:
     stalled: frozenset[str] = frozenset()
     standing: frozenset[tuple[str, str]] = frozenset()
     exporters: tuple[ExporterState, ...] = ()
+    kernels_of: Mapping[str, int] = field(default_factory=dict)
     restored: int = 0
     owing: int = 0
     rivals: int = 0
@@ -75,6 +77,11 @@ class Outcome:
     store_trouble: str = ""
     stage: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def withheld_counts(self) -> dict[str, int]:
+        """How many kernels are withheld, by reason in the order of its name."""
+        return dict(sorted(Counter(self.withheld.values()).items()))
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -263,6 +270,7 @@ class Cycle:
                 raise
         self._due = (self._due | fed.measured) - fed.vanished
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
+        outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
         outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
         return fed

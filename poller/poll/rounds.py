@@ -90,6 +90,7 @@ class ExporterState:
     instance: str
     agent: str
     counter: CounterName | None
+    rounds: float | None
     interval_s: float | None
     measured: float | None
     scraped: float | None
@@ -167,6 +168,7 @@ class Exporter:
             self.instance,
             self.agent,
             self.counter,
+            self._count,
             self.interval_s,
             self._first_scraped or None,
             self.scraped,
