@@ -24,6 +24,11 @@ def survey_queries(scope: Scope) -> tuple[str, str, str]:
     )
 
 
+def newest_query(scope: Scope) -> str:
+    """Return the query of the time of the newest sample, in Unix seconds."""
+    return f"max(timestamp({selector(ESSENTIAL[0], 'current', scope)}))"
+
+
 def busiest_query(count: int) -> str:
     """Return the query of the kernels whose processor time grows fastest."""
     series = selector("cpu_used", "current")
