@@ -92,6 +92,7 @@ class Telemetry:
         self.window = self._gauge("rate_window_seconds", "The range of every rate.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
         self.measure = self._gauge("measure_interval_seconds", "The measurement interval found.")
+        self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
@@ -113,7 +114,7 @@ class Telemetry:
             self.query_seconds.labels(part)
         for reason in WITHHELD:
             self.withheld.labels(reason).set(0)
-        for gauge in (self.window, self.scrape, self.measure):
+        for gauge in (self.window, self.scrape, self.measure, self.lag):
             gauge.set(_UNKNOWN)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -172,6 +173,10 @@ class Telemetry:
         self.window.set(survey.intervals.window_s)
         self.scrape.set(survey.intervals.scrape_s or _UNKNOWN)
         self.measure.set(survey.intervals.measure_s or _UNKNOWN)
+
+    def lagged(self, seconds: float | None) -> None:
+        """Take how far the newest sample of all was behind the time asked; None: no sample."""
+        self.lag.set(_UNKNOWN if seconds is None else seconds)
 
 
 class Endpoints:
