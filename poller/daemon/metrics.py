@@ -92,6 +92,7 @@ class Telemetry:
         self.window = self._gauge("rate_window_seconds", "The range of every rate.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
         self.measure = self._gauge("measure_interval_seconds", "The measurement interval found.")
+        self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
@@ -115,7 +116,7 @@ class Telemetry:
             self.query_seconds.labels(part)
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)
-        for gauge in (self.window, self.scrape, self.measure):
+        for gauge in (self.window, self.scrape, self.measure, self.lag):
             gauge.set(_UNKNOWN)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -157,6 +158,8 @@ class Telemetry:
         self.skew.set(outcome.skew_s)
         if outcome.window_s is not None:
             self.window.set(outcome.window_s)
+        self.scrape.set(outcome.scrape_s or _UNKNOWN)
+        self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
         self.invalid.inc(outcome.invalid_keys)
 
     def succeeded(self, outcome: Outcome) -> None:

@@ -51,7 +51,8 @@ class Outcome:
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
     has, `withheld` those that are not
-    written and why, `skew_s` how far Prometheus' clock is ahead of this host's. `store_trouble`
+    written and why, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s`
+    how far the newest sample is behind the time asked. `store_trouble`
     is why older keys could not be read, where that was no reason to fail.
     """
 
@@ -73,6 +74,8 @@ class Outcome:
     invalid_keys: int = 0
     skew_s: float = 0.0
     window_s: float | None = None
+    scrape_s: float | None = None
+    lag_s: float | None = None
     observed: bool = False
     store_trouble: str = ""
     stage: str = ""
@@ -252,7 +255,9 @@ class Cycle:
         batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
-        outcome.exporters = tuple(self.observer.rounds.states())
+        rounds = self.observer.rounds
+        outcome.exporters = tuple(rounds.states())
+        outcome.scrape_s, outcome.lag_s = rounds.scrape_s, rounds.lag_s(outcome.time)
         outcome.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
         return batch
 

@@ -415,6 +415,17 @@ class Rounds:
         newest = (self.of(instance) for instance in sorted(self._of_instance))
         return [exporter.state() for exporter in newest if exporter is not None]
 
+    @property
+    def scrape_s(self) -> float | None:
+        """How far apart the scrapes of most exporters are, in seconds."""
+        found = [one.scrape_s for one in self.exporters.values() if one.scrape_s is not None]
+        return statistics.median(found) if found else None
+
+    def lag_s(self, at: float) -> float | None:
+        """Return how far the newest scrape of all is behind a time, in seconds."""
+        newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return at - newest if newest else None
+
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""
         return {state.instance for state in self.states() if state.stalled}

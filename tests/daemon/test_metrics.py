@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 import redis.exceptions
 
 from poller.daemon.metrics import FAILED, Telemetry
+from poller.poll.cycle import Outcome
 from poller.store.keys import translate
 from tests.support import answers
 from tests.support.answers import Answer, Row
@@ -283,3 +285,13 @@ def test_an_interval_that_is_not_known_is_no_number() -> None:
         found = registry.get_sample_value(f"livestat_poller_{name}_seconds")
         assert found is not None
         assert found != found
+
+
+def test_the_age_of_the_newest_sample_is_not_known_until_it_is_told() -> None:
+    telemetry = Telemetry()
+    name = "livestat_poller_sample_lag_seconds"
+    assert math.isnan(telemetry.registry.get_sample_value(name))
+    telemetry.saw(Outcome(lag_s=2.5))
+    assert telemetry.registry.get_sample_value(name) == 2.5
+    telemetry.saw(Outcome(lag_s=None))
+    assert math.isnan(telemetry.registry.get_sample_value(name))

@@ -45,6 +45,7 @@ ALERTS = {
     "OverrunCycles",
     "PartialAnswers",
     "RowsDropped",
+    "SamplesLag",
     "Stale",
     "StalledAgents",
 }
