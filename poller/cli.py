@@ -221,7 +221,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     from dataclasses import asdict
 
     from poller.commands import printing
-    from poller.commands.compare import shown
+    from poller.commands.show import shown
 
     settings = _load(path or parent)
     kernels_shown = _run(shown(settings, kernels))

@@ -1,4 +1,4 @@
-"""What is there beside what would be written: the work behind `compare` and `show`."""
+"""What is there beside what would be written: the work behind `compare`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from poller.commands.differences import Difference, Tolerance, compare, differs, totals
+from poller.commands.found_keys import REAL, read_stats
 from poller.config import Config
-from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row
 from poller.store.keys import Store
 from poller.values import LiveStat
-
-REAL = ""
-"""The prefix of the keys that legacy readers read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +67,6 @@ class Comparison:
 
 def _hooks(on_progress: Callable[[int], None] | None) -> assembly.Hooks:
     return assembly.Hooks(on_progress=on_progress) if on_progress else assembly.Hooks()
-
-
-async def read_stats(store: Store, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
-    """Return the valid live stats under these kernels' keys, and how many were rubbish."""
-    found = await store.read(kernels)
-    stats = {kernel: encode.unpack(value) for kernel, value in found.values.items()}
-    valid = {kernel: stat for kernel, stat in stats.items() if stat is not None}
-    return valid, len(stats) - len(valid)
 
 
 async def compared(
@@ -144,36 +133,3 @@ async def _under(config: Config, prefix: str, kernels: Sequence[str]) -> dict[st
     async with Store(assembly.store_access(config.redis, prefix)) as store:
         stats, _ = await read_stats(store, kernels)
     return {kernel: stats.get(kernel, {}) for kernel in kernels}
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One kernel from both sides. `why` is why it is not written now, None if it is."""
-
-    kernel: str
-    prometheus: LiveStat
-    key: LiveStat
-    why: str | None
-    ttl_s: float | None
-    age_s: float | None
-
-
-async def shown(config: Config, kernels: Sequence[str]) -> list[Shown]:
-    """Return what Prometheus says and what the key says of each kernel."""
-    async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
-        outcome = Outcome()
-        ours = (await cycle.compute(outcome=outcome)).live_stats()
-        keys, _ = await read_stats(cycle.store, kernels)
-        ages = await cycle.store.ages(kernels)
-        reasons = outcome.withheld
-    return [
-        Shown(
-            kernel,
-            ours.get(kernel, {}),
-            keys.get(kernel, {}),
-            reasons.get(kernel) or (None if ours.get(kernel) else "no samples"),
-            config.redis.ttl_s - ages[kernel] if kernel in ages else None,
-            ages.get(kernel),
-        )
-        for kernel in dict.fromkeys(kernels)
-    ]

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from poller.commands.check import Finding
-from poller.commands.compare import Comparison, Shown
+from poller.commands.compare import Comparison
 from poller.commands.differences import VERDICTS, Difference, totals
+from poller.commands.show import Shown
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50

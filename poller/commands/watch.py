@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from poller.clock import Clock
 from poller.commands import live_table
-from poller.commands.compare import REAL
+from poller.commands.found_keys import REAL
 from poller.config import Config
 from poller.poll import assembly
 from poller.prometheus import lookup_queries, selectors
@@ -60,7 +60,7 @@ async def watch(
     ):
         active = ActiveKernels(client, scope)
 
-        async def look() -> list[live_table.Row]:
+        async def look() -> list[live_table.KeyRow]:
             return await live_table.read(store, asked or await active.now())
 
         await live_table.live(look, EVERY_S, _STALE_INTERVALS * config.poll.interval_s, ended)
