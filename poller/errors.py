@@ -18,6 +18,10 @@ class ConfigError(PollerError):
         super().__init__("; ".join(f"{key}: {text}" for key, text in problems))
 
 
+class RefusedRequest(PollerError):
+    """What was asked for cannot be meant: nothing is done, exit status 2."""
+
+
 class CycleError(PollerError):
     """The cycle fails whole and writes nothing more; the next one starts on time.
 
@@ -70,3 +74,9 @@ class EmptyAnswer(CycleError):
     """No kernel at all in the answer while there were some: not zero, not an error."""
 
     subject = "kernels"
+
+
+class UnknownKernel(CycleError):
+    """A kernel was asked for that nobody knows."""
+
+    subject = "kernel"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from poller.clock import Clock
-from poller.commands import live_table
+from poller.commands import kernel_ids, live_table
 from poller.commands.found_keys import REAL
 from poller.config import Config
 from poller.poll import assembly
@@ -52,7 +52,7 @@ async def watch(
     """
     ended = ending(duration_s)
     access = assembly.store_access(config.redis, REAL if prefix is None else prefix)
-    asked = list(dict.fromkeys(kernels))
+    asked = await kernel_ids.meant(config, kernels, prefixes=[access.key_prefix]) if kernels else []
     scope = selectors.shard(config.shard.index, config.shard.count)
     async with (
         Client(assembly.prometheus_access(config.prometheus)) as client,
