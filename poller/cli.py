@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,9 +179,10 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool) -> None:
 
     async def report() -> bool:
         failed = False
-        async for finding in findings(settings, allow_empty):
-            printing.finding(finding, printing.console())
-            failed |= finding.level == "fail"
+        async with aclosing(findings(settings, allow_empty)) as found:
+            async for finding in found:
+                printing.finding(finding, printing.console())
+                failed |= finding.level == "fail"
         return failed
 
     sys.exit(1 if _run(report()) else 0)

@@ -5,7 +5,7 @@ Writes nothing; the rights to write are asked of the server, not tried.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from poller.commands import prometheus_findings, redis_findings
 from poller.commands.finding import Finding
@@ -14,7 +14,7 @@ from poller.poll import assembly
 from poller.poll.cycle import Outcome
 
 
-async def findings(config: Config, allow_empty: bool = False) -> AsyncIterator[Finding]:
+async def findings(config: Config, allow_empty: bool = False) -> AsyncGenerator[Finding, None]:
     """Look at everything, one finding after another; a server that fails ends its own part.
 
     `allow_empty`: that there is no kernel at all is in order.

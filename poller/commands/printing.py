@@ -24,9 +24,17 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50
 
 
+class Output(Console):
+    """A console that leaves it to its caller that nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error pass, which is being handled: the library would end the process."""
+        raise
+
+
 def console() -> Console:
     """Return where reports go: as wide as the terminal, never folded where it is a file."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return Output() if sys.stdout.isatty() else Output(width=200)
 
 
 def _table(*columns: str) -> Table:

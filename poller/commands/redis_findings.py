@@ -10,7 +10,7 @@ from poller.commands.finding import Finding, counted, failed, listed
 from poller.commands.found_keys import REAL
 from poller.commands.writers import Strangers, lately_s, strangers, written_lately
 from poller.config import Config
-from poller.errors import CycleError, PollerError, StoreError
+from poller.errors import CycleError, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
 from poller.store.keys import Store
@@ -60,8 +60,8 @@ async def _rights(store: Store) -> Finding:
     try:
         await store.read([str(uuid.uuid4())])
         may = await store.script(_MAY_WRITE, key)
-    except PollerError as error:
-        return Finding("fail", "rights", str(error), "compare the ACL user with the README's")
+    except CycleError as error:
+        return failed("rights", error)
     if may == -1:
         return Finding("warn", "rights", "this server cannot tell them before version 7")
     if may == 0:

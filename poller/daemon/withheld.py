@@ -18,7 +18,7 @@ class Long(NamedTuple):
     """Kernels that have become withheld for long: how many, and the names of a few."""
 
     reason: Reason
-    count: int
+    kernels: int
     names: tuple[str, ...]
 
 
