@@ -11,18 +11,26 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from poller import __version__, options
-from poller.errors import ConfigError, CycleError
+from poller.errors import ConfigError, CycleError, RefusedRequest
 
 T = TypeVar("T")
 
 _KERNELS = click.option(
-    "--kernel", "kernels", multiple=True, metavar="UUID", help="Only this kernel; repeatable."
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="UUID",
+    help="Only this kernel, by its id or a beginning that no other has; repeatable.",
+)
+_ALLOW_EMPTY = click.option(
+    "--allow-empty", is_flag=True, help="That there is no kernel at all is in order."
 )
 _DURATION = click.option(
     "--duration",
@@ -34,13 +42,16 @@ _DURATION = click.option(
 
 
 def _run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end; a failed cycle is told in one line and exits 1."""
+    """Run a command to its end; a failed cycle is told in one line and exits 1, a refusal 2."""
     try:
         return asyncio.run(command)
     except CycleError as error:
         advice = f"; {error.advice}" if error.advice else ""
         click.echo(f"{error.subject}: {error.detail}{advice}", err=True)
         sys.exit(1)
+    except RefusedRequest as error:
+        click.echo(error, err=True)
+        sys.exit(2)
     except ConfigError as error:
         options.refuse(error)
 
@@ -119,12 +130,13 @@ def once(
 @_example("livestat-poller --config /etc/livestat-poller/config.toml check")
 @cli.command()
 @options.common
+@_ALLOW_EMPTY
 @click.option(
     "--settings", "only_settings", is_flag=True, help="Print the settings that count, and end."
 )
 @click.pass_obj
-def check(parent: Path | None, path: Path | None, only_settings: bool) -> None:
-    """Check the settings, both servers, and who else writes.
+def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settings: bool) -> None:
+    """Check the settings, both servers, who else writes, and keys that nobody would write.
 
     Exits 1 if something must be mended.
     """
@@ -141,9 +153,10 @@ def check(parent: Path | None, path: Path | None, only_settings: bool) -> None:
 
     async def report() -> bool:
         failed = False
-        async for finding in findings(settings):
-            printing.finding(finding, printing.console())
-            failed |= finding.level == "fail"
+        async with aclosing(findings(settings, allow_empty)) as found:
+            async for finding in found:
+                printing.finding(finding, printing.console())
+                failed |= finding.level == "fail"
         return failed
 
     sys.exit(1 if _run(report()) else 0)
@@ -158,6 +171,7 @@ def check(parent: Path | None, path: Path | None, only_settings: bool) -> None:
 )
 @click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@_ALLOW_EMPTY
 @click.pass_obj
 def compare(
     parent: Path | None,
@@ -166,17 +180,19 @@ def compare(
     prefix: str | None,
     at: float | None,
     as_json: bool,
+    allow_empty: bool,
 ) -> None:
     """Compare what would be written now with the real keys, and write nothing.
 
-    Exits 1 if something differs.
+    Exits 1 if something differs, if there is nothing to compare, or if keys are written that
+    nobody would write after the agents.
     """
     from poller.commands import printing
-    from poller.commands.compare import compared
+    from poller.commands.compare import Asked, compared
 
     settings = options.load(path or parent)
     with printing.progress() as bar:
-        result = _run(compared(settings, kernels or None, prefix, at, bar))
+        result = _run(compared(settings, Asked(kernels, prefix, at, allow_empty), bar))
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
     else:
@@ -191,19 +207,23 @@ def compare(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.pass_obj
 def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_json: bool) -> None:
-    """Show kernels as Prometheus has them beside what their keys say."""
+    """Show kernels as Prometheus has them beside what their keys say.
+
+    KERNEL is an id or a beginning that no other has. Exits 1 for one that nobody knows.
+    """
     from dataclasses import asdict
 
     from poller.commands import printing
-    from poller.commands.compare import shown
+    from poller.commands.show import shown
 
     settings = options.load(path or parent)
     kernels_shown = _run(shown(settings, kernels))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
-        return
-    for one in kernels_shown:
-        printing.shown(one, printing.console())
+    else:
+        for one in kernels_shown:
+            printing.shown(one, printing.console())
+    sys.exit(0 if all(one.known for one in kernels_shown) else 1)
 
 
 @_example("livestat-poller watch --duration 60")

@@ -148,3 +148,23 @@ def test_a_pure_module_does_no_input_or_output(module: str):
 
 def test_the_house_has_no_lumber_room():
     assert not {"utils", "helpers", "common", "misc"} & {Path(name).name for name in MODULES}
+
+
+@pytest.mark.parametrize("command", ["check", "compare", "once", "show", "watch", "deploy_files"])
+def test_a_command_has_a_module_of_its_name(command: str):
+    assert f"commands/{command}" in MODULES
+
+
+def test_a_class_name_is_one_thing():
+    """But for the demonstration, which has a cluster, metrics and series of its own."""
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.parse((PACKAGE / f"{module}.py").read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    several = {
+        name: found
+        for name, found in places.items()
+        if len([module for module in found if room(module) != "demo"]) > 1
+    }
+    assert several == {}

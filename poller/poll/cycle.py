@@ -50,10 +50,10 @@ class Outcome:
 
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
-    has, `withheld` those that are not
-    written and why, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s`
-    how far the newest sample is behind the time asked. `store_trouble`
-    is why older keys could not be read, where that was no reason to fail.
+    has, `withheld` those that are not written and why, `missing` which metrics the incomplete
+    ones of them lack, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s` how far
+    the newest sample is behind the time asked. `store_trouble` is why older keys could not be
+    read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -62,6 +62,7 @@ class Outcome:
     written: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     withheld: dict[str, withhold.Reason] = field(default_factory=dict)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     stalled: frozenset[str] = frozenset()
     standing: frozenset[tuple[str, str]] = frozenset()
@@ -347,6 +348,11 @@ class Cycle:
                 outcome.withheld[kernel] = why
         for kernel in self._kernels_of(silent):
             outcome.withheld[kernel] = "stalled"
+        outcome.missing = {
+            kernel: known[kernel].lacks
+            for kernel, why in outcome.withheld.items()
+            if why == "incomplete"
+        }
         outcome.stalled = frozenset(asleep | self._agents_of(silent))
         outcome.skew_s = -self.clock.step_s
         return [kernel for kernel in kernels if kernel not in outcome.withheld]

@@ -268,6 +268,8 @@ class Exporter:
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""
+        if writes is None and self.counter in ("gather_measures", "before_observe"):
+            writes = 0.0  # the stage has no series before its first try
         if writes is None or self._count is None:
             return
         if writes != self._writes:

@@ -125,7 +125,7 @@ class Client:
     @property
     def url(self) -> str:
         """The server that is asked now, without user information."""
-        return str(self._urls[self._at].with_user(None))
+        return str(self._urls[self._at].with_user(None).with_query(None))
 
     async def rows(
         self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
@@ -196,7 +196,7 @@ class Client:
                 async with asyncio.timeout(share):
                     return await attempt()
             except TimeoutError:
-                failure = errors.too_slow(share)
+                failure = errors.too_slow(share).at(self.url)
             except PrometheusError as error:
                 failure = error
             if place == 0:
@@ -217,7 +217,21 @@ class Client:
         at: float,
         timeout_s: float | None = None,
     ) -> list[T]:
-        timeout_s = timeout_s or self._access.timeout_s
+        url = self.url
+        try:
+            limit_s = timeout_s or self._access.timeout_s
+            return await self._answer_of_now(decoder, kind, text, at, limit_s)
+        except PrometheusError as error:
+            raise error.at(url) from error.__cause__
+
+    async def _answer_of_now(
+        self,
+        decoder: msgspec.json.Decoder[_Answer[T]],
+        kind: str,
+        text: str,
+        at: float,
+        timeout_s: float,
+    ) -> list[T]:
         form = {
             **self._access.params,
             "query": text,
