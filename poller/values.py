@@ -82,7 +82,8 @@ class Window:
 class Batch:
     """One merged batch. `time` is the evaluation time of every query, in Unix seconds.
 
-    `asked` are the exporters whose kernels were asked for, None for all of them.
+    `asked` are the exporters whose kernels were asked for, None for all of them. `census` is how
+    many kernels every exporter has; `counting`: some agent counts its rounds.
     `agents` is the agent of each kernel, `instances` its exporter, `stamps` the round that each
     exporter's readings are of; an exporter without one counts no rounds. `own_stamps` goes before
     it for kernels that come in several series. `mixed` are exporters that were scraped in
@@ -96,6 +97,8 @@ class Batch:
     time: float
     observations: Mapping[str, Observation]
     asked: frozenset[str] | None = None
+    counting: bool = False
+    census: Mapping[str, int] | None = None
     agents: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, str] = field(default_factory=dict)
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
@@ -120,14 +123,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What Prometheus holds now: {metric: has a capacity series}, and how many kernels.
+    """What Prometheus holds now: {metric: has a capacity series}.
 
     `scrape_s` and `measure_s` are the intervals of exporters that count no rounds, None where
     Prometheus did not tell; `timed`: they were looked for.
     """
 
     metrics: Mapping[str, bool]
-    kernels: int
     scrape_s: float | None
     measure_s: float | None
     timed: bool

@@ -14,8 +14,9 @@ from poller.errors import ClockError, EmptyAnswer, LeaseLost, StoreError
 from poller.format import encode
 from poller.poll import rates, withhold
 from poller.poll.backfill import Backfiller
-from poller.poll.batch import Observer, Read
+from poller.poll.batch import Observer
 from poller.poll.history import Fed, History
+from poller.poll.plan import Read
 from poller.poll.publish import Publisher
 from poller.poll.rounds import ExporterState
 from poller.poll.withhold import Grounds, Patience
@@ -164,9 +165,9 @@ class Cycle:
         self.backfiller = backfiller
         self.publisher = publisher
         self._due: set[str] = set()
-        self._sweep = True
+        self._anew = True
         self._backfilling: asyncio.Task[int] | None = None
-        self._last_kernels: float | None = None
+        self._had_kernels = False
 
     async def poll(
         self,
@@ -217,7 +218,7 @@ class Cycle:
         with outcome.timed("backfill"):
             await self._backfill(outcome, keep_missing, needs_store)
         kernels = await self._writable(batch, fed, outcome)
-        self._sweep = False
+        self._anew = False
         return Computed(
             batch.time,
             kernels,
@@ -238,10 +239,9 @@ class Cycle:
             history.time,
             history.stamps,
             {instance: len(kernels) for instance, kernels in history.living.items()},
-            history.roundless,
-            self._sweep,
+            self._anew,
         )
-        self._sweep = True  # until this cycle has gone through
+        self._anew = True  # until this cycle has gone through
         batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
@@ -365,11 +365,9 @@ class Cycle:
 
         Where agents still count their rounds the cluster is empty indeed.
         """
-        if batch.asked is not None:
-            return
         if any(batch.observations.values()):
-            self._last_kernels = batch.time
-        elif self._last_kernels is not None and not batch.stamps:
+            self._had_kernels = True
+        elif self._had_kernels and not any((batch.census or {}).values()) and not batch.counting:
             raise EmptyAnswer(
                 "empty",
                 "Prometheus holds no kernel any more, and no agent counts its rounds",
@@ -391,13 +389,13 @@ class Cycle:
         """Read every key once more before it is written: another poller may have written it."""
         for kernel in self.history.kernels.values():
             kernel.key_read = False
-        self._sweep = True
+        self._anew = True
 
     def start_afresh(self) -> None:
         """Forget every kernel: another poller has written in the meantime."""
         self.history.forget_all()
         self._due.clear()
-        self._sweep = True
+        self._anew = True
 
     async def close(self) -> None:
         """End what goes on in the background."""

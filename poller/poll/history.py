@@ -182,12 +182,20 @@ class History:
                 there.setdefault(batch.instances.get(kernel_id, ""), set()).add(kernel_id)
         before = self.living
         if batch.asked is None:
-            self.living = there
-            self.roundless = frozenset(there.keys() - batch.stamps.keys() - batch.mixed)
             gone = set(before)
+            self.living = there
         else:
-            self.living = before | {name: there.get(name, set()) for name in batch.asked}
-            gone = set(batch.asked & before.keys())
+            asked = set(batch.asked)
+            if batch.census is not None:  # an exporter that is not in it is gone
+                asked |= before.keys() - batch.census.keys()
+            gone = asked & before.keys()
+            self.living = before | {name: there.get(name, set()) for name in asked}
+        self.living = {name: kernels for name, kernels in self.living.items() if kernels}
+        self.roundless = frozenset(
+            name
+            for name in self.living
+            if name not in batch.stamps and name not in self.stamps and name not in batch.mixed
+        )
         fed.vanished = {kernel for name in gone for kernel in before[name]}
         fed.vanished -= batch.observations.keys()
 

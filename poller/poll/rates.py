@@ -7,7 +7,7 @@ no rounds) Prometheus' `rate()` over a window stands in, if samples fill the win
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from poller.values import Window
 
@@ -46,24 +46,10 @@ def likely(seconds: float | None) -> float | None:
     return seconds if seconds is not None and 0 < seconds <= _LONGEST_S else None
 
 
-def grouped(windows: Mapping[str, Window]) -> dict[float, list[str]]:
-    """Return the instances by the range that serves them: a few ranges for many agents."""
-    groups: dict[float, list[str]] = {}
-    for instance, one in windows.items():
-        groups.setdefault(_rounded_up(one.range_s), []).append(instance)
-    return groups
-
-
-def _rounded_up(range_s: float) -> float:
-    return next((size for size in _SIZES_S if size >= range_s), range_s)
-
-
-def fitted(windows: Mapping[str, Window]) -> dict[str, Window]:
-    """Return the windows with the ranges that are asked for."""
-    return {
-        instance: Window(_rounded_up(one.range_s), one.scrape_s)
-        for instance, one in windows.items()
-    }
+def rounded(one: Window) -> Window:
+    """Return a window of one of a few ranges, so that many agents share a query."""
+    fitting = next((size for size in _SIZES_S if size >= one.range_s), one.range_s)
+    return Window(fitting, one.scrape_s)
 
 
 def stand_in(rate: str | None, samples: float, over: Window, age_s: float | None) -> str | None:

@@ -438,13 +438,11 @@ def _put(scrape: _Scrape, labels: Mapping[str, str], value: float) -> None:
         scrape.counts["successes"] = value
 
 
-def rounds_of(answer: Iterable[Series]) -> dict[Identity, tuple[float, float]]:
-    """Return the newest scrape of each series' target: its time, and the sum of its counters."""
-    newest: dict[Identity, tuple[float, float]] = {}
+def newest_scrapes(answer: Iterable[Series]) -> dict[Identity, float]:
+    """Return the time of the newest scrape of each series' target."""
+    newest: dict[Identity, float] = {}
     for series in answer:
         if series.values and "instance" in series.metric:
-            at, text = series.values[-1]
-            if numbers.fault(text) is None:
-                identity = target_of(series.metric)
-                newest[identity] = max(newest.get(identity, (0.0, 0.0)), (at, float(text)))
+            identity = target_of(series.metric)
+            newest[identity] = max(newest.get(identity, 0.0), series.values[-1][0])
     return newest

@@ -17,8 +17,9 @@ from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.values import Survey
 
-AGAIN_S = 60.0
-AGAIN_INCOMPLETE_S = 15.0
+AGAIN_S = 600.0
+TIMED_AGAIN_S = 60.0
+INCOMPLETE_AGAIN_S = 15.0
 _BUSIEST = 20
 _PAUSE = 3.0
 """A round that took so many times the usual was no round but a pause."""
@@ -113,12 +114,6 @@ def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
     }
 
 
-def _count(rows: Sequence[Row]) -> int:
-    """Return the number that the first row holds; 0 if there is none."""
-    text = rows[0].value[1] if rows and rows[0].value else ""
-    return int(float(text)) if numbers.number(text) is not None else 0
-
-
 class Surveyor:
     """Keeps the last survey and looks again now and then."""
 
@@ -126,31 +121,35 @@ class Surveyor:
         self.given = given
         self._scope = scope
         self.last: Survey | None = None
+        self._again = False
 
     def due(self, at: float, roundless: bool) -> bool:
         """Whether it is time to look again. `roundless`: some exporters count no rounds."""
-        if self.last is None or (roundless and not self.last.timed):
+        if self.last is None or self._again or (roundless and not self.last.timed):
             return True
-        whole = self.last.metrics and (self.last.scrape_s or not self.last.timed)
-        return not 0 <= at - self.last.time < (AGAIN_S if whole else AGAIN_INCOMPLETE_S)
+        every_s = AGAIN_S
+        if roundless:
+            every_s = TIMED_AGAIN_S if self.last.scrape_s else INCOMPLETE_AGAIN_S
+        if not self.last.metrics:
+            every_s = INCOMPLETE_AGAIN_S
+        return not 0 <= at - self.last.time < every_s
+
+    def look_again(self) -> None:
+        """Look again at the next time: there are metrics that the last look did not find."""
+        self._again = True
 
     async def look(self, client: Client, at: float, roundless: bool) -> Survey:
         """Ask Prometheus, and remember what it said."""
-        metrics_query, kernels_query, successes_query = lookup_queries.survey_queries(self._scope)
-        pairs = await client.vector(metrics_query, at)
-        kernels = await client.vector(kernels_query, at)
+        pairs = await client.vector(lookup_queries.metrics_query(self._scope), at)
         scrape_s = measure_s = None
         if roundless:
-            scrape_s, measure_s = await self._intervals(client, successes_query, at)
-        self.last = Survey(
-            metrics_found(pairs), _count(kernels), scrape_s, measure_s, roundless, at
-        )
+            scrape_s, measure_s = await self._intervals(client, at)
+        self.last = Survey(metrics_found(pairs), scrape_s, measure_s, roundless, at)
+        self._again = False
         return self.last
 
-    async def _intervals(
-        self, client: Client, query: str, at: float
-    ) -> tuple[float | None, float | None]:
-        successes = await client.matrix(query, at)
+    async def _intervals(self, client: Client, at: float) -> tuple[float | None, float | None]:
+        successes = await client.matrix(lookup_queries.successes_query(), at)
         scrape_s, measure_s = scrape_interval(successes), measure_interval(successes)
         if scrape_s is None or measure_s is None:
             samples = await self._measurements(client, at)

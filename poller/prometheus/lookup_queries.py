@@ -16,14 +16,21 @@ BIRTH_STEP_S = 60
 _SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
 
 
-def survey_queries(scope: Scope) -> tuple[str, str, str]:
-    """Return the queries of the metrics that exist, the number of kernels, the agents' rounds."""
+def metrics_query(scope: Scope) -> str:
+    """Return the query of the metrics that exist, with their value types."""
     matcher = scope.matcher().lstrip(",")
-    return (
-        f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})",
-        f"count(group by (kernel_id) ({SERIES}{{{matcher}}}))",
-        f'{SUCCESS_COUNT}{{stat_scope="container"}}[{_SURVEY_RANGE}]',
-    )
+    return f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})"
+
+
+def successes_query() -> str:
+    """Return the agents' counts of successful writes, which tell intervals if nothing else does."""
+    return f'{SUCCESS_COUNT}{{stat_scope="container"}}[{_SURVEY_RANGE}]'
+
+
+def census_query(scope: Scope) -> str:
+    """Return how many kernels every exporter tells of; an exporter without a name comes too."""
+    series = selector(ESSENTIAL[0], "current", scope)
+    return f"count by (instance) (group by (instance, kernel_id) ({series}))"
 
 
 def agents_query(range_s: float) -> str:

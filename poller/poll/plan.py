@@ -1,0 +1,181 @@
+"""What one batch asks: for whose measurements, whose rates, whose scrapes in between. Pure.
+
+Asked for is what was measured since it was last read. A census, a row an exporter, tells now and
+then what the rounds cannot: exporters that count none, kernels that vanished, new names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from poller.poll import rates
+from poller.poll.rounds import Rounds
+from poller.values import Stamp, Survey, Window
+
+CENSUS_S = 60.0
+"""So often the kernels of every exporter are counted."""
+GAP_S = 60.0
+"""What happened longer ago than this is backfilled, not asked in the batch."""
+_SLIPS = 1.05
+"""Scrapes further apart than this share of a poll cannot slip between two polls."""
+_MOST_NAMED = 0.6
+"""If more than this share of the exporters is asked for, all of them are."""
+_TRAIL_SAMPLES = 300_000
+"""A longer trail than this is backfilled by the server instead."""
+
+Instances = frozenset[str]
+_NONE: Instances = frozenset()
+WITHOUT_ROUNDS = ""
+"""Stands for all exporters that count no rounds, where they are named together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read before: the time of the last good batch, and which round of each exporter.
+
+    `kernels` says how many kernels each exporter told of at its last answer. `anew`: something
+    failed since, so everything is counted again.
+    """
+
+    since: float | None
+    stamps: Mapping[str, Stamp]
+    kernels: Mapping[str, int]
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one batch asks. Instances: None stands for all of them.
+
+    `asked`: whose gauges; `kernels`: about how many those are. `rates`: the windows in seconds,
+    and whose rates are taken over each. `trail`: of whom every scrape since the last batch is
+    read, `gaps`: of whom there are too many of those.
+    """
+
+    asked: Instances | None
+    kernels: int
+    rates: Mapping[float, Instances | None] = field(default_factory=dict)
+    windows: Mapping[str, Window] = field(default_factory=dict)
+    trail: Instances | None = _NONE
+    gaps: Instances = _NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known when a batch is planned.
+
+    `census` is how many kernels each exporter has; `stamps` which round it is in; `scrapes` how
+    many new rounds of it were scraped since the last batch; `given_s` a window from the settings.
+    """
+
+    census: Mapping[str, int]
+    stamps: Mapping[str, Stamp]
+    scrapes: Mapping[str, int]
+    rounds: Rounds
+    survey: Survey
+    given_s: float | None
+    most_kernels: int
+
+
+def plan(at: float, read: Read, known: Known) -> Plan:
+    """Return what to ask at the time `at`."""
+    wanted = _wanted(read, known)
+    if not wanted:
+        return Plan(_NONE, 0)
+    chosen = _within(wanted, read, known)
+    kernels = sum(known.census.get(name, 0) for name in chosen)
+    everything = chosen >= known.census.keys() or (
+        len(chosen) > _MOST_NAMED * len(known.census)
+        and sum(known.census.values()) <= known.most_kernels
+    )
+    asked = chosen | known.census.keys() if everything else chosen
+    windows, groups = _windows(asked, everything, read, known)
+    trail, gaps = _between(at, asked, read, known)
+    return Plan(None if everything else asked, kernels, groups, windows, trail, gaps)
+
+
+def _wanted(read: Read, known: Known) -> Instances:
+    """Return the exporters that measured since they were read, or of which that is not known."""
+    return frozenset(
+        name
+        for name in known.census.keys() | known.stamps.keys()
+        if name not in known.stamps  # it counts no rounds
+        or name not in read.stamps
+        or read.stamps[name].number != known.stamps[name].number
+        or read.kernels.get(name, 0) != known.census.get(name, 0)
+    )
+
+
+def _within(wanted: Instances, read: Read, known: Known) -> Instances:
+    """Return as many of them as one batch carries: first those that were read longest ago."""
+    if sum(known.census.get(name, 0) for name in wanted) <= known.most_kernels:
+        return wanted
+    chosen: set[str] = set()
+    left = known.most_kernels
+
+    def age(name: str) -> tuple[bool, float, str]:
+        stamp = read.stamps.get(name)
+        # Those that were never read come after those whose next round is about to be missed.
+        return (stamp is None, stamp.scraped if stamp is not None else 0.0, name)
+
+    for name in sorted(wanted, key=age):
+        if chosen and known.census.get(name, 0) > left:
+            break
+        chosen.add(name)
+        left -= known.census.get(name, 0)
+    return frozenset(chosen)
+
+
+def _windows(
+    asked: Instances, everything: bool, read: Read, known: Known
+) -> tuple[dict[str, Window], dict[float, Instances | None]]:
+    """Return the windows of those whose rates Prometheus must give, and who asks over which."""
+    survey = known.survey
+    usual = rates.window(survey.scrape_s, survey.measure_s, known.given_s)
+    own = {}
+    for name in asked:
+        if name in known.stamps and name in read.stamps:
+            continue
+        clock = known.rounds.of(name) if name in known.stamps else None
+        if clock is None or known.given_s is not None:
+            own[name] = usual
+        else:
+            own[name] = rates.rounded(rates.window(clock.scrape_s, clock.period_s))
+    groups: dict[float, Instances | None] = {}
+    for range_s in {one.range_s for one in own.values()}:
+        groups[range_s] = frozenset(name for name, one in own.items() if one.range_s == range_s)
+    if everything and len(own) == len(asked) and len(groups) == 1:
+        groups = dict.fromkeys(groups)
+    return own, groups
+
+
+def _between(
+    at: float, asked: Iterable[str], read: Read, known: Known
+) -> tuple[Instances | None, Instances]:
+    """Return the exporters of which scrapes lie between the last batch and this one.
+
+    The first are few enough to be read one by one, the others a gap.
+    """
+    if read.since is None or at <= read.since:
+        return _NONE, _NONE
+    between_s = at - read.since
+    behind = {name for name in asked if name in read.stamps and known.scrapes.get(name, 0) > 1}
+    roundless = {name for name in asked if name not in known.stamps and name in read.kernels}
+    if between_s > GAP_S:
+        return _NONE, frozenset(behind | {WITHOUT_ROUNDS})
+    scrape_s = known.survey.scrape_s
+    if roundless and (scrape_s is None or scrape_s < _SLIPS * between_s):
+        behind |= roundless
+    samples = sum(
+        known.census.get(name, 1) * len(known.survey.metrics) * known.scrapes.get(name, 1)
+        for name in behind
+    )
+    if samples > _TRAIL_SAMPLES:
+        return _NONE, frozenset(behind - roundless)
+    return frozenset(behind), _NONE
+
+
+def trail_range_s(at: float, read: Read) -> float:
+    """Return how far back the scrapes since the last batch reach, in seconds."""
+    return at - (read.since if read.since is not None else at) + 1.0
