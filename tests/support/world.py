@@ -98,7 +98,8 @@ class World:
         yield r"vector\(1\)", lambda found, time: vector([({}, 1)], time)
         yield rf"(?P<name>backendai_sta\w+)?\{{(?P<matchers>[^{{}}]*)\}}{_RANGE}", self._counters
         yield rf"count by \(container_metric_name, value_type\) \({_SERIES}\)", self._pairs
-        yield rf"count\(group by \(kernel_id\) \({_SERIES}\)\)", self._count
+        census = r"count by \(instance\) \(group by \(instance, kernel_id\) "
+        yield rf"{census}\({_SERIES}\)\)", self._census
         yield rf"topk\(\d+, {_BY}\((?P<function>rate)\({_SERIES}{_RANGE}\)\)\)", self._over
         yield rf"{_BY}\({_SERIES}\)", self._now
         yield rf"{_BY}\({_SERIES} offset (?P<range>\d+ms)\)", self._earlier
@@ -168,9 +169,9 @@ class World:
         ]
         return vector(rows, time)
 
-    def _count(self, found: Query, time: float) -> Answer:
+    def _census(self, found: Query, time: float) -> Answer:
         there = {one.labels["kernel_id"] for one in self._series(found["matchers"])}
-        return vector([({}, len(there))] if there else [], time)
+        return vector([({"instance": INSTANCE}, len(there))] if there else [], time)
 
     def _now(self, found: Query, time: float) -> Answer:
         rows = self._rows(found, lambda one: self._at(one, time))

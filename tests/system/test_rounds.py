@@ -1,4 +1,4 @@
-"""The agents' rounds decide what is asked and written: kernels that were measured, and no others."""
+"""The agents' rounds decide what is asked and written: kernels that were measured, no others."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.support.servers import Redis, wait_until
 from tests.support.world import World
 
 KERNELS = 5
-NEVER_S = 10_000_000.0
-"""So rare are the measurements of an agent that makes none while a test runs."""
+RARELY_S = 60.0
+"""Where measurements are so far apart, and the last was half of it ago, none falls into a test."""
 BEHIND_S = 400.0
 
 
@@ -48,7 +48,7 @@ def redis(shared: Redis) -> Redis:
 
 def measuring(prometheus: ScriptedPrometheus, every_s: float) -> World:
     """Let the server tell of an agent that measures so often."""
-    world = World(KERNELS, measure_s=every_s)
+    world = World(KERNELS, time.time() - 1000.5 * every_s, every_s)
     prometheus.handler = world.handler
     prometheus.date_offset_s = 0.0
     prometheus.requests.clear()
@@ -64,7 +64,7 @@ def used(redis: Redis, world: World) -> set[float]:
 async def test_where_nothing_was_measured_nothing_is_asked_but_the_rounds_and_the_cycle_is_good(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
-    measuring(prometheus, NEVER_S)
+    measuring(prometheus, RARELY_S)
     async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
         assert (await cycle.poll()).written == KERNELS
         redis.command("CONFIG", "RESETSTAT")
@@ -150,7 +150,7 @@ async def test_a_cycle_that_fails_in_mid_write_counts_what_was_written(
         async with assembly.cycle(made) as cycle:
             await cycle.poll()
             redis.command("CONFIG", "RESETSTAT")
-            proxy.fault = reset(after_response_bytes=1500, times=1)
+            proxy.fault = reset(after_request_bytes=700, times=1)
             outcome = Outcome()
             with pytest.raises(StoreError):
                 await cycle.poll(outcome=outcome)
@@ -168,7 +168,7 @@ def test_the_daemon_counts_what_a_failed_cycle_wrote(
         made = tables(prometheus.url, url, 1.0, redis__batch_size=1)
         with LivePoller(tmp_path, made) as live:
             live.wait_metric("cycles_total", 1, result="success")
-            proxy.fault = reset(after_response_bytes=1500, times=1)
+            proxy.fault = reset(after_request_bytes=700, times=1)
             live.wait_metric("cycles_total", 1, result="failed")
             good = live.metric("cycles_total", result="success")
             live.wait_metric("cycles_total", good + 1, result="success")
@@ -179,7 +179,7 @@ def test_the_daemon_counts_what_a_failed_cycle_wrote(
     good = counted(page, "cycles_total", 'result="success"')
     written = counted(page, "keys_written_total", "")
     assert KERNELS * good < written < KERNELS * (good + 1)
-    assert sets - 2 <= written <= sets + 2 * KERNELS
+    assert written <= sets
 
 
 def counted(page: str, name: str, labels: str) -> float:

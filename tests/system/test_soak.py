@@ -78,7 +78,7 @@ FAULTS = [
     Fault("noted", "", answers.noted([])),
     Fault("histograms", "", answers.histograms([{"kernel_id": "x"}])),
     Fault("bad rows", "", change=_bad_rows),
-    Fault("empty", "empty", change=_gone),
+    Fault("empty", "", change=_gone),  # no new round: nothing was measured, nothing is asked
     Fault("redis refuses", "connection", network=refusing()),
     Fault("redis resets", "connection", network=reset()),
     Fault("redis resets in mid-pipeline", "connection", network=reset(after_request_bytes=3000)),
