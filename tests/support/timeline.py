@@ -48,6 +48,11 @@ class Timeline:
         """Whether the agent had written a kernel by that time."""
         return self._times[kernel][0] <= at
 
+    def moved(self, kernel: str, by: float) -> bool:
+        """Whether a kernel had done anything since it was first seen, by that time."""
+        first, *_ = self.kernels[kernel]
+        return any(one.fields != first.fields for one in self.between(kernel, first.time, by))
+
 
 class Miss(NamedTuple):
     """A field that is not one that the agent wrote lately."""
@@ -88,13 +93,16 @@ class Measure:
     """How near is near enough, for one recording.
 
     `late_s`: a value may be one that the agent wrote so long ago. `unseen_s`: measurements of so
-    long a stretch come in one step, so that a rate may lie between two of them.
+    long a stretch come in one step, so that a rate may lie between two of them. `settling_s`: a
+    mean counts from then on, since a kernel began to move. `mean_between`: it may lie between two.
     """
 
     late_s: float
     unseen_s: float = 0.0
     mean: float = 0.001
     counters_only: bool = False
+    settling_s: float = 0.0
+    mean_between: bool = False
 
     def hold(
         self, tally: Tally, timeline: Timeline, kernel: str, at: float, ours: Fields | None
@@ -107,6 +115,9 @@ class Measure:
         for metric, name in _fields_of(theirs[0].fields):
             kind = kind_of(metric, name)
             if self.counters_only and kind.endswith("of gauges"):
+                continue
+            settling = self.settling_s and not timeline.moved(kernel, at - self.settling_s)
+            if kind.startswith("means") and settling:
                 continue
             text = (ours or {}).get(metric, {}).get(name)
             over = longer if kind == "rates" else theirs
@@ -121,17 +132,22 @@ class Measure:
         value, values = float(text), [float(one) for one in lately]
         if kind == "rates":
             if self.unseen_s:
-                return _near(min(values), value, 0.01, 1) and _near(max(values), value, 0.01, -1)
+                return _between(values, value, 0.01)
             return any(_near(one, value, 0.01) for one in values)
+        if self.mean_between:
+            return _between(values, value, self.mean)
         return any(_near(one, value, self.mean) for one in values)
 
 
-def _near(theirs: float, ours: float, share: float, side: int = 0) -> bool:
-    """Whether a value is theirs; `side` 1: or above it, -1: or below. Text has few decimals."""
-    most = share * abs(theirs) + 0.0051
-    if side:
-        return side * (ours - theirs) >= -most
-    return abs(ours - theirs) <= most
+def _near(theirs: float, ours: float, share: float) -> bool:
+    """Whether a value is theirs. Its text has few decimals."""
+    return abs(ours - theirs) <= share * abs(theirs) + 0.0051
+
+
+def _between(theirs: list[float], ours: float, share: float) -> bool:
+    """Whether a value lies between two of theirs, or near one of them."""
+    least, most = min(theirs), max(theirs)
+    return least <= ours <= most or _near(least, ours, share) or _near(most, ours, share)
 
 
 def _fields_of(fields: Fields) -> Iterator[tuple[str, str]]:

@@ -113,6 +113,7 @@ class Soak:
         self.daemon = Daemon(config, lambda: config)
         self.prometheus, self.proxy = prometheus, proxy
         self.unhandled: list[Any] = []
+        self.unexpected: list[tuple[Fault, object]] = []
         self.good: list[float] = []
         self.tried: list[float] = []
 
@@ -120,8 +121,11 @@ class Soak:
         self._meet(fault)
         if fault.commands[0]:
             redis.command(*fault.commands[0])
-        before = self.succeeded
+        before, counted = self.succeeded, self.counted()
         await self.daemon._one_cycle(run)
+        (came,) = self.counted() - counted
+        if came != outcome_of(fault):
+            self.unexpected.append((fault, came))
         asked = [one.time for one in self.prometheus.requests]
         self.tried += asked
         if self.succeeded > before:
@@ -163,6 +167,10 @@ class Soak:
         )
 
 
+def outcome_of(fault: Fault) -> tuple[str, str]:
+    return ("failed", fault.reason) if fault.reason else ("success", "")
+
+
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -194,10 +202,11 @@ async def test_a_thousand_cycles_through_every_failure(
                     marks.append((open_files(), resident_bytes()))
         gc.collect()
         await asyncio.sleep(0)
+        assert soak.unexpected == []
         assert soak.unhandled == []
         assert len(asyncio.all_tasks()) == tasks
 
-    expected = Counter(("failed", one.reason) if one.reason else ("success", "") for one in plan())
+    expected = Counter(map(outcome_of, plan()))
     assert soak.counted() == expected
     (files_before, memory_before), (files_after, memory_after) = marks
     assert files_after <= files_before + 3
