@@ -145,9 +145,6 @@ class Telemetry:
     def saw(self, outcome: Outcome) -> None:
         """Take what a finished cycle did, good or not."""
         self.active.set(outcome.kernels)
-        self.written.inc(outcome.written)
-        for reason, count in outcome.failed.items():
-            self.failed.labels(reason).inc(count)
         withheld = outcome.withheld_counts
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(withheld.get(reason, 0))
@@ -176,7 +173,10 @@ class Telemetry:
             self.withheld.labels(reason).set(0)
 
     def saw_parts(self, outcome: Outcome) -> None:
-        """Take what any cycle spent and dropped, finished or not."""
+        """Take what any cycle spent, dropped and wrote, finished or not."""
+        self.written.inc(outcome.written)
+        for reason, count in outcome.failed.items():
+            self.failed.labels(reason).inc(count)
         for reason, count in outcome.dropped.items():
             self.dropped.labels(reason).inc(count)
         for part, seconds in outcome.seconds.items():

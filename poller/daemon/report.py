@@ -78,17 +78,18 @@ class Report:
             f"no answer within the deadline of {deadline_s:g} s",
             "look at its load; the next cycle starts on time",
         )
+        self._telemetry.saw_parts(outcome)
         self._note(subject, error, outcome)
 
     def failed(self, error: CycleError, outcome: Outcome) -> None:
         """Take a cycle that failed."""
+        self._telemetry.saw_parts(outcome)
         self._note(error.subject, error, outcome)
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
         self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
-        self._telemetry.saw_parts(outcome)
         if outcome.observed and subject != "prometheus":
             self._conditions.good("prometheus")
         self._conditions.bad(subject, error.reason, error.detail, error.advice)

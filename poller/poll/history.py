@@ -155,7 +155,8 @@ class History:
     def _find_standing(self, batch: Batch) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
-        A hanging or failing plugin leaves its gauges as they were, and the rounds go on.
+        A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
+        other plugin moves either, the kernels have fallen idle together.
         """
         moved: Counter[tuple[str, str]] = Counter()
         seen: set[tuple[str, str]] = set()
@@ -173,8 +174,10 @@ class History:
             for plugin, changed in plugins.items():
                 seen.add((stamp.instance, plugin))
                 moved[stamp.instance, plugin] += changed
+        moving = {instance for instance, plugin in seen if moved[instance, plugin]}
         for place in seen:
-            if not moved[place] and self._movers.get(place, 0) >= _TOGETHER:
+            fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
+            if not moved[place] and (fell or place in self.standing):
                 self.standing.add(place)
             else:
                 self.standing.discard(place)

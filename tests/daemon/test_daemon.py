@@ -19,6 +19,7 @@ from poller import __version__
 from tests.support.answers import Answer, timed_out
 from tests.support.exporter import Exporter
 from tests.support.live import LivePoller, read_legacy, tables
+from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import HOST
 from tests.support.proxy import FaultProxy, blackhole, passing
 from tests.support.scripted import ScriptedPrometheus
@@ -34,7 +35,7 @@ def getaddrinfo(host, *rest, **more):
     return true(host, *rest, **more)
 socket.getaddrinfo = getaddrinfo
 """
-IO_RATE = '(rate(backendai_container_utilization{container_metric_name="io'
+IO_READ = 'container_metric_name="io_read",value_type="current"'
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "Error:")
 
 
@@ -75,7 +76,7 @@ def check_log(live: LivePoller) -> None:
 
 def batches(prometheus: ScriptedPrometheus) -> list[float]:
     """Return the evaluation time of each batch that was asked."""
-    return [one.time for one in prometheus.requests if "max by (agent_id) (rate(" in one.query]
+    return [one.time for one in prometheus.requests if STAGE_SECONDS in one.query]
 
 
 # --- the deadline -------------------------------------------------------------------------------
@@ -198,9 +199,9 @@ def test_a_stop_lets_the_cycle_in_flight_finish(
     number: signal.Signals,
 ) -> None:
     made = tables(prometheus.url, redis.url, 5.0, leader__enabled=True)
-    prometheus.handler = slow(world, "rate(", 0.7)
+    prometheus.handler = slow(world, IO_READ, 0.7)
     with LivePoller(tmp_path, made) as live:
-        wait_for_query(prometheus, IO_RATE)
+        wait_for_query(prometheus, IO_READ)
         assert redis.command("EXISTS", *world.ids) == 0
         live.send(number)
         assert live.process is not None
@@ -214,9 +215,9 @@ def test_a_stop_cancels_a_cycle_that_does_not_finish_within_the_grace(
     prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
 ) -> None:
     made = tables(prometheus.url, redis.url, 30.0, poll__stop_grace_s=0.3)
-    prometheus.handler = slow(world, "rate(", 20)
+    prometheus.handler = slow(world, IO_READ, 20)
     with LivePoller(tmp_path, made) as live:
-        wait_for_query(prometheus, "rate(")
+        wait_for_query(prometheus, IO_READ)
         since = time.monotonic()
         assert live.stop() == 0
         assert time.monotonic() - since < 5

@@ -48,7 +48,7 @@ def fields_of(redis: Redis, prefix: str = "") -> dict[str, dict]:
 def test_a_hundred_kernels_stay_fresh_and_any_reader_can_read_them():
     with (
         Exporter(kernels=100, agents=4) as exporter,
-        Prometheus(scrape_configs=[scrape_config(exporter.port)]) as prometheus,
+        Prometheus(scrape_configs=[scrape_config(static_configs=exporter.targets)]) as prometheus,
         Redis() as redis,
     ):
         prometheus.wait_for(f'{UTILIZATION}{{container_metric_name="mem"}}', rows=200)
