@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import get_args
 
-from poller.daemon.metrics import PARTS
 from poller.daemon.status import CycleRecord
 from poller.daemon.words import clock, many, seconds, text
+from poller.values import Stage
 
+PARTS = get_args(Stage)
 _SLOTS = 60
 _WIDTH = 10
 _BAR = 8

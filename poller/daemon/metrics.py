@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import (
@@ -13,43 +14,48 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from poller import __version__
 from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.cycle import Outcome
-from poller.values import Part
+from poller.poll.rounds import ExporterState
+from poller.store.errors import REASONS
+from poller.values import Drop, Part, Stage
 
 _PREFIX = "livestat_poller"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _UNKNOWN = float("nan")
-DROPPED = (
-    "bad_metric_name",
-    "bad_uuid",
-    "duplicate",
-    "histogram",
-    "infinite",
-    "missing_label",
-    "nan",
-    "negative",
-    "not_a_number",
-)
-FAILED = (
-    "cluster_down",
-    "connection",
-    "error_reply",
-    "forbidden",
-    "loading",
-    "misconfigured",
-    "moved",
-    "out_of_memory",
-    "readonly",
-    "timeout",
-    "unauthorized",
-    "wrong_type",
-)
-PARTS = ("rounds", "survey", "query", "merge", "settle", "history", "backfill", "write")
+
+
+class AgentCollector(Collector):
+    """What is known of each agent's rounds. `exporters` are those of the last good cycle."""
+
+    def __init__(self) -> None:
+        self.exporters: tuple[ExporterState, ...] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the agents' gauges; nothing of an agent that is gone stays."""
+        labels = ("agent", "instance", "counter")
+        interval = GaugeMetricFamily(
+            f"{_PREFIX}_agent_interval_seconds", "An agent's measurement interval.", labels=labels
+        )
+        measured = GaugeMetricFamily(
+            f"{_PREFIX}_agent_measured_timestamp_seconds",
+            "When an agent's last round was first seen.",
+            labels=labels,
+        )
+        for one in self.exporters:
+            values = (one.agent, one.instance, one.counter or "")
+            if one.interval_s is not None:
+                interval.add_metric(values, one.interval_s)
+            if one.measured is not None:
+                measured.add_metric(values, one.measured)
+        yield interval
+        yield measured
 
 
 class Telemetry:
@@ -81,6 +87,11 @@ class Telemetry:
         self.restored = self._counter("restored_kernels", "Kernels whose past was recalled.")
         self.owing = self._gauge("restore_pending_kernels", "Kernels whose past is yet owed.")
         self.withheld = self._gauge("withheld_kernels", "Kernels not written, by reason.", "reason")
+        self.long = self._gauge(
+            "long_withheld_kernels", "Kernels not written for several cycles.", "reason"
+        )
+        self.agents = AgentCollector()
+        self.registry.register(self.agents)
         self.stalled = self._gauge("stalled_agents", "Agents whose measurements stand still.")
         self.rivals = self._gauge("rival_keys", "Keys that somebody else keeps writing.")
         self.invalid = self._counter("invalid_keys", "Keys read that are no live stat.")
@@ -91,7 +102,6 @@ class Telemetry:
         self.interval = self._gauge("interval_seconds", "The poll interval.")
         self.window = self._gauge("rate_window_seconds", "The range of every rate.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
-        self.measure = self._gauge("measure_interval_seconds", "The measurement interval found.")
         self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
@@ -104,19 +114,20 @@ class Telemetry:
             self.cycles.labels(result, "")
         for result in get_args(Result):
             self.cycle_seconds.labels(result)
-        for reason in DROPPED:
-            self.dropped.labels(reason)
-        for reason in FAILED:
+        for drop in get_args(Drop):
+            self.dropped.labels(drop)
+        for reason in REASONS:
             self.failed.labels(reason)
         for result in ("taken", "refused"):
             self.reloads.labels(result)
-        for part in PARTS:
+        for part in get_args(Stage):
             self.part_seconds.labels(part)
         for part in get_args(Part):
             self.query_seconds.labels(part)
-        for reason in withhold.REASONS:
-            self.withheld.labels(reason).set(0)
-        for gauge in (self.window, self.scrape, self.measure, self.lag):
+        for why in withhold.REASONS:
+            self.withheld.labels(why).set(0)
+            self.long.labels(why).set(0)
+        for gauge in (self.window, self.scrape, self.lag):
             gauge.set(_UNKNOWN)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -149,6 +160,7 @@ class Telemetry:
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(withheld.get(reason, 0))
         self.stalled.set(len(outcome.stalled))
+        self.agents.exporters = outcome.exporters
         self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)
         self.rivals.set(outcome.rivals)
@@ -159,6 +171,11 @@ class Telemetry:
         self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
         self.invalid.inc(outcome.invalid_keys)
 
+    def long_withheld(self, long: Mapping[withhold.Reason, int]) -> None:
+        """Take how many kernels are withheld for longer than a few cycles, by reason."""
+        for reason in withhold.REASONS:
+            self.long.labels(reason).set(long.get(reason, 0))
+
     def succeeded(self, outcome: Outcome) -> None:
         """Take a good cycle."""
         self.cycles.labels("success", "").inc()
@@ -167,6 +184,7 @@ class Telemetry:
     def stood_by(self) -> None:
         """Take a tick at which another poller writes. What it sees is for that one to tell."""
         self.cycles.labels("standby", "").inc()
+        self.agents.exporters = ()
         for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
             gauge.set(0)
         for reason in withhold.REASONS:

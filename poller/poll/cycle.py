@@ -22,7 +22,7 @@ from poller.poll.rounds import ExporterState
 from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
-from poller.values import Batch, LiveStat
+from poller.values import Batch, Drop, LiveStat, Stage
 
 KEYS_A_CYCLE = 10_000
 """So many keys are read at most in one cycle, at a start beside a large cluster."""
@@ -63,11 +63,12 @@ class Outcome:
     failed: Counter[str] = field(default_factory=Counter)
     withheld: dict[str, withhold.Reason] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
     stalled: frozenset[str] = frozenset()
     standing: frozenset[tuple[str, str]] = frozenset()
     exporters: tuple[ExporterState, ...] = ()
     kernels_of: Mapping[str, int] = field(default_factory=dict)
+    roundless: tuple[str, ...] = ()
     restored: int = 0
     owing: int = 0
     rivals: int = 0
@@ -79,7 +80,7 @@ class Outcome:
     lag_s: float | None = None
     observed: bool = False
     store_trouble: str = ""
-    stage: str = ""
+    stage: Stage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -88,7 +89,7 @@ class Outcome:
         return dict(sorted(Counter(self.withheld.values()).items()))
 
     @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: Stage) -> Iterator[None]:
         """Measure one part of the cycle, and know in which one it is."""
         started = time.perf_counter()
         self.stage = part
@@ -277,6 +278,7 @@ class Cycle:
         self._due = (self._due | fed.measured) - fed.vanished
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
+        outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
         return fed

@@ -44,6 +44,9 @@ _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
 _LONGEST_GAP = 3.0
+_SILENT_SCRAPES = 3
+_SILENT_S = 10.0
+"""An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
 
 Identity = frozenset[tuple[str, str]]
 _NOT_THE_TARGETS = frozenset(
@@ -95,6 +98,7 @@ class ExporterState:
     measured: float | None
     scraped: float | None
     stalled: bool
+    silent: bool
     writes_itself: bool | None
 
 
@@ -162,8 +166,9 @@ class Exporter:
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
-    def state(self) -> ExporterState:
-        """Return what to tell of it."""
+    def state(self, newest: float) -> ExporterState:
+        """Return what to tell of it; `newest` is the time of the newest scrape of all."""
+        behind_s = newest - (self.scraped or 0.0)
         return ExporterState(
             self.instance,
             self.agent,
@@ -173,6 +178,7 @@ class Exporter:
             self._first_scraped or None,
             self.scraped,
             self.stalled,
+            behind_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
             self._writes_itself,
         )
 
@@ -414,8 +420,9 @@ class Rounds:
 
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
-        newest = (self.of(instance) for instance in sorted(self._of_instance))
-        return [exporter.state() for exporter in newest if exporter is not None]
+        there = (self.of(instance) for instance in sorted(self._of_instance))
+        latest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return [exporter.state(latest) for exporter in there if exporter is not None]
 
     @property
     def scrape_s(self) -> float | None:
