@@ -10,7 +10,7 @@ from .options import Options
 
 
 class Stage:
-    """The kernels, moved on before each measurement. `scrapes` is how often they were scraped."""
+    """The kernels, moved on at each measurement. `scrapes` is how often they were scraped."""
 
     def __init__(self, options: Options, root: Path) -> None:
         self.options = options
@@ -18,7 +18,7 @@ class Stage:
         self.kernels = make_kernels(options)
         self.scrapes = 0
         self._began = self._last = time.monotonic()
-        self._shown: dict[int, int] = {}
+        self._measured_at: dict[int, int] = {}
 
     def begin(self) -> None:
         """Let the run's time begin now."""
@@ -32,18 +32,18 @@ class Stage:
     @property
     def living(self) -> list[Kernel]:
         """The kernels that have started."""
-        return [kernel for kernel in self.kernels if kernel.number in self._shown]
+        age_s = self.age_s
+        return [kernel for kernel in self.kernels if age_s >= kernel.start_s]
 
     def advance(self) -> None:
         """Let every kernel work for the time that has passed, and write its files."""
         now = time.monotonic()
         passed_s, self._last = now - self._last, now
-        for kernel in self.kernels:
-            if self.age_s >= kernel.start_s:
-                self._advance(kernel, passed_s)
+        for kernel in self.living:
+            self._advance(kernel, passed_s)
 
     def _advance(self, kernel: Kernel, passed_s: float) -> None:
-        first = self._shown.setdefault(kernel.number, self.scrapes)
+        first = self._measured_at.setdefault(kernel.number, self.scrapes)
         if self.age_s >= kernel.restart_s:
             kernel.restart()
         # It stands still until a scrape has seen it: its first values are told only once.
