@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -133,3 +134,10 @@ def test_a_pure_module_does_no_input_or_output(module: str):
 
 def test_the_house_has_no_lumber_room():
     assert not {"utils", "helpers", "common", "misc"} & {Path(name).name for name in MODULES}
+
+
+def test_the_readme_names_every_room():
+    readme = (PACKAGE.parent / "README.md").read_text("utf-8")
+    table = readme.partition("| room | what it knows |")[2].partition("\n\n")[0]
+    rooms = {f"{room(name)}/" if "/" in name else name for name in MODULES} - {"__main__"}
+    assert rooms | {"deploy/"} == set(re.findall(r"`([\w/]+)`", table))
