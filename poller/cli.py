@@ -86,7 +86,9 @@ def run(parent: Path | None, path: Path | None) -> None:
 
     path = path or parent
     loaded = options.loaded(path)
-    _run(Daemon(loaded.config, lambda: options.read(path).config, str(loaded)).run())
+    # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
+    same = loaded.path or path
+    _run(Daemon(loaded.config, lambda: options.read(same).config, str(loaded)).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -33,8 +33,13 @@ class DaemonProcess:
     """
 
     def __init__(
-        self, prometheus_url: str | None, redis_url: str | None, **settings: object
+        self,
+        prometheus_url: str | None,
+        redis_url: str | None,
+        cwd: Path = Path(os.sep),
+        **settings: object,
     ) -> None:
+        self._cwd = cwd
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="poller-daemon-"))
         self.log_path = self.directory / "stderr.log"
@@ -55,7 +60,7 @@ class DaemonProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "poller", "run"],
                 env=self._environment,
-                cwd=os.sep,
+                cwd=self._cwd,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
