@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,9 @@ from poller import __version__, config
 from poller.config import Config
 from poller.daemon import logs
 from poller.errors import ConfigError, CycleError, RefusedRequest
+
+if TYPE_CHECKING:
+    from poller.commands.key_rows import Order
 
 T = TypeVar("T")
 
@@ -257,6 +260,15 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 @_own_config
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(["wrong", "cpu", "memory", "id", "age"]),
+    default="wrong",
+    show_default=True,
+    help="What comes first; `wrong`: keys that no reader can use, then stale ones, then the "
+    "busiest.",
+)
 @_DURATION
 @click.pass_obj
 def watch(
@@ -264,6 +276,7 @@ def watch(
     path: Path | None,
     kernels: tuple[str, ...],
     prefix: str | None,
+    order: Order,
     duration_s: float | None,
 ) -> None:
     """Show the keys in a live table, as legacy readers see them, and write nothing.
@@ -272,7 +285,7 @@ def watch(
     """
     from poller.commands import watch
 
-    _run(watch.watch(_load(path or parent), kernels, prefix, duration_s))
+    _run(watch.watch(_load(path or parent), kernels, prefix, duration_s, order))
 
 
 @_example("livestat-poller demo --kernels 20 --duration 60")

@@ -6,11 +6,14 @@ import asyncio
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from poller.clock import Clock
-from poller.commands import kernel_ids, live_table
+from poller.commands import kernel_ids, live_table, writers
 from poller.commands.found_keys import REAL
+from poller.commands.key_rows import KeyRow, Order
 from poller.config import Config
+from poller.errors import PrometheusError
 from poller.poll import assembly
 from poller.prometheus import lookup_queries, selectors
 from poller.prometheus.client import Client
@@ -20,7 +23,6 @@ EVERY_S = 1.0
 _LIST_EVERY_S = 15.0
 """How often Prometheus is asked which kernels there are."""
 _NOW_S = 0.001
-_STALE_INTERVALS = 3
 
 
 class ActiveKernels:
@@ -44,7 +46,11 @@ class ActiveKernels:
 
 
 async def watch(
-    config: Config, kernels: Sequence[str], prefix: str | None, duration_s: float | None
+    config: Config,
+    kernels: Sequence[str],
+    prefix: str | None,
+    duration_s: float | None,
+    order: Order = "wrong",
 ) -> None:
     """Show the real keys, or those under a prefix, until a signal or for `duration_s` seconds.
 
@@ -60,10 +66,15 @@ async def watch(
     ):
         active = ActiveKernels(client, scope)
 
-        async def look() -> list[live_table.KeyRow]:
-            return await live_table.read(store, asked or await active.now())
+        async def look() -> list[KeyRow]:
+            if not asked:
+                return await live_table.read(store, await active.now())
+            known: list[str] | None = None  # keys can be read without Prometheus
+            with suppress(PrometheusError):
+                known = await active.now()
+            return await live_table.read(store, asked, known)
 
-        await live_table.live(look, EVERY_S, _STALE_INTERVALS * config.poll.interval_s, ended)
+        await live_table.live(look, EVERY_S, writers.lately_s(config, ()), ended, order)
 
 
 def ending(duration_s: float | None) -> asyncio.Event:
