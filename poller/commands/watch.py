@@ -10,37 +10,35 @@ from contextlib import suppress
 
 from poller.clock import Clock
 from poller.commands import kernel_ids, live_table, writers
+from poller.commands.active_kernels import held
 from poller.commands.found_keys import REAL
 from poller.commands.key_rows import KeyRow, Order
 from poller.config import Config
 from poller.errors import PrometheusError
 from poller.poll import assembly
-from poller.prometheus import lookup_queries, selectors
+from poller.prometheus import selectors
 from poller.prometheus.client import Client
 from poller.store.keys import Store
 
 EVERY_S = 1.0
 _LIST_EVERY_S = 15.0
 """How often Prometheus is asked which kernels there are."""
-_NOW_S = 0.001
 
 
 class ActiveKernels:
     """The kernels that Prometheus holds, looked up now and then."""
 
-    def __init__(self, client: Client, scope: selectors.Scope) -> None:
+    def __init__(self, client: Client, clock: Clock, scope: selectors.Scope) -> None:
         self._client = client
+        self._clock = clock
         self._scope = scope
-        self._clock = Clock()
         self._known: list[str] = []
         self._next = float("-inf")
 
     async def now(self) -> list[str]:
         """Return the kernels in the order of their ids."""
         if time.monotonic() >= self._next:
-            text = lookup_queries.existed_query(_NOW_S, self._scope)
-            rows = await self._client.vector(text, self._clock.now())
-            self._known = sorted({row.metric.kernel_id for row in rows if row.metric.kernel_id})
+            self._known = sorted(await held(self._client, self._clock, self._scope))
             self._next = time.monotonic() + _LIST_EVERY_S
         return self._known
 
@@ -60,11 +58,12 @@ async def watch(
     access = assembly.store_access(config.redis, REAL if prefix is None else prefix)
     asked = await kernel_ids.meant(config, kernels, prefixes=[access.key_prefix]) if kernels else []
     scope = selectors.shard(config.shard.index, config.shard.count)
+    clock = Clock()
     async with (
-        Client(assembly.prometheus_access(config.prometheus)) as client,
+        Client(assembly.prometheus_access(config.prometheus), clock=clock.now) as client,
         Store(access) as store,
     ):
-        active = ActiveKernels(client, scope)
+        active = ActiveKernels(client, clock, scope)
 
         async def look() -> list[KeyRow]:
             if not asked:
