@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,6 @@ FOLDER = Path(__file__).parent.parent / "vectors"
 NAMES = tuple(sorted(path.name for path in FOLDER.iterdir() if path.is_dir()))
 FOLLOWED = tuple(name for name in NAMES if (FOLDER / name / "timeline.json.gz").is_file())
 """Recordings with every value that the agent wrote, and with the rounds that it counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A value that the agent wrote, and the Unix time at which it was first seen."""
-
-    time: float
-    kernel: str
-    fields: dict[str, dict[str, str]]
 
 
 class Vector:
@@ -45,12 +35,3 @@ class Vector:
     def snapshot(self, name: str) -> dict[str, Any]:
         """Return the snapshot of that name: its time, and what the agent had written."""
         return next(one for one in self.expected["snapshots"] if one["name"] == name)
-
-    @property
-    def timeline(self) -> list[Written]:
-        """Every value that the agent wrote, in order of time; empty where none was recorded."""
-        path = FOLDER / self.name / "timeline.json.gz"
-        if not path.is_file():
-            return []
-        with gzip.open(path, "rt") as packed:
-            return [Written(*entry) for entry in json.load(packed)]
