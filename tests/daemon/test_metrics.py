@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis.exceptions
 
-from poller.daemon.metrics import FAILED, Telemetry
+from poller.daemon.metrics import Telemetry
 from poller.poll.cycle import Outcome
+from poller.store.errors import REASONS
 from poller.store.keys import translate
 from tests.support import answers
 from tests.support.answers import Answer, Row
@@ -276,7 +277,7 @@ def test_every_reason_of_a_failed_key_is_shown_from_the_start() -> None:
     errors += [redis.exceptions.OutOfMemoryError(""), redis.exceptions.ReadOnlyError("")]
     errors += [redis.exceptions.NoPermissionError(""), redis.exceptions.ResponseError("ODD")]
     errors += [TimeoutError(), OSError()]
-    assert {translate(error).reason for error in errors} <= set(FAILED)
+    assert {translate(error).reason for error in errors} <= set(REASONS)
 
 
 def test_an_interval_that_is_not_known_is_no_number() -> None:
