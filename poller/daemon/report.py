@@ -30,6 +30,7 @@ class Watch:
         self._telemetry = telemetry
         self._conditions = conditions
         self._failures = 0
+        self._faults: set[str] = set()
         self._succeeded = False
         self._survey: Survey | None = None
         self._recalling = False
@@ -48,8 +49,7 @@ class Watch:
         if not self._succeeded:
             return "no good cycle yet"
         if self._failures >= unready_after:
-            troubled = ", ".join(self._conditions.troubled)
-            return f"{self._failures} cycles failed one after another: {troubled}"
+            return f"{self._failures} cycles failed one after another: {self._at_fault()}"
         return ""
 
     def status(self, stands_by: bool) -> str:
@@ -57,8 +57,12 @@ class Watch:
         if stands_by:
             return "standing by"
         if self._failures:
-            return f"{self._failures} cycles failed: {', '.join(self._conditions.troubled)}"
+            return f"{self._failures} cycles failed: {self._at_fault()}"
         return f"{self._last.written} keys written" if self._last else "starting"
+
+    def _at_fault(self) -> str:
+        """Return at whose doors the cycles failed; other troubles did not end one."""
+        return ", ".join(sorted(self._faults))
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
@@ -88,6 +92,7 @@ class Watch:
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
+        self._faults.add(subject)
         self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
         self._telemetry.saw_parts(outcome)
@@ -110,6 +115,7 @@ class Watch:
             self._note("redis", _unwritten(outcome, reason), outcome)
             return
         self._failures = 0
+        self._faults.clear()
         self._succeeded = True
         self._result = ("success", "")
         self._last = outcome
