@@ -336,7 +336,7 @@ class Exporter:
     def step(self, before: Stamp, after: Stamp) -> Step | None:
         """Return how far apart two measurements are; None if the counter began anew between."""
         rounds = after.number - before.number
-        if rounds <= 0:
+        if rounds <= 0 or self._is_of_another_life(before):
             return None
         first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
         interval_s = self.interval_s
@@ -348,6 +348,13 @@ class Exporter:
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
+
+    def _is_of_another_life(self, stamp: Stamp) -> bool:
+        """Whether a round was counted before this counter began: its number was met since."""
+        met = self._arrivals.get(stamp.number)
+        if met is None:
+            return len(self._arrivals) < _ARRIVALS  # or it is among those that were dropped
+        return abs(met.by - stamp.scraped) > self.patience_s
 
 
 def _likeliest(low_s: float, high_s: float) -> float | None:
