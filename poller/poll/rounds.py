@@ -119,7 +119,7 @@ class Exporter:
         self._low_s, self._high_s = 0.0, float("inf")
         self._known_s: float | None = None
         self._lasted: tuple[float, float] | None = None
-        self._rested_s = self._mean_s = 0.0
+        self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
@@ -246,21 +246,27 @@ class Exporter:
             gathered_s = scrape.gathering_s or 0.0
             if not rounds or lasted_s is None:
                 return gathered_s
-            return gathered_s + self._rested(count, rounds, max(0.0, lasted_s - gathered_s))
+            return gathered_s + self._rested(count, rounds, gathered_s, lasted_s)
         if self.counter == "durations":
             return lasted_s or 0.0
         return self._own_duration(rounds, lasted_s)
 
-    def _rested(self, count: float, rounds: float, rested_s: float) -> float:
+    def _rested(self, count: float, rounds: float, gathered_s: float, lasted_s: float) -> float:
         """Return the durations beside the gathering, of all rounds before this one, in seconds."""
-        last, before_s, self._rested_s = self._count, self._rested_s, rested_s
-        self._ahead = min(self._ahead, count - rounds)
-        if count == last:
-            return 0.0  # no new round
-        if count - rounds > self._ahead:  # this round has not ended yet
-            return rested_s
+        last, before_s, gathered_before_s = self._count, self._rested_s, self._gathered_s
         if last is None or count < last:  # the first round seen, of this agent's life
-            last, before_s = 0.0, 0.0
+            last, before_s, gathered_before_s, self._ahead = 0.0, 0.0, 0.0, float("inf")
+        self._ahead = min(self._ahead, count - rounds)
+        running = count - rounds > self._ahead  # it has gathered, and has not ended yet
+        if count == last:
+            self._rested_s = before_s if running else max(0.0, lasted_s - gathered_s)
+            return 0.0  # no new round
+        self._gathered_s = gathered_s
+        if running:
+            own_s = (gathered_s - gathered_before_s) / (count - last)
+            self._rested_s = max(0.0, lasted_s - gathered_s + own_s)
+            return self._rested_s
+        self._rested_s = rested_s = max(0.0, lasted_s - gathered_s)
         return rested_s - (rested_s - before_s) / (count - last)
 
     def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
@@ -289,7 +295,7 @@ class Exporter:
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
             self._low_s, self._high_s = low_s, high_s
-        elif self._paused_before(arrival):
+        elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
             self._begin_again(arrival)
@@ -330,7 +336,7 @@ class Exporter:
     def step(self, before: Stamp, after: Stamp) -> Step | None:
         """Return how far apart two measurements are; None if the counter began anew between."""
         rounds = after.number - before.number
-        if rounds <= 0:
+        if rounds <= 0 or self._is_of_another_life(before):
             return None
         first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
         interval_s = self.interval_s
@@ -342,6 +348,13 @@ class Exporter:
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
+
+    def _is_of_another_life(self, stamp: Stamp) -> bool:
+        """Whether a round was counted before this counter began: its number was met since."""
+        met = self._arrivals.get(stamp.number)
+        if met is None:
+            return len(self._arrivals) < _ARRIVALS  # or it is among those that were dropped
+        return abs(met.by - stamp.scraped) > self.patience_s
 
 
 def _likeliest(low_s: float, high_s: float) -> float | None:
