@@ -34,6 +34,8 @@ DEFAULT_INTERVAL_S = 30.0
 """What an agent does by default since 26.4.4; assumed until its rounds tell."""
 STALL_PERIODS = 4
 _STALL_SCRAPES = 3
+_GONE_SCRAPES = 3
+"""A counter that so many scrapes in a row lacked is exported no more."""
 _ARRIVALS = 48
 """So many rounds are held against a new one to find the interval."""
 _LATE_S = 0.1
@@ -109,6 +111,7 @@ class Exporter:
         self._count: float | None = None
         self._shift_s = 0.0
         self._first_scraped = 0.0
+        self._without = 0
         self._arrivals: dict[float, _Arrival] = {}
         self._steady: deque[_Arrival] = deque(maxlen=_ARRIVALS)
         self._low_s, self._high_s = 0.0, float("inf")
@@ -217,9 +220,11 @@ class Exporter:
 
     def _choose_counter(self, scrape: _Scrape) -> None:
         best = next((name for name in COUNTERS if name in scrape.counts), None)
+        self._without = 0 if self.counter in scrape.counts else self._without + 1
         if best is None or best == self.counter:
             return
-        if self.counter is None or COUNTERS.index(best) < COUNTERS.index(self.counter):
+        gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
+        if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
             self._arrivals.clear()
             self._steady.clear()
