@@ -1,4 +1,8 @@
-"""Commands for people. Exit status: 0 good, 1 a cycle failed or something differs, 2 settings."""
+"""Commands for people.
+
+Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
+of the settings that cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,27 @@ import asyncio
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from poller import __version__, config
-from poller.config import Config
-from poller.daemon import logs
-from poller.errors import ConfigError, CycleError
+from poller import __version__, options
+from poller.errors import ConfigError, CycleError, RefusedRequest
 
 T = TypeVar("T")
 
-_CONFIG = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    envvar="POLLER_CONFIG",
-    help="The settings, a TOML file. Without it: config.toml here if there is one.",
-)
 _KERNELS = click.option(
-    "--kernel", "kernels", multiple=True, metavar="UUID", help="Only this kernel; repeatable."
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="UUID",
+    help="Only this kernel, by its id or a beginning that no other has; repeatable.",
+)
+_ALLOW_EMPTY = click.option(
+    "--allow-empty", is_flag=True, help="That there is no kernel at all is in order."
 )
 _DURATION = click.option(
     "--duration",
@@ -37,37 +39,21 @@ _DURATION = click.option(
     metavar="SECONDS",
     help="End after so long; without it: Ctrl-C.",
 )
-_DEFAULT_PATH = Path("config.toml")
-
-
-def _read(path: Path | None) -> Config:
-    """Return the settings in that file, or in the default one if there is one here."""
-    return config.load(path or (_DEFAULT_PATH if _DEFAULT_PATH.is_file() else None))
-
-
-def _load(path: Path | None) -> Config:
-    try:
-        settings = _read(path)
-    except ConfigError as error:
-        for key, text in error.problems:
-            click.echo(f"settings: {key}: {text}", err=True)
-        sys.exit(2)
-    logs.set_up(settings.log.level, settings.log.format)
-    return settings
 
 
 def _run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end; a failed cycle is told in one line and exits 1."""
+    """Run a command to its end; a failed cycle is told in one line and exits 1, a refusal 2."""
     try:
         return asyncio.run(command)
     except CycleError as error:
         advice = f"; {error.advice}" if error.advice else ""
         click.echo(f"{error.subject}: {error.detail}{advice}", err=True)
         sys.exit(1)
-    except ConfigError as error:
-        for key, text in error.problems:
-            click.echo(f"settings: {key}: {text}", err=True)
+    except RefusedRequest as error:
+        click.echo(error, err=True)
         sys.exit(2)
+    except ConfigError as error:
+        options.refuse(error)
 
 
 def _example(text: str) -> Callable[[T], T]:
@@ -82,35 +68,25 @@ def _example(text: str) -> Callable[[T], T]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="livestat-poller")
-@_CONFIG
+@options.CONFIG
+@options.LOG_LEVEL
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
     """Write Backend.AI live statistics from Prometheus to Redis in the legacy format."""
     context.obj = path
 
 
-def _own_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept --config behind the command's name too."""
-    return _CONFIG(command)
-
-
 @_example("livestat-poller --config config.toml run")
 @cli.command()
-@_own_config
+@options.common
 @click.pass_obj
 def run(parent: Path | None, path: Path | None) -> None:
     """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
     from poller.daemon.daemon import Daemon
 
     path = path or parent
-    settings = _load(path)
-
-    def reload() -> Config:
-        again = _read(path)
-        logs.set_up(again.log.level, again.log.format)
-        return again
-
-    _run(Daemon(settings, reload).run())
+    loaded = options.loaded(path)
+    _run(Daemon(loaded.config, lambda: options.read(path).config, str(loaded)).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -119,7 +95,7 @@ def run(parent: Path | None, path: Path | None) -> None:
 
 @_example("livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
 @click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
@@ -135,7 +111,7 @@ def once(
     from poller.commands import once, printing
     from poller.poll import assembly
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     asked = kernels or None
     with printing.progress() as bar:
         hooks = assembly.Hooks(on_progress=bar)
@@ -147,29 +123,40 @@ def once(
         click.echo(json.dumps(stats, indent=2))
     else:
         click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
-    for why, count in sorted(Counter(outcome.withheld.values()).items()):
+    for why, count in outcome.withheld_counts.items():
         click.echo(f"{count} kernels withheld: {why}", err=True)
 
 
 @_example("livestat-poller --config /etc/livestat-poller/config.toml check")
 @cli.command()
-@_own_config
+@options.common
+@_ALLOW_EMPTY
+@click.option(
+    "--settings", "only_settings", is_flag=True, help="Print the settings that count, and end."
+)
 @click.pass_obj
-def check(parent: Path | None, path: Path | None) -> None:
-    """Check the settings, both servers, and who else writes.
+def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settings: bool) -> None:
+    """Check the settings, both servers, who else writes, and keys that nobody would write.
 
     Exits 1 if something must be mended.
     """
+    if only_settings:
+        from poller.commands import settings_report
+
+        for line in settings_report.lines(options.loaded(path or parent)):
+            click.echo(line)
+        return
     from poller.commands import printing
     from poller.commands.check import findings
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
 
     async def report() -> bool:
         failed = False
-        async for finding in findings(settings):
-            printing.finding(finding, printing.console())
-            failed |= finding.level == "fail"
+        async with aclosing(findings(settings, allow_empty)) as found:
+            async for finding in found:
+                printing.finding(finding, printing.console())
+                failed |= finding.level == "fail"
         return failed
 
     sys.exit(1 if _run(report()) else 0)
@@ -177,13 +164,14 @@ def check(parent: Path | None, path: Path | None) -> None:
 
 @_example("livestat-poller compare --json > differences.json")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option(
     "--prefix", help="Compare the keys under this prefix instead of what would be written."
 )
 @click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@_ALLOW_EMPTY
 @click.pass_obj
 def compare(
     parent: Path | None,
@@ -192,17 +180,19 @@ def compare(
     prefix: str | None,
     at: float | None,
     as_json: bool,
+    allow_empty: bool,
 ) -> None:
     """Compare what would be written now with the real keys, and write nothing.
 
-    Exits 1 if something differs.
+    Exits 1 if something differs, if there is nothing to compare, or if keys are written that
+    nobody would write after the agents.
     """
     from poller.commands import printing
-    from poller.commands.compare import compared
+    from poller.commands.compare import Asked, compared
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     with printing.progress() as bar:
-        result = _run(compared(settings, kernels or None, prefix, at, bar))
+        result = _run(compared(settings, Asked(kernels, prefix, at, allow_empty), bar))
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
     else:
@@ -212,29 +202,33 @@ def compare(
 
 @_example("livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @cli.command()
-@_own_config
+@options.common
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.pass_obj
 def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_json: bool) -> None:
-    """Show kernels as Prometheus has them beside what their keys say."""
+    """Show kernels as Prometheus has them beside what their keys say.
+
+    KERNEL is an id or a beginning that no other has. Exits 1 for one that nobody knows.
+    """
     from dataclasses import asdict
 
     from poller.commands import printing
-    from poller.commands.compare import shown
+    from poller.commands.show import shown
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     kernels_shown = _run(shown(settings, kernels))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
-        return
-    for one in kernels_shown:
-        printing.shown(one, printing.console())
+    else:
+        for one in kernels_shown:
+            printing.shown(one, printing.console())
+    sys.exit(0 if all(one.known for one in kernels_shown) else 1)
 
 
 @_example("livestat-poller watch --duration 60")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
 @_DURATION
@@ -252,7 +246,7 @@ def watch(
     """
     from poller.commands import watch
 
-    _run(watch.watch(_load(path or parent), kernels, prefix, duration_s))
+    _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s))
 
 
 @_example("livestat-poller demo --kernels 20 --duration 60")
@@ -280,9 +274,9 @@ def demo(kernels: int, duration_s: float | None, real: bool) -> None:
 @_example("livestat-poller deploy-files deploy")
 @cli.command("deploy-files")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ, but no settings.")
 def deploy_files(directory: Path, force: bool) -> None:
-    """Copy the systemd unit, alert rules, dashboard and container file into DIRECTORY."""
+    """Copy settings, systemd unit, alert rules, dashboard and container file into DIRECTORY."""
     from poller.commands import deploy_files
 
     try:
@@ -295,7 +289,7 @@ def deploy_files(directory: Path, force: bool) -> None:
     except OSError as error:
         click.echo(f"{error.filename}: {error.strerror}", err=True)
         sys.exit(2)
-    for name, step in deploy_files.NEXT.items():
+    for name, step in deploy_files.steps(directory).items():
         click.echo(f"{directory / name} ({'written' if name in written else 'as it was'})")
         click.echo(f"    {step}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PollerError(Exception):
     """Root of everything the poller raises on purpose."""
@@ -13,16 +15,32 @@ class ConfigError(PollerError):
     `problems` holds (dotted key, what is wrong) pairs; no value of a setting is in them.
     """
 
+    status = 2
+
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{key}: {text}" for key, text in problems))
+
+
+class UnreadableFile(ConfigError):
+    """A file that the settings name cannot be read now, exit status 3.
+
+    It may come or be mended without a change of the settings, so another start is worth it.
+    """
+
+    status = 3
+
+
+class RefusedRequest(PollerError):
+    """What was asked for cannot be meant: nothing is done, exit status 2."""
 
 
 class CycleError(PollerError):
     """The cycle fails whole and writes nothing more; the next one starts on time.
 
     `subject` is the neighbour at fault (`prometheus`, `redis`, `clock`), `reason` a short
-    word fit for a metric label, `advice` what an operator can do.
+    word fit for a metric label, `advice` what an operator can do. `address` is the server that was
+    tried, without credentials; `detail` names it too.
     """
 
     subject = "cycle"
@@ -31,7 +49,16 @@ class CycleError(PollerError):
         self.reason = reason
         self.detail = detail
         self.advice = advice
+        self.address = ""
         super().__init__(f"{reason}: {detail}")
+
+    def at(self, address: str) -> Self:
+        """Name the server that was tried, unless another one is named already; return it."""
+        if address and not self.address:
+            self.address = address
+            self.detail = f"{self.detail} ({address})"
+            self.args = (f"{self.reason}: {self.detail}",)
+        return self
 
 
 class PrometheusError(CycleError):
@@ -70,3 +97,9 @@ class EmptyAnswer(CycleError):
     """No kernel at all in the answer while there were some: not zero, not an error."""
 
     subject = "kernels"
+
+
+class UnknownKernel(CycleError):
+    """A kernel was asked for that nobody knows."""
+
+    subject = "kernel"

@@ -15,7 +15,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 GROUND = {"errors", "values", "clock"}
-SETTINGS = {"config", "settings", "secret_files"}
+SETTINGS = {"config", "settings", "environment", "relations", "secret_files"}
 BELOW = {
     "format": GROUND,
     "prometheus": GROUND | {"format"},
@@ -25,12 +25,13 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli` but `__main__`."""
+"""What each room may know beside itself. Nothing knows `cli` and `options`, which start them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
     "secret_files": {"pydantic"},
     "cli": {"click"},
+    "options": {"click"},
     "format/encode": {"msgpack"},
     "values": {"msgspec"},
     "prometheus/answers": {"msgspec"},
@@ -42,7 +43,8 @@ FOREIGN = {
     "store/errors": {"redis"},
     "poll/state": {"msgspec"},
     "daemon/schedule": {"apscheduler"},
-    "daemon/metrics": {"prometheus_client", "aiohttp"},
+    "daemon/metrics": {"prometheus_client"},
+    "daemon/http": {"aiohttp"},
     "daemon/logs": {"pythonjsonlogger"},
     "commands/printing": {"rich"},
     "commands/live_table": {"rich"},
@@ -52,6 +54,7 @@ FOREIGN = {
 PURE = [
     "errors",
     "values",
+    "environment",
     "format/catalog",
     "format/numbers",
     "format/encode",
@@ -71,6 +74,11 @@ PURE = [
     "poll/withhold",
     "commands/differences",
     "demo/queries",
+    "commands/settings_report",
+    "daemon/status",
+    "daemon/words",
+    "daemon/chart",
+    "daemon/page",
 ]
 SEES_STAGES = {
     "poll/duplicates": set(),
@@ -140,3 +148,23 @@ def test_a_pure_module_does_no_input_or_output(module: str):
 
 def test_the_house_has_no_lumber_room():
     assert not {"utils", "helpers", "common", "misc"} & {Path(name).name for name in MODULES}
+
+
+@pytest.mark.parametrize("command", ["check", "compare", "once", "show", "watch", "deploy_files"])
+def test_a_command_has_a_module_of_its_name(command: str):
+    assert f"commands/{command}" in MODULES
+
+
+def test_a_class_name_is_one_thing():
+    """But for the demonstration, which has a cluster, metrics and series of its own."""
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.parse((PACKAGE / f"{module}.py").read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    several = {
+        name: found
+        for name, found in places.items()
+        if len([module for module in found if room(module) != "demo"]) > 1
+    }
+    assert several == {}

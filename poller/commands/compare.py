@@ -1,4 +1,4 @@
-"""What is there beside what would be written: the work behind `compare` and `show`."""
+"""What is there beside what would be written: the work behind `compare`."""
 
 from __future__ import annotations
 
@@ -7,45 +7,86 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poller.commands.differences import Difference, Tolerance, compare, differs, totals
+from poller.commands import kernel_ids
+from poller.commands.differences import (
+    Difference,
+    Lately,
+    Seen,
+    Tolerance,
+    compare,
+    differs,
+    totals,
+)
+from poller.commands.found_keys import REAL, read_stats
+from poller.commands.writers import (
+    AgentsWriting,
+    Strangers,
+    agents_writing,
+    lately_s,
+    strangers,
+    written_lately,
+)
 from poller.config import Config
-from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
+from poller.poll.withhold import Reason
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row
 from poller.store.keys import Store
 from poller.values import LiveStat
 
-REAL = ""
-"""The prefix of the keys that legacy readers read."""
+_LEFT_BEHIND: tuple[Reason, ...] = ("incomplete", "stalled")
+"""Kernels withheld for these would have no fresh key any more, were the agents not to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A verdict on every field, and keys that somebody is writing now or that hold rubbish.
+    """A verdict on every field, and what else an operator must know before agents stop writing.
 
-    `lease` is who holds the poller's own lease: None means that fresh keys are the agents'.
+    `kernels` is how many there are, `withheld` those that would not be written and why, `missing`
+    which metrics they lack for that. `fresh` is how many real keys were written lately, `lease`
+    who holds the poller's own lease; `strangers` are keys that Prometheus does not know.
     """
 
     differences: list[Difference]
     kernels: int
-    withheld: Mapping[str, int]
+    withheld: Mapping[str, Reason]
+    missing: Mapping[str, tuple[str, ...]]
     fresh: int
     invalid: int
     lease: str | None
+    agents: AgentsWriting
+    strangers: Strangers
+    allow_empty: bool = False
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change for a reader."""
-        return differs(self.differences)
+        """Whether anything would change for a reader, or nothing was compared."""
+        return bool(
+            differs(self.differences)
+            or self.strangers.kernels
+            or self.left_behind
+            or (not self.kernels and not self.allow_empty)
+        )
+
+    @property
+    def left_behind(self) -> list[str]:
+        """The kernels whose keys nobody would write."""
+        return [kernel for kernel, why in self.withheld.items() if why in _LEFT_BEHIND]
 
     def as_json(self) -> dict[str, Any]:
         """Return it for scripts: totals, and every field that is not equal."""
         return {
             "differs": self.differs,
             "kernels": self.kernels,
-            "withheld": dict(self.withheld),
+            "withheld": dict(Counter(self.withheld.values())),
+            "withheld_kernels": dict(self.withheld),
+            "missing": {kernel: list(names) for kernel, names in self.missing.items()},
+            "unknown_to_prometheus": list(self.strangers.kernels),
+            "unknown_looked_for": self.strangers.allowed,
+            "agents_writing": list(self.agents.writing),
+            "agents_silent": list(self.agents.silent),
+            "agents_untold": list(self.agents.untold),
             "written_lately": self.fresh,
             "invalid": self.invalid,
             "lease": self.lease,
@@ -72,108 +113,105 @@ def _hooks(on_progress: Callable[[int], None] | None) -> assembly.Hooks:
     return assembly.Hooks(on_progress=on_progress) if on_progress else assembly.Hooks()
 
 
-async def read_stats(store: Store, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
-    """Return the valid live stats under these kernels' keys, and how many were rubbish."""
-    found = await store.read(kernels)
-    stats = {kernel: encode.unpack(value) for kernel, value in found.values.items()}
-    valid = {kernel: stat for kernel, stat in stats.items() if stat is not None}
-    return valid, len(stats) - len(valid)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What `compare` was asked for: kernels or all, keys under a prefix, an instant."""
+
+    kernels: Sequence[str] = ()
+    prefix: str | None = None
+    at: float | None = None
+    allow_empty: bool = False
 
 
 async def compared(
-    config: Config,
-    kernels: Sequence[str] | None = None,
-    prefix: str | None = None,
-    at: float | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    config: Config, asked: Asked, on_progress: Callable[[int], None] | None = None
 ) -> Comparison:
     """Compare what would be written now with the real keys; with a prefix, the keys under it.
 
     Writes nothing.
     """
+    kernels = await kernel_ids.meant(config, asked.kernels, asked.at) if asked.kernels else None
     choice = assembly.Choice(kernels, wait=True, hooks=_hooks(on_progress))
     outcome = Outcome()
     async with assembly.cycle(config, choice) as cycle:
-        lately: dict[tuple[str, str], tuple[float, float]] = {}
-        if prefix is None:
-            computed = await cycle.compute(at, outcome, keep_missing=False)
-            ours = computed.live_stats()
-            lately = await _lately(cycle, computed.time)
-        else:
-            await cycle.compute(at, outcome, needs_store=False)
-            ours = await _under(config, prefix, list(cycle.history.kernels))
+        ours = await _ours(config, cycle, asked, outcome)
         async with Store(assembly.store_access(config.redis, REAL)) as store:
-            theirs, invalid = await read_stats(store, list(ours))
-            ages = await store.ages(list(ours))
-        lease = assembly.lease(config, cycle.store)
-        holder = await lease.holder() if lease else None
-    fresh_s = 3 * config.poll.interval_s
+            return await _held_against(config, cycle, store, ours, outcome, asked)
+
+
+async def _ours(
+    config: Config, cycle: Cycle, asked: Asked, outcome: Outcome
+) -> dict[str, LiveStat]:
+    """Return what would be written, or what is under the prefix, by kernel."""
+    if asked.prefix is None:
+        computed = await cycle.compute(asked.at, outcome, keep_missing=False)
+        return computed.live_stats()
+    await cycle.compute(asked.at, outcome, needs_store=False)
+    kernels = list(cycle.history.kernels)
+    async with Store(assembly.store_access(config.redis, asked.prefix)) as store:
+        stats, _ = await read_stats(store, kernels)
+    return {kernel: stats.get(kernel, {}) for kernel in kernels}
+
+
+async def _held_against(
+    config: Config,
+    cycle: Cycle,
+    store: Store,
+    ours: dict[str, LiveStat],
+    outcome: Outcome,
+    asked: Asked,
+) -> Comparison:
+    within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
+    theirs, invalid = await read_stats(store, list(ours))
+    known = {*ours, *cycle.history.kernels, *outcome.withheld}
+    ages = await store.ages(sorted(known))
+    lease = assembly.lease(config, cycle.store)
     return Comparison(
-        compare(
-            {kernel: stat for kernel, stat in ours.items() if stat}, theirs, Tolerance(), lately
-        ),
-        len(ours),
-        Counter(outcome.withheld.values()),
-        sum(age < fresh_s for age in ages.values()),
+        compare(ours, theirs, Tolerance(), await _lately(cycle, outcome.time, within_s)),
+        len(known) if not asked.kernels else len(ours),
+        outcome.withheld,
+        outcome.missing,
+        len(written_lately(ages, ttl_s, within_s)),
         invalid,
-        holder,
+        await lease.holder() if lease else None,
+        agents_writing(outcome.exporters),
+        await _strangers(cycle, store, known, outcome.time, ttl_s, within_s),
+        asked.allow_empty,
     )
 
 
-async def _lately(cycle: Cycle, at: float) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return between which raw values each gauge was while an agent's last write may date from."""
+async def _strangers(
+    cycle: Cycle, store: Store, known: set[str], at: float, ttl_s: int, within_s: float
+) -> Strangers:
     observer = cycle.observer
+    scope = observer.limits.scope
+    if scope.kernels is not None:
+        return Strangers()  # it was asked for some kernels only
+    return await strangers(store, observer.client, known, scope, at, ttl_s, within_s)
+
+
+async def _lately(cycle: Cycle, at: float, range_s: float) -> Lately:
+    """Return between which raw values each metric was while an agent's last write may date from."""
+    client, catalog = cycle.observer.client, cycle.observer.catalog
+    scope = cycle.observer.limits.scope
     ends = []
-    for text in lookup_queries.range_queries(cycle.patience().stall_s, observer.limits.scope):
-        rows = await observer.client.vector(text, at)
+    for text in lookup_queries.range_queries(range_s, scope):
+        rows = await client.vector(text, at)
         ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
     low, high = ends
-    gauges = observer.catalog
+    older = await client.vector(lookup_queries.existed_query(range_s, scope), at)
+    old = {row.metric.kernel_id for row in older}
     return {
-        place: (low[place], high[place])
-        for place in low.keys() & high.keys()
-        if gauges[place[1]].kind == "gauge"
+        (kernel, name): Seen(
+            low[kernel, name],
+            high[kernel, name],
+            counts=catalog[name].cumulative,
+            young=kernel not in old,
+            rated=catalog[name].kind != "gauge",
+        )
+        for kernel, name in low.keys() & high.keys()
     }
 
 
 def _place(row: Row) -> tuple[str, str]:
     return row.metric.kernel_id or "", row.metric.container_metric_name or ""
-
-
-async def _under(config: Config, prefix: str, kernels: Sequence[str]) -> dict[str, LiveStat]:
-    async with Store(assembly.store_access(config.redis, prefix)) as store:
-        stats, _ = await read_stats(store, kernels)
-    return {kernel: stats.get(kernel, {}) for kernel in kernels}
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One kernel from both sides. `why` is why it is not written now, None if it is."""
-
-    kernel: str
-    prometheus: LiveStat
-    key: LiveStat
-    why: str | None
-    ttl_s: float | None
-    age_s: float | None
-
-
-async def shown(config: Config, kernels: Sequence[str]) -> list[Shown]:
-    """Return what Prometheus says and what the key says of each kernel."""
-    async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
-        outcome = Outcome()
-        ours = (await cycle.compute(outcome=outcome)).live_stats()
-        keys, _ = await read_stats(cycle.store, kernels)
-        ages = await cycle.store.ages(kernels)
-        reasons = outcome.withheld
-    return [
-        Shown(
-            kernel,
-            ours.get(kernel, {}),
-            keys.get(kernel, {}),
-            reasons.get(kernel) or (None if ours.get(kernel) else "no samples"),
-            config.redis.ttl_s - ages[kernel] if kernel in ages else None,
-            ages.get(kernel),
-        )
-        for kernel in dict.fromkeys(kernels)
-    ]

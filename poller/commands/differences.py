@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from poller.values import Fields, LiveStat
 
@@ -41,8 +41,32 @@ class Difference:
     theirs: str | None
 
 
-Lately = Mapping[tuple[str, str], tuple[float, float]]
-"""{(kernel, metric): (least, greatest raw value lately)}."""
+WHOLE_KEY = "(whole key)"
+"""Stands for the metric where one side has nothing at all of a kernel."""
+_LIFE = ("stats.max", "stats.min", "stats.avg")
+
+
+class Seen(NamedTuple):
+    """The least and the greatest raw value of one metric lately.
+
+    `counts`: it only grows. `young`: the kernel began in that time, so a counter grew from 0.
+    `rated`: readers see a rate of it as `current`, not itself.
+    """
+
+    low: float
+    high: float
+    counts: bool = False
+    young: bool = False
+    rated: bool = False
+
+    @property
+    def grown(self) -> float:
+        """How much a counter has grown in that time."""
+        return self.high if self.young else self.high - self.low
+
+
+Lately = Mapping[tuple[str, str], Seen]
+"""{(kernel, metric): what was seen of it lately}."""
 
 
 def compare(
@@ -53,9 +77,10 @@ def compare(
 ) -> list[Difference]:
     """Return a verdict on every field of every kernel in either map.
 
-    `missing` is what is there and would not be written, `extra` what would be new. What is
-    there may be a measurement older than what would be written, so a value that Prometheus
-    has seen `lately` is within tolerance.
+    `missing` is what is there and would not be written, `extra` what would be new; of a kernel
+    of which one side has nothing it is one difference. What is there may be some measurements
+    older than what would be written, so what follows from a value that Prometheus has seen
+    `lately` is within tolerance.
     """
     differences: list[Difference] = []
     for kernel in sorted(ours.keys() | theirs.keys()):
@@ -67,15 +92,27 @@ def compare(
 def _kernel(
     kernel: str, ours: LiveStat, theirs: LiveStat, tolerance: Tolerance, lately: Lately
 ) -> Iterable[Difference]:
+    if not ours or not theirs:
+        if ours or theirs:
+            yield _one_sided(kernel, ours, theirs)
+        return
     for metric in dict.fromkeys((*theirs, *ours)):
         mine, other = ours.get(metric, {}), theirs.get(metric, {})
         for field in dict.fromkeys((*other, *mine)):
             left, right = mine.get(field), other.get(field)
             verdict = _verdict(field, left, right, tolerance)
             seen = lately.get((kernel, metric))
-            if verdict == "different" and seen is not None and _was_seen(field, other, seen):
+            if verdict == "different" and seen is not None and _was_seen(field, mine, other, seen):
                 verdict = "within"
             yield Difference(kernel, metric, field, verdict, left, right)
+
+
+def _one_sided(kernel: str, ours: LiveStat, theirs: LiveStat) -> Difference:
+    """Return the one difference of a kernel of which a side has nothing at all."""
+    count = f"{sum(map(len, (ours or theirs).values()))} fields"
+    if ours:
+        return Difference(kernel, WHOLE_KEY, "", "extra", count, None)
+    return Difference(kernel, WHOLE_KEY, "", "missing", None, count)
 
 
 def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolerance) -> Verdict:
@@ -87,7 +124,7 @@ def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolera
         return "extra"
     if field in ("unit_hint", "capacity"):
         return "different"
-    share = tolerance.life if field in ("stats.max", "stats.min", "stats.avg") else tolerance.rate
+    share = tolerance.life if field in _LIFE else tolerance.rate
     try:
         left, right = float(ours), float(theirs)
     except ValueError:
@@ -96,19 +133,34 @@ def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolera
     return "within" if near else "different"
 
 
-def _was_seen(field: str, theirs: Fields, seen: tuple[float, float]) -> bool:
-    """Whether a current value, or the one behind a percentage, is one that was there lately."""
+def _was_seen(field: str, ours: Fields, theirs: Fields, seen: Seen) -> bool:
+    """Whether what differs follows from a value that was there lately, or is one measurement on."""
     try:
-        if field == "current":
-            value = float(theirs["current"])
-        elif field == "pct":
-            value = float(theirs["pct"]) * float(theirs["capacity"]) / 100
-        else:
-            return False
+        if field == "current" and not seen.rated:
+            return _in_range(float(theirs[field]), seen)
+        if field == "pct" and not seen.rated:
+            return _in_range(float(theirs["pct"]) * float(theirs["capacity"]) / 100, seen)
+        if field in _LIFE:
+            return _life_may_be(float(ours[field]), float(theirs[field]), seen)
     except (KeyError, ValueError):
-        return False
-    slack = 0.01 * max(abs(seen[0]), abs(seen[1]))  # `pct` has two places only
-    return seen[0] - slack <= value <= seen[1] + slack
+        pass
+    return False
+
+
+def _in_range(value: float, seen: Seen) -> bool:
+    slack = 0.01 * max(abs(seen.low), abs(seen.high))  # `pct` has two places only
+    return seen.low - slack <= value <= seen.high + slack
+
+
+def _life_may_be(ours: float, theirs: float, seen: Seen) -> bool:
+    """Whether life-long statistics may be some measurements apart.
+
+    Those of a counter are no further apart than it grew in that time; those of a gauge lie between
+    its values if its whole life does.
+    """
+    if seen.counts:
+        return abs(ours - theirs) <= seen.grown
+    return seen.young and _in_range(theirs, seen)
 
 
 def totals(differences: Iterable[Difference]) -> dict[tuple[str, str], Counter[Verdict]]:

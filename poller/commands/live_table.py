@@ -35,7 +35,7 @@ Show = Callable[[Table], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KeyRow:
     """One kernel's key: None for no value that can be read, or no TTL of ours."""
 
     kernel: str
@@ -45,34 +45,34 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Look:
     """What is to be shown: the kernels' keys, and what went wrong with reading them."""
 
-    rows: Sequence[Row]
+    rows: Sequence[KeyRow]
     trouble: str = ""
 
 
-async def read(store: Store, kernels: Sequence[str]) -> list[Row]:
+async def read(store: Store, kernels: Sequence[str]) -> list[KeyRow]:
     """Read kernels' keys as any legacy reader does."""
     found = await store.read(kernels)
     ages = await store.ages(kernels)
     return [_row(kernel, found.values.get(kernel), ages.get(kernel)) for kernel in kernels]
 
 
-def _row(kernel: str, value: bytes | None, age_s: float | None) -> Row:
+def _row(kernel: str, value: bytes | None, age_s: float | None) -> KeyRow:
     stat = encode.unpack(value) if value is not None else None
-    return Row(kernel, stat, age_s, value is not None and stat is None)
+    return KeyRow(kernel, stat, age_s, value is not None and stat is None)
 
 
-def rendered(reading: Reading, most: int, stale_after_s: float) -> Table:
+def rendered(seen: Look, most: int, stale_after_s: float) -> Table:
     """Return the table: the `most` busiest kernels at most, old keys marked."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
     for header, justify in _COLUMNS:
         table.add_column(header, justify=justify, no_wrap=True)
-    shown = _busiest(reading.rows, most)
+    shown = _busiest(seen.rows, most)
     for row in shown:
         table.add_row(*_cells(row, stale_after_s))
-    table.caption = _caption(reading, len(shown))
+    table.caption = _caption(seen, len(shown))
     return table
 
 
@@ -88,15 +88,15 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 )
 
 
-def _caption(reading: Reading, shown: int) -> Text:
-    total = len(reading.rows)
-    keys = sum(row.stat is not None for row in reading.rows)
+def _caption(seen: Look, shown: int) -> Text:
+    total = len(seen.rows)
+    keys = sum(row.stat is not None for row in seen.rows)
     counts = f"{_counted(total, 'kernel')}, {_counted(keys, 'key')}"
     text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
         text.append(f", the {shown} busiest shown")
-    if reading.trouble:
-        text.append(f"  {reading.trouble}", style="red")
+    if seen.trouble:
+        text.append(f"  {seen.trouble}", style="red")
     return text
 
 
@@ -104,7 +104,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _busiest(rows: Sequence[Row], most: int) -> list[Row]:
+def _busiest(rows: Sequence[KeyRow], most: int) -> list[KeyRow]:
     """Return rows as they are where they fit, or the busiest of them first."""
     if len(rows) <= most:
         return list(rows)
@@ -125,7 +125,7 @@ def _number(fields: Fields, field: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _cells(row: Row, stale_after_s: float) -> list[Text]:
+def _cells(row: KeyRow, stale_after_s: float) -> list[Text]:
     kernel = Text(row.kernel[:SHORT_ID])
     if row.stat is None:
         what = Text("no live stat", style="red") if row.invalid else Text("no key", style="dim")
@@ -178,7 +178,7 @@ def _age(age_s: float | None, stale_after_s: float) -> Text:
 
 
 async def live(
-    look: Callable[[], Awaitable[Sequence[Row]]],
+    look: Callable[[], Awaitable[Sequence[KeyRow]]],
     every_s: float,
     stale_after_s: float,
     ended: asyncio.Event,
@@ -188,22 +188,22 @@ async def live(
     On a terminal the table stays in its place; elsewhere each one is printed, in plain text.
     """
     console = Console() if sys.stdout.isatty() else _plain()
-    reading = Reading(await look())
+    seen = Look(await look())
     with _screen(console) as show:
         while True:
-            most = max(3, console.height - _AROUND) if console.is_terminal else len(reading.rows)
-            show(rendered(reading, most, stale_after_s))
+            most = max(3, console.height - _AROUND) if console.is_terminal else len(seen.rows)
+            show(rendered(seen, most, stale_after_s))
             if ended.is_set():
                 return
             await _wait(ended, every_s)
-            reading = await _again(look, reading)
+            seen = await _again(look, seen)
 
 
-async def _again(look: Callable[[], Awaitable[Sequence[Row]]], before: Reading) -> Reading:
+async def _again(look: Callable[[], Awaitable[Sequence[KeyRow]]], before: Look) -> Look:
     try:
-        return Reading(await look())
+        return Look(await look())
     except CycleError as error:  # it may be back at the next look
-        return Reading(before.rows, f"{error.subject}: {error.detail}")
+        return Look(before.rows, f"{error.subject}: {error.detail}")
 
 
 async def _wait(ended: asyncio.Event, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""One cycle by hand: written (`once`), or only computed (`once --dry-run`, `compare`, `show`)."""
+"""One cycle by hand: written (`once`), or only computed (`once --dry-run`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from poller.commands import kernel_ids
 from poller.config import Config
 from poller.errors import LeaseLost, StoreError
 from poller.poll import assembly
@@ -26,7 +27,7 @@ async def write(
 
     Raises `LeaseLost` while another poller writes these keys.
     """
-    choice = assembly.Choice(kernels, wait=True, hooks=hooks or assembly.Hooks())
+    choice = await _choice(config, kernels, at, hooks)
     async with assembly.cycle(config, choice) as cycle:
         lease = assembly.lease(config, cycle.store)
         if lease is not None and not await lease.take():
@@ -40,6 +41,13 @@ async def write(
         reason = outcome.failed.most_common(1)[0][0]
         raise StoreError(reason, f"{sum(outcome.failed.values())} keys could not be written")
     return outcome
+
+
+async def _choice(
+    config: Config, kernels: Sequence[str] | None, at: float | None, hooks: assembly.Hooks | None
+) -> assembly.Choice:
+    asked = await kernel_ids.meant(config, kernels, at) if kernels else kernels
+    return assembly.Choice(asked, wait=True, hooks=hooks or assembly.Hooks())
 
 
 async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcome:
@@ -66,7 +74,7 @@ async def stats(
     A kernel asked for and without samples is there, empty. Without a store nothing is known
     of older keys, which is told in the log.
     """
-    choice = assembly.Choice(kernels, wait=True, hooks=hooks or assembly.Hooks())
+    choice = await _choice(config, kernels, at, hooks)
     outcome = Outcome()
     async with assembly.cycle(config, choice) as cycle:
         computed = await cycle.compute(at, outcome, needs_store=False)

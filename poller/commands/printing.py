@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from rich import box
 from rich.console import Console
@@ -12,17 +13,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from poller.commands.check import Finding
-from poller.commands.compare import Comparison, Shown
+from poller.commands.compare import Comparison
 from poller.commands.differences import VERDICTS, Difference, totals
+from poller.commands.finding import Finding, agreed, counted, listed
+from poller.commands.prometheus_findings import interval
+from poller.commands.show import Shown
+from poller.poll.rounds import ExporterState
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50
 
 
+class Output(Console):
+    """A console that leaves it to its caller that nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error pass, which is being handled: the library would end the process."""
+        raise
+
+
 def console() -> Console:
     """Return where reports go: as wide as the terminal, never folded where it is a file."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return Output() if sys.stdout.isatty() else Output(width=200)
 
 
 def _table(*columns: str) -> Table:
@@ -91,26 +103,59 @@ def _differences(differing: list[Difference], to: Console) -> None:
 
 
 def _summary(one: Comparison) -> str:
-    lines = [f"{one.kernels} kernels: {'something differs' if one.differs else 'nothing differs'}"]
-    if one.fresh:
-        who = f"by the poller {one.lease}" if one.lease else "by no poller: agents still write"
-        lines.append(f"{one.fresh} keys were written lately, {who}")
-    for why, count in sorted(one.withheld.items()):
-        lines.append(f"{count} kernels would be left as they are now: {why}")
+    lines = [f"{counted(one.kernels, 'kernel')}: {_verdict(one)}"]
+    if one.strangers.kernels:
+        named = listed(one.strangers.kernels)
+        lines.append(
+            f"{len(one.strangers.kernels)} keys that somebody writes are unknown to Prometheus: "
+            f"{named}; does it scrape every agent?"
+        )
+    if not one.strangers.allowed:
+        lines.append("keys that Prometheus does not know cannot be looked for: no right to SCAN")
+    lines += _left_as_they_are(one)
     if one.invalid:
         lines.append(f"{one.invalid} keys hold no valid live stat")
-    return "\n".join(lines)
+    return "\n".join(lines + _who_writes(one))
+
+
+def _verdict(one: Comparison) -> str:
+    if not one.kernels and not one.allow_empty:
+        return "nothing was compared; if the cluster is empty, say --allow-empty"
+    return "something differs" if one.differs else "nothing differs"
+
+
+def _left_as_they_are(one: Comparison) -> list[str]:
+    """Tell which keys would be left as they are, by reason and by the metric that is missing."""
+    groups: dict[str, list[str]] = {}
+    for kernel, why in one.withheld.items():
+        lacks = " and ".join(one.missing.get(kernel, ()))
+        groups.setdefault(f"{why}, without {lacks}" if lacks else why, []).append(kernel)
+    return [
+        f"{counted(len(kernels), 'kernel')} would be left as they are now: {why}: {listed(kernels)}"
+        for why, kernels in sorted(groups.items())
+    ]
+
+
+def _who_writes(one: Comparison) -> list[str]:
+    """Tell who writes: the lease's holder, and agents by their own counters."""
+    lines = []
+    if one.fresh:
+        were = agreed(one.fresh, "was", "were")
+        lines.append(f"{counted(one.fresh, 'key')} {were} written lately")
+    if one.lease:
+        lines.append(f"the poller {one.lease} holds the lease")
+    return lines + one.agents.told()
+
+
+_KEY_IS = {"none": "no key", "invalid": "the key holds no live stat",
+           "foreign": "the key holds another type than string"}  # fmt: skip
 
 
 def shown(one: Shown, to: Console) -> None:
     """Print one kernel from both sides."""
     to.print(f"{one.kernel}", style="bold")
-    if one.age_s is None:
-        to.print("  no key, or one without a TTL")
-    else:
-        to.print(f"  key written {one.age_s:.1f} s ago, TTL {one.ttl_s:.0f} s")
-    if one.why is not None:
-        to.print(f"  not written now: {one.why}")
+    for line in _told(one):
+        to.print(Text(f"  {line}"), soft_wrap=True)
     table = _table("metric", "field", "prometheus", "key")
     for metric in dict.fromkeys((*one.prometheus, *one.key)):
         ours, theirs = one.prometheus.get(metric, {}), one.key.get(metric, {})
@@ -118,4 +163,34 @@ def shown(one: Shown, to: Console) -> None:
             left, right = ours.get(field, "-"), theirs.get(field, "-")
             style = None if left == right else "yellow"
             table.add_row("" if place else metric, field, left, right, style=style)
-    to.print(table)
+    if table.rows:
+        to.print(table)
+
+
+def _told(one: Shown) -> list[str]:
+    """Return what there is to say of a kernel beside its values."""
+    lines = []
+    if not one.known:
+        lines.append("unknown: neither Prometheus nor a key tells of it")
+    elif one.key_is != "there":
+        lines.append(_KEY_IS[one.key_is])
+    elif one.age_s is None:
+        lines.append("a key without a TTL")
+    else:
+        lines.append(f"key written {one.age_s:.1f} s ago, TTL {one.ttl_s:.0f} s")
+    if one.why is not None and one.known:
+        lacks = f": Prometheus has no {' and no '.join(one.missing)} of it" if one.missing else ""
+        lines.append(f"not written now: {one.why}{lacks}")
+    if one.exporter is not None:
+        lines.append(_exporter(one.exporter))
+    return lines
+
+
+def _exporter(one: ExporterState) -> str:
+    measured = f"{datetime.fromtimestamp(one.measured):%H:%M:%S}" if one.measured else "never seen"
+    who = f"agent {one.agent}" if one.agent else "agent"
+    stalled = ", and stands still" if one.stalled else ""
+    return (
+        f"{who} at {one.instance}: rounds by {one.counter or 'no counter'} "
+        f"every {interval(one.interval_s)}, last measured {measured}{stalled}"
+    )

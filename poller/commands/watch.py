@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from poller.clock import Clock
-from poller.commands import live_table
-from poller.commands.compare import REAL
+from poller.commands import kernel_ids, live_table
+from poller.commands.found_keys import REAL
 from poller.config import Config
 from poller.poll import assembly
 from poller.prometheus import lookup_queries, selectors
@@ -52,7 +52,7 @@ async def watch(
     """
     ended = ending(duration_s)
     access = assembly.store_access(config.redis, REAL if prefix is None else prefix)
-    asked = list(dict.fromkeys(kernels))
+    asked = await kernel_ids.meant(config, kernels, prefixes=[access.key_prefix]) if kernels else []
     scope = selectors.shard(config.shard.index, config.shard.count)
     async with (
         Client(assembly.prometheus_access(config.prometheus)) as client,
@@ -60,7 +60,7 @@ async def watch(
     ):
         active = ActiveKernels(client, scope)
 
-        async def look() -> list[live_table.Row]:
+        async def look() -> list[live_table.KeyRow]:
             return await live_table.read(store, asked or await active.now())
 
         await live_table.live(look, EVERY_S, _STALE_INTERVALS * config.poll.interval_s, ended)

@@ -388,7 +388,8 @@ class _Taking(NamedTuple):
                 continue
             moved = moved or kept.current != reading.current
             came |= self._next(kernel, kept, reading, fact)
-        kernel.complete = all(name in observation for name in ESSENTIAL)
+        kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
+        kernel.complete = not kernel.lacks
         kernel.seen = self.at
         kernel.stamp = self.stamp
         if moved:

@@ -46,6 +46,9 @@ _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
 _LONGEST_GAP = 3.0
+_SILENT_SCRAPES = 3
+_SILENT_S = 10.0
+"""An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
 
 Identity = frozenset[tuple[str, str]]
 _NOT_THE_TARGETS = frozenset(
@@ -92,10 +95,12 @@ class ExporterState:
     instance: str
     agent: str
     counter: CounterName | None
+    rounds: float | None
     interval_s: float | None
     measured: float | None
     scraped: float | None
     stalled: bool
+    silent: bool
     writes_itself: bool | None
 
 
@@ -164,16 +169,19 @@ class Exporter:
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
-    def state(self) -> ExporterState:
-        """Return what to tell of it."""
+    def state(self, newest: float) -> ExporterState:
+        """Return what to tell of it; `newest` is the time of the newest scrape of all."""
+        behind_s = newest - (self.scraped or 0.0)
         return ExporterState(
             self.instance,
             self.agent,
             self.counter,
+            self._count,
             self.interval_s,
             self._first_scraped or None,
             self.scraped,
             self.stalled,
+            behind_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
             self._writes_itself,
         )
 
@@ -271,6 +279,8 @@ class Exporter:
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""
+        if writes is None and self.counter in ("gather_measures", "before_observe"):
+            writes = 0.0  # the stage has no series before its first try
         if writes is None or self._count is None:
             return
         if writes != self._writes:
@@ -415,8 +425,20 @@ class Rounds:
 
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
-        newest = (self.of(instance) for instance in sorted(self._of_instance))
-        return [exporter.state() for exporter in newest if exporter is not None]
+        there = (self.of(instance) for instance in sorted(self._of_instance))
+        latest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return [exporter.state(latest) for exporter in there if exporter is not None]
+
+    @property
+    def scrape_s(self) -> float | None:
+        """How far apart the scrapes of most exporters are, in seconds."""
+        found = [one.scrape_s for one in self.exporters.values() if one.scrape_s is not None]
+        return statistics.median(found) if found else None
+
+    def lag_s(self, at: float) -> float | None:
+        """Return how far the newest scrape of all is behind a time, in seconds."""
+        newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return at - newest if newest else None
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""

@@ -86,8 +86,9 @@ class KernelState:
     `stamp` is the measurement that it was last read of. `moved`: when anything of it last
     changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `born`:
     its first sample, None for a kernel that is older than the window of a rate. `complete`: the
-    last batch held its essential metrics. `samples` and `window` are those of its stand-in rates.
-    `weight` is how many measurements a sample of it stands for.
+    last batch held its essential metrics, else `lacks` names those that it did not. `samples` and
+    `window` are those of its stand-in rates. `weight` is how many measurements a sample of it
+    stands for.
     """
 
     seen: float
@@ -98,6 +99,7 @@ class KernelState:
     born: float | None = None
     judged: bool = False
     complete: bool = False
+    lacks: tuple[str, ...] = ()
     key_read: bool = False
     failures: int = 0
     weight: float = 1.0

@@ -1,7 +1,7 @@
 """What goes wrong with Prometheus, told apart: statuses, broken connections, unfit answers.
 
-Every one becomes a `PrometheusError` with a reason fit for a metric label. No URL, header or
-credential is carried over.
+Every one becomes a `PrometheusError` with a reason fit for a metric label, told in whole words. No
+header or credential is carried over; the client adds the address.
 """
 
 from __future__ import annotations
@@ -119,14 +119,23 @@ def broken(error: Exception) -> PrometheusError:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return PrometheusError("dns", "the host name does not resolve", "check prometheus.url")
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return PrometheusError("tls", type(error).__name__, "check prometheus.ca_file and the URL")
+        return PrometheusError("tls", _tls_words(error), "check prometheus.ca_file and the URL")
     if isinstance(error, aiohttp.ClientConnectorError) and not _reset(error):
         number = error.os_error.errno  # its text would name addresses
         text = os.strerror(number).lower() if number else "no connection can be made"
         return PrometheusError("refused", text, "start it, or check prometheus.url")
     if isinstance(error, _DROPPED):
         return DroppedConnection("reset", "the connection broke", "look at Prometheus and proxies")
-    return PrometheusError("http", type(error).__name__, "see what answers at prometheus.url")
+    text = "what answers speaks no valid HTTP"
+    return PrometheusError("http", text, "see what answers at prometheus.url")
+
+
+def _tls_words(error: Exception) -> str:
+    """Return what is wrong with a TLS connection; the library's own text names addresses."""
+    inner = getattr(error, "certificate_error", error)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {inner.verify_message}".rstrip(": ")
+    return "no TLS connection can be made"
 
 
 def _reset(error: aiohttp.ClientConnectorError) -> bool:

@@ -20,7 +20,7 @@ from redis.crc import key_slot
 Address = tuple[str, int]
 _SLOTS = 16_384
 _REDIRECTIONS = 3
-"""A key in motion is asked for at one node and then another; more would be a quarrel of theirs."""
+"""A key in motion is asked for at one node and then another; more would mean that they disagree."""
 _BROKEN = (gone_wrong.ConnectionError, gone_wrong.TimeoutError, OSError, TimeoutError)
 
 
@@ -126,6 +126,11 @@ class Cluster:
             except _BROKEN as error:
                 failure = error
         raise failure
+
+    async def owners(self) -> list[Redis]:
+        """Return a client of every node that owns slots: all keys are on one of them."""
+        await self._learn_if_stale()
+        return [self._node(one).client for one in dict.fromkeys(self._owners) if one is not None]
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -41,6 +41,15 @@ class StoreAccess:
     sentinel_credentials: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)
     tls: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def address(self) -> str:
+        """The URL without user, password and options."""
+        scheme, _, rest = self.url.partition("://")
+        place, _, options = rest.partition("?")
+        if "@" in options:  # perhaps that was a question mark in a password
+            place = "…"
+        return f"{scheme}://{place.rpartition('@')[2]}"
+
 
 class _Secrets(CredentialProvider):
     def __init__(self, ask: Callable[[], tuple[str | None, str | None]]) -> None:

@@ -1,39 +1,133 @@
-"""What goes wrong with Redis, told apart. No address, command or credential is carried over."""
+"""What goes wrong with Redis, told apart and in whole words.
+
+No command's arguments and no credential is carried over; the store adds the address.
+"""
 
 from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
 
 import redis.exceptions as gone_wrong
 
 from poller.errors import StoreError
 
 _RIGHTS = "compare the ACL user with the README's"
-_BY_CLASS: tuple[tuple[type[Exception], str, str], ...] = (
-    (gone_wrong.AuthenticationError, "unauthorized", "check redis.username and password_file"),
-    (gone_wrong.AuthenticationWrongNumberOfArgsError, "unauthorized", "check redis.username"),
-    (gone_wrong.NoPermissionError, "forbidden", _RIGHTS),
-    (gone_wrong.BusyLoadingError, "loading", "the server reads its data set; it is asked again"),
-    (gone_wrong.ReadOnlyError, "readonly", "this is a replica: point redis.url at the master"),
-    (gone_wrong.OutOfMemoryError, "out_of_memory", "raise the server's maxmemory"),
-    (gone_wrong.ClusterDownError, "cluster_down", "slots are without a master"),
-    (gone_wrong.RedisClusterException, "cluster_down", "no node of the cluster answers"),
-    (gone_wrong.TimeoutError, "timeout", "the server does not answer in redis.timeout_s"),
-    (TimeoutError, "timeout", "the server does not answer in redis.timeout_s"),
-    (gone_wrong.ConnectionError, "connection", "start the server, or check redis.url"),
-    (OSError, "connection", "start the server, or check redis.url"),
+_SECRET = "check redis.username and password_file"
+_REACH = "start the server, or check redis.url"
+_BY_CLASS: tuple[tuple[type[Exception], str, str, str], ...] = (
+    (gone_wrong.AuthenticationError, "unauthorized", "user or password is refused", _SECRET),
+    (
+        gone_wrong.AuthenticationWrongNumberOfArgsError,
+        "unauthorized",
+        "the server knows no users",
+        "leave redis.username empty",
+    ),
+    (gone_wrong.NoPermissionError, "forbidden", "the user may not do this", _RIGHTS),
+    (
+        gone_wrong.BusyLoadingError,
+        "loading",
+        "the server reads its data set",
+        "it is asked again",
+    ),
+    (
+        gone_wrong.ReadOnlyError,
+        "readonly",
+        "the server is a replica and takes no writes",
+        "point redis.url at the master",
+    ),
+    (
+        gone_wrong.OutOfMemoryError,
+        "out_of_memory",
+        "the server is out of memory",
+        "raise the server's maxmemory",
+    ),
+    (
+        gone_wrong.ClusterDownError,
+        "cluster_down",
+        "the cluster is down",
+        "slots are without a master",
+    ),
+    (
+        gone_wrong.RedisClusterException,
+        "cluster_down",
+        "no node of the cluster answers",
+        _REACH,
+    ),
+    (
+        gone_wrong.TimeoutError,
+        "timeout",
+        "no answer in time",
+        "the server does not answer in redis.timeout_s",
+    ),
+    (TimeoutError, "timeout", "no answer in time", "the server does not answer in redis.timeout_s"),
+    (gone_wrong.ConnectionError, "connection", "the connection broke", _REACH),
+    (OSError, "connection", "no connection can be made", _REACH),
 )
+"""(class, reason, what it says, advice), the first that fits."""
 _MOVING = "slots are moving; the key is written again next cycle"
 _BY_TEXT = (
-    ("WRONGTYPE", "wrong_type", "the key belongs to somebody else; it is left alone"),
-    ("NOAUTH", "unauthorized", "set redis.password_file"),
-    ("WRONGPASS", "unauthorized", "check redis.username and password_file"),
-    ("NOPERM", "forbidden", _RIGHTS),
-    ("The user executing the script", "forbidden", _RIGHTS),  # Redis 7.0
-    ("ACL failure in script", "forbidden", _RIGHTS),  # Redis 7.2, Valkey
-    ("MISCONF", "misconfigured", "the server refuses writes since it cannot save"),
-    ("MASTERDOWN", "readonly", "the master is gone; wait for the failover"),
-    ("LATE", "late", "the write came after the lease; synchronise the clocks of the nodes"),
-    ("TRYAGAIN", "moved", _MOVING),
+    (
+        "WRONGTYPE",
+        "wrong_type",
+        "the key holds another type than string",
+        "the key belongs to somebody else; it is left alone",
+    ),
+    ("NOAUTH", "unauthorized", "a password is asked for", "set redis.password_file"),
+    ("Authentication required", "unauthorized", "a password is asked for", _SECRET),
+    ("WRONGPASS", "unauthorized", "user or password is refused", _SECRET),
+    ("NOPERM", "forbidden", "the user may not do this", _RIGHTS),
+    ("The user executing the script", "forbidden", "the user may not do this", _RIGHTS),  # 7.0
+    ("ACL failure in script", "forbidden", "the user may not do this", _RIGHTS),  # 7.2, Valkey
+    (
+        "MISCONF",
+        "misconfigured",
+        "the server takes no writes",
+        "the server refuses writes since it cannot save",
+    ),
+    (
+        "MASTERDOWN",
+        "readonly",
+        "the replica has lost its master",
+        "the master is gone; wait for the failover",
+    ),
+    (
+        "No master found",
+        "connection",
+        "no sentinel that answers knows the master",
+        "start the sentinels, or check redis.url",
+    ),
+    (
+        "LATE",
+        "late",
+        "the write came after the lease",
+        "the write came after the lease; synchronise the clocks of the nodes",
+    ),
+    ("TRYAGAIN", "moved", "slots are moving", _MOVING),
+    (
+        "DB index",
+        "error_reply",
+        "the server has no database of that number",
+        "check the number at the end of redis.url",
+    ),
+    ("invalid DB index", "error_reply", "that is no database", "check redis.url"),
+    (
+        "This instance has cluster support disabled",
+        "error_reply",
+        "the server is no part of a cluster",
+        "write redis:// instead of redis+cluster://",
+    ),
 )
+"""(how the server's text begins, reason, what it says, advice)."""
+_COMMAND = re.compile(r"(?:run the|command) ['`]?([A-Za-z|]+)['`]?", re.ASCII)
+_TOLD = 80
+
+
+REASONS = tuple(sorted({row[1] for row in (*_BY_CLASS, *_BY_TEXT)} | {"moved", "error_reply"}))
+"""Every reason of a failure, also of a key's that could not be written."""
 
 
 def translate(error: Exception) -> StoreError:
@@ -42,12 +136,50 @@ def translate(error: Exception) -> StoreError:
         return error
     # In a transaction the library puts the command, and so the key, before the server's words.
     text = str(error).rpartition("of pipeline caused error: ")[2]
-    for start, reason, advice in _BY_TEXT:
+    for start, reason, words, advice in _BY_TEXT:
         if text.startswith(start):
-            return StoreError(reason, start, advice)
+            return StoreError(reason, _with_command(words, reason, text), advice)
     if isinstance(error, gone_wrong.MovedError | gone_wrong.AskError):
-        return StoreError("moved", type(error).__name__, _MOVING)
-    for kind, reason, advice in _BY_CLASS:
+        words = "the key is on another node"
+        return StoreError("moved", words, f"a cluster wants redis+cluster://; or {_MOVING}")
+    for kind, reason, words, advice in _BY_CLASS:
         if isinstance(error, kind):
-            return StoreError(reason, type(error).__name__, advice)
-    return StoreError("error_reply", text.split(" ", 1)[0][:40], "see the server's log")
+            if reason == "connection":
+                words = _reach_words(error) or words
+            return StoreError(reason, _with_command(words, reason, text), advice)
+    return StoreError("error_reply", f"the server says: {_shortened(text)}", "see its log")
+
+
+def _with_command(words: str, reason: str, text: str) -> str:
+    """Name the command that a user may not run, in place of what it says in general."""
+    found = _COMMAND.search(text) if reason == "forbidden" else None
+    return f"the user may not run {found[1].upper()}" if found else words
+
+
+def _reach_words(error: BaseException) -> str:
+    """Return why no connection came about, by what the library's error came of."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate is not trusted: {cause.verify_message}".rstrip(": ")
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS connection can be made"
+        if isinstance(cause, socket.gaierror):
+            return "the host name does not resolve"
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno).lower()  # the error's own text would name addresses
+    return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    for _ in range(5):
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _shortened(text: str) -> str:
+    """Return a server's words as far as they tell nothing of what was sent."""
+    own = re.split(r"[,:'`\"]", text, maxsplit=1)[0]
+    return "".join(mark if mark.isprintable() else " " for mark in own)[:_TOLD].strip()

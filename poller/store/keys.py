@@ -118,7 +118,7 @@ class Store:
             raise
         except (gone_wrong.RedisError, OSError, TimeoutError) as error:
             await self._discard(client)
-            raise translate(error) from error
+            raise translate(error).at(self._access.address) from error
 
     async def _discard(self, client: AnyRedis) -> None:
         if client is self._client:  # or another one failed with it, and it was renewed then

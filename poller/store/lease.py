@@ -108,5 +108,7 @@ class Lease:
     async def holder(self) -> str | None:
         """Return the token of who holds the lease now, or None."""
         async with self._store.client() as client:
-            token = await client.get(self.name)
+            pipe = client.pipeline(transaction=False)  # what a cluster's client has, too
+            pipe.get(self.name)
+            (token,) = await pipe.execute()
         return token.decode("utf-8", "replace") if token else None

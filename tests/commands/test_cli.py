@@ -24,11 +24,11 @@ class Place:
 
     @property
     def at(self) -> str:
-        return repr(self.vector.snapshot("frozen")["time"])
+        return repr(self.vector.snapshot("moving")["time"])
 
     @property
     def agents_values(self) -> dict[str, bytes]:
-        kernels = self.vector.snapshot("frozen")["kernels"]
+        kernels = self.vector.snapshot("moving")["kernels"]
         return {name: bytes.fromhex(one["value_hex"]) for name, one in kernels.items()}
 
     def env(self, **settings: object) -> dict[str, str]:
@@ -81,11 +81,11 @@ def test_a_dry_run_needs_no_store(place: Place):
 
 def test_only_the_kernels_asked_for_are_written_and_one_without_samples_is_empty(place: Place):
     one = min(place.agents_values)
-    strange = 'x"} or vector(1) #'
-    asked = ["--kernel", one, "--kernel", "0" * 36, "--kernel", strange, "--kernel", one.upper()]
+    none = "00000000-0000-4000-8000-000000000000"
+    asked = ["--kernel", one, "--kernel", none, "--kernel", one.upper()]
     done = place.run("once", "--time", place.at, "--dry-run", *asked)
     printed = json.loads(done.stdout)
-    assert printed.keys() == {one, "0" * 36, strange, one.upper()}
+    assert list(printed) == [one, none]
     assert [kernel for kernel, stat in printed.items() if stat] == [one]
     assert place.run("once", "--time", place.at, *asked).returncode == 0
     assert place.keys().keys() == {one}
@@ -96,7 +96,7 @@ def test_a_failed_cycle_exits_1_and_leaves_every_key_as_it_was(place: Place):
     place.put(before)
     done = place.run("once", prometheus__url=f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
-    assert done.stderr.startswith("prometheus: connection refused")
+    assert "\nprometheus: connection refused" in done.stderr
     assert place.keys() == before
 
 
@@ -127,12 +127,13 @@ def test_a_poller_that_writes_keeps_once_from_writing(place: Place):
 
 
 def test_check_tells_what_it_found_and_writes_nothing(place: Place):
-    done = place.run("check")
+    assert place.run("check").returncode == 1
+    done = place.run("check", "--allow-empty")
     assert done.returncode == 0, done.stdout
     levels = {line.split(":")[0].split()[1]: line.split()[0] for line in done.stdout.splitlines()
               if line[:4] in ("ok  ", "warn", "fail")}  # fmt: skip
     assert levels["settings"] == levels["prometheus"] == levels["redis"] == levels["rights"] == "ok"
-    assert levels["kernels"] == "warn"  # the recording ended long ago
+    assert levels["kernels"] == "ok"  # the recording ended long ago
     assert "Prometheus 2." in done.stdout
     assert "Redis " in done.stdout or "Valkey " in done.stdout
     assert not place.keys()
@@ -154,7 +155,8 @@ def test_compare_finds_nothing_beside_the_agents_own_keys(place: Place):
     done = place.run("compare", "--time", place.at)
     assert done.returncode == 0, done.stdout
     assert "4 kernels: nothing differs" in done.stdout
-    assert "4 keys were written lately, by no poller: agents still write" in done.stdout
+    assert "4 keys were written lately" in done.stdout
+    assert "1 agent does not count writes: i-rig01" in done.stdout
     assert place.keys() == place.agents_values
 
 

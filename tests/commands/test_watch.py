@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from poller.commands import live_table
-from poller.commands.live_table import Reading, Row
+from poller.commands.live_table import KeyRow, Look
 from poller.errors import StoreError
 from poller.store.keys import Store, StoreAccess
 from tests.support.command import environment, poller
@@ -32,9 +32,9 @@ STAT = {
 }
 
 
-def text_of(reading: Reading, most: int = 50, stale_after_s: float = 15.0) -> str:
+def text_of(seen: Look, most: int = 50, stale_after_s: float = 15.0) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(live_table.rendered(reading, most, stale_after_s))
+    console.print(live_table.rendered(seen, most, stale_after_s))
     return console.file.getvalue()
 
 
@@ -44,7 +44,7 @@ def cells(text: str, short_id: str) -> list[str]:
 
 
 def test_a_row_shows_the_key_in_sizes_people_read():
-    row = cells(text_of(Reading([Row(KERNEL, STAT, 1.25)])), "3f9d4d5e")
+    row = cells(text_of(Look([KeyRow(KERNEL, STAT, 1.25)])), "3f9d4d5e")
     assert " ".join(row) == (
         "3f9d4d5e 148.5 1.5 GB 8.6 GB 2.0 kB 0 B cuda 57.0 %, rocm 0.0 % 1.2 s"
     )
@@ -52,12 +52,12 @@ def test_a_row_shows_the_key_in_sizes_people_read():
 
 def test_ages_are_told_in_the_unit_that_fits():
     for age_s, told in ((0.04, "0.0 s"), (59.4, "59.4 s"), (61, "1 min"), (7200, "2.0 h")):
-        assert cells(text_of(Reading([Row(KERNEL, STAT, age_s)])), "3f9d4d5e")[-2:] == told.split()
+        assert cells(text_of(Look([KeyRow(KERNEL, STAT, age_s)])), "3f9d4d5e")[-2:] == told.split()
 
 
 def test_an_old_key_is_marked():
     def style(age_s: float) -> str:
-        made = live_table.rendered(Reading([Row(KERNEL, STAT, age_s)]), 9, 15.0)
+        made = live_table.rendered(Look([KeyRow(KERNEL, STAT, age_s)]), 9, 15.0)
         (cell,) = made.columns[-1].cells
         return cell.style
 
@@ -71,16 +71,16 @@ def test_anything_may_be_in_a_key():
         "mem": {"current": None, "capacity": "-5", "unit_hint": ""},
         "[red]_util": {"current": "1", "pct": "12", "unit_hint": ""},
     }
-    row = cells(text_of(Reading([Row(KERNEL, odd)])), "3f9d4d5e")
+    row = cells(text_of(Look([KeyRow(KERNEL, odd)])), "3f9d4d5e")
     assert " ".join(row) == "3f9d4d5e - - - - - [red] 12.0 % -"
 
 
 def test_the_busiest_kernels_are_shown_where_not_all_fit():
     rows = [
-        Row(f"{number:08x}-", {**STAT, "cpu_util": {"pct": str(number * 7 % 10)}})
+        KeyRow(f"{number:08x}-", {**STAT, "cpu_util": {"pct": str(number * 7 % 10)}})
         for number in range(10)
     ]
-    text = text_of(Reading(rows, "redis: gone"), most=3)
+    text = text_of(Look(rows, "redis: gone"), most=3)
     shown = [line.split()[0] for line in text.splitlines() if line.strip().startswith("0000")]
     assert shown == ["00000007", "00000004", "00000001"]
     assert "10 kernels, 10 keys, the 3 busiest shown  redis: gone" in text
@@ -90,14 +90,14 @@ async def test_a_store_that_fails_leaves_the_last_values(capsys: pytest.CaptureF
     ended = asyncio.Event()
     looks = 0
 
-    async def look() -> list[Row]:
+    async def look() -> list[KeyRow]:
         nonlocal looks
         looks += 1
         if looks == 3:
             ended.set()
         if looks > 1:
             raise StoreError("connection", "nobody listens")
-        return [Row(KERNEL, STAT, 1.0)]
+        return [KeyRow(KERNEL, STAT, 1.0)]
 
     await live_table.live(look, 0.01, 15.0, ended)
     frames = capsys.readouterr().out.split(" kernel ")[1:]
@@ -125,9 +125,9 @@ async def test_keys_are_read_as_they_are(redis_server: Redis):
     assert good.stat == STAT
     assert 10 <= good.age_s < 20
     assert (rubbish.stat, rubbish.invalid, rubbish.age_s) == (None, True, None)
-    assert foreign == Row("foreign", None)
-    assert none == Row("none", None)
-    text = text_of(Reading([good, rubbish, foreign, none]))
+    assert foreign == KeyRow("foreign", None)
+    assert none == KeyRow("none", None)
+    text = text_of(Look([good, rubbish, foreign, none]))
     assert "no live stat" in text
     assert text.count("no key") == 2
 
@@ -146,7 +146,7 @@ def test_watch_shows_the_real_keys_of_all_active_kernels(redis_server: Redis):
         redis_server.command("SET", kernel, msgpack.packb(STAT), "EX", 86_400)
     done = watch(redis_server)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr.count("\n") == 1  # which settings
     assert "\x1b" not in done.stdout
     frames = done.stdout.split(" kernel ")[1:]
     assert 2 <= len(frames) <= 4
@@ -170,5 +170,5 @@ def test_watch_says_which_server_does_not_answer(redis_server: Redis):
     env = environment("http://127.0.0.1:1", redis_server.url)
     done = poller("watch", "--duration", "1", env=env)
     assert done.returncode == 1
-    assert done.stderr.startswith("prometheus: ")
+    assert "\nprometheus: " in done.stderr
     assert "Traceback" not in done.stderr

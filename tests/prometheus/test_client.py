@@ -197,7 +197,7 @@ async def test_a_note_does_not_hide_a_warning_beside_it(prometheus: ScriptedProm
     prometheus.next_answers(answers.vector(ONE, warnings=[note, "store is down"]))
     with pytest.raises(PartialAnswer) as raised:
         await ask(prometheus.url)
-    assert raised.value.detail == "store is down"
+    assert raised.value.detail == f"store is down ({prometheus.url})"
 
 
 # --- the real Prometheus behind a proxy ---------------------------------------------------------
@@ -221,12 +221,13 @@ async def ask_one(proxy: FaultProxy, **more: object) -> int:
 
 
 async def test_nothing_listens() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(PrometheusError) as raised:
-        await ask(f"http://127.0.0.1:{free_port()}")
-    assert (raised.value.reason, raised.value.detail) == (
-        "refused",
-        "connection refused",
-    )
+        await ask(url)
+    error = raised.value
+    assert (error.reason, error.address) == ("refused", url)
+    assert error.detail == f"connection refused ({url})"
+    assert str(error) == f"refused: connection refused ({url})"
 
 
 @pytest.mark.parametrize(

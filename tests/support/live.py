@@ -109,12 +109,14 @@ class LivePoller:
         prefix: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         before: str = "",
+        arguments: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self.path = directory / "live.toml"
         self.log_path = directory / "live.log"
         self._prefix = list(prefix)
         self._before = before
+        self._arguments = arguments
         self._environ = dict(environ or {})
         self.write(made)
         self.process: subprocess.Popen[bytes] | None = None
@@ -137,7 +139,15 @@ class LivePoller:
         """Start the process; what it logs is added to the log."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("POLLER_")}
         main = f"{self._before}\nfrom poller.cli import main\nmain()"
-        arguments = [sys.executable, "-c", main, "--config", str(self.path), "run"]
+        arguments = [
+            sys.executable,
+            "-c",
+            main,
+            "--config",
+            str(self.path),
+            "run",
+            *self._arguments,
+        ]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._prefix, *arguments],

@@ -1,0 +1,43 @@
+"""One line of `check`: what was looked at, how it is, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from poller.errors import CycleError
+
+Level = Literal["ok", "warn", "fail"]
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: what was looked at, how it is, and what to do."""
+
+    level: Level
+    subject: str
+    text: str
+    advice: str = ""
+
+
+def failed(subject: str, error: CycleError) -> Finding:
+    """Return the finding that a server does not do what it is asked."""
+    return Finding("fail", subject, error.detail, error.advice)
+
+
+def listed(names: Collection[str], most: int = _NAMED) -> str:
+    """Return the first names in their order, and how many there are beside them."""
+    told = ", ".join(sorted(names)[:most])
+    return f"{told} and {len(names) - most} more" if len(names) > most else told
+
+
+def counted(count: int, what: str) -> str:
+    """Return how many of something there are: `1 agent`, `2 agents`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def agreed(count: int, verb: str, several: str) -> str:
+    """Return the form of a verb that goes with so many."""
+    return verb if count == 1 else several

@@ -1,0 +1,144 @@
+"""What `check` finds at Prometheus: clock, kernels, rounds, agents, and what is withheld."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+from poller.clock import TOLERANCE_S
+from poller.commands.finding import Finding, Level, counted, failed, listed
+from poller.commands.writers import agents_writing
+from poller.errors import CycleError
+from poller.poll.cycle import Cycle, Outcome
+from poller.values import Survey
+
+_UNSEEN_S = 60.0
+"""An exporter that was not scraped for so long is down, or no longer scraped."""
+_WITHHELD: dict[str, tuple[Level, str]] = {
+    "incomplete": ("fail", "their keys stay as they are: why does the agent not export it?"),
+    "foreign": ("warn", "find out who uses kernel ids as keys in this database"),
+    "waiting": ("warn", "what is known of them does not suffice yet: look again in a minute"),
+    "mixed": ("ok", ""),
+    "still": ("ok", ""),
+    "stalled": ("fail", "see the line of the agents"),
+    "yielded": ("ok", ""),
+}
+"""How bad it is that kernels are withheld for a reason, and what to do."""
+
+
+async def findings(
+    cycle: Cycle, outcome: Outcome, allow_empty: bool = False
+) -> AsyncIterator[Finding]:
+    """Look at Prometheus and at what it holds; `outcome` is filled on the way."""
+    client = cycle.observer.client
+    try:
+        await cycle.probe()
+        yield Finding("ok", "prometheus", f"{await client.server()} answers at {client.url}")
+        yield _skew(cycle.clock.corrected_s)
+        await cycle.compute(outcome=outcome, needs_store=False)
+    except CycleError as error:
+        yield failed(error.subject, error)
+        return
+    for finding in _observed(outcome, cycle.observer.surveyor.last, allow_empty):
+        yield finding
+
+
+def _observed(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Iterator[Finding]:
+    yield _kernels(outcome, survey, allow_empty)
+    if outcome.dropped:
+        told = ", ".join(f"{count} {why}" for why, count in sorted(outcome.dropped.items()))
+        level: Level = "ok" if set(outcome.dropped) == {"duplicate"} else "warn"
+        yield Finding(level, "rows", f"dropped: {told}", "look at the exporters and relabelling")
+    yield _rounds(outcome)
+    if not outcome.kernels and not outcome.exporters:
+        return  # nothing more can be told
+    yield from _agents(outcome)
+    yield from withheld(outcome)
+    yield _writers(outcome)
+
+
+def _skew(ahead_s: float) -> Finding:
+    if abs(ahead_s) <= TOLERANCE_S:
+        return Finding("ok", "clock", "within a second or two of Prometheus'")
+    return Finding(
+        "warn",
+        "clock",
+        f"Prometheus' clock is {ahead_s:+.0f} s from this host's; its time is used",
+        "synchronise the clocks",
+    )
+
+
+def _kernels(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Finding:
+    if not outcome.kernels or survey is None:
+        return Finding(
+            "ok" if allow_empty else "fail",
+            "kernels",
+            "Prometheus holds no kernel",
+            "is it the right Prometheus, and does it scrape the agents? "
+            "if the cluster is empty, say --allow-empty",
+        )
+    return Finding(
+        "ok", "kernels", f"{outcome.kernels} active, metrics: {', '.join(survey.metrics)}"
+    )
+
+
+def _rounds(outcome: Outcome) -> Finding:
+    """Tell by which counter the exporters' rounds are known, and how often they measure."""
+    if not outcome.exporters:
+        advice = "rates are then averages over a window; does relabelling drop the counters?"
+        return Finding("warn", "rounds", "no exporter counts its rounds", advice)
+    kinds = Counter((one.counter or "none", interval(one.interval_s)) for one in outcome.exporters)
+    told = ", ".join(
+        f"{count} by {counter} every {every}" for (counter, every), count in sorted(kinds.items())
+    )
+    return Finding("ok", "rounds", f"{counted(len(outcome.exporters), 'exporter')}: {told}")
+
+
+def interval(seconds: float | None) -> str:
+    """Return an interval for people."""
+    return "an interval not known yet" if seconds is None else f"{seconds:.3g} s"
+
+
+def _agents(outcome: Outcome) -> Iterator[Finding]:
+    unseen = [
+        one.agent or one.instance
+        for one in outcome.exporters
+        if one.scraped is not None and outcome.time - one.scraped > _UNSEEN_S
+    ]
+    if unseen:
+        yield Finding(
+            "warn",
+            "agents",
+            f"not scraped for a minute: {listed(unseen)}",
+            "what is down is not measured; its kernels' keys stay as they are",
+        )
+    if outcome.stalled:
+        text = f"stand still while their exporters answer: {listed(outcome.stalled)}"
+        yield Finding("fail", "agents", text, "restart the statistics of those agents")
+    if not unseen and not outcome.stalled:
+        counting = sum(one.counter not in (None, "successes") for one in outcome.exporters)
+        yield Finding("ok", "agents", f"none stalled; {counting} count their rounds")
+
+
+def withheld(outcome: Outcome) -> Iterator[Finding]:
+    """Tell which kernels would not be written, by reason and by the metric that is missing."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for kernel, why in outcome.withheld.items():
+        lacks = " and ".join(outcome.missing.get(kernel, ()))
+        groups.setdefault((why, lacks), []).append(kernel)
+    if not groups:
+        yield Finding("ok", "withheld", "no kernel")
+    for (reason, lacking), kernels in sorted(groups.items()):
+        level, advice = _WITHHELD[reason]
+        told = f"{reason}, without {lacking}" if lacking else reason
+        text = f"{counted(len(kernels), 'kernel')} {told}: {listed(kernels)}"
+        yield Finding(level, "withheld", text, advice)
+
+
+def _writers(outcome: Outcome) -> Finding:
+    """Tell which agents still write keys themselves, by their own counters."""
+    agents = agents_writing(outcome.exporters)
+    text = "; ".join(agents.told()) or "no agent is known"
+    if agents.writing:
+        return Finding("warn", "writers", text, "compare, then see the README's cut-over")
+    return Finding("ok", "writers", text)

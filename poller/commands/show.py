@@ -1,0 +1,92 @@
+"""Kernels as Prometheus has them beside what their keys say: the work behind `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poller.commands import kernel_ids
+from poller.config import Config
+from poller.format import encode
+from poller.poll import assembly
+from poller.poll.cycle import Cycle, Outcome
+from poller.poll.rounds import ExporterState
+from poller.store.keys import Found
+from poller.values import LiveStat
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One kernel from both sides.
+
+    `why` is why it is not written now, None if it is; `missing` which metrics it lacks for that.
+    `key_is`: `there`, `none`, `invalid` (no live stat) or `foreign` (of another type).
+    """
+
+    kernel: str
+    prometheus: LiveStat
+    key: LiveStat
+    why: str | None
+    missing: tuple[str, ...]
+    key_is: str
+    ttl_s: float | None
+    age_s: float | None
+    exporter: ExporterState | None
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody knows this kernel."""
+        return self.why != "no samples" or self.key_is != "none"
+
+
+async def shown(config: Config, texts: Sequence[str]) -> list[Shown]:
+    """Return what Prometheus says and what the key says of each kernel."""
+    kernels = await kernel_ids.meant(config, texts, prefixes=[config.redis.key_prefix])
+    async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
+        outcome = Outcome()
+        ours = (await cycle.compute(outcome=outcome)).live_stats()
+        found = await cycle.store.read(kernels)
+        ages = await cycle.store.ages(kernels)
+    return [
+        _shown(kernel, ours.get(kernel, {}), found, ages.get(kernel), config, cycle, outcome)
+        for kernel in kernels
+    ]
+
+
+def _shown(
+    kernel: str,
+    ours: LiveStat,
+    found: Found,
+    age_s: float | None,
+    config: Config,
+    cycle: Cycle,
+    outcome: Outcome,
+) -> Shown:
+    stat = encode.unpack(found.values[kernel]) if kernel in found.values else None
+    return Shown(
+        kernel,
+        ours,
+        stat or {},
+        outcome.withheld.get(kernel) or (None if ours else "no samples"),
+        outcome.missing.get(kernel, ()),
+        _key_is(kernel, found, stat),
+        config.redis.ttl_s - age_s if age_s is not None else None,
+        age_s,
+        _exporter(kernel, cycle, outcome),
+    )
+
+
+def _key_is(kernel: str, found: Found, stat: LiveStat | None) -> str:
+    if kernel in found.foreign:
+        return "foreign"
+    if kernel not in found.values:
+        return "none"
+    return "invalid" if stat is None else "there"
+
+
+def _exporter(kernel: str, cycle: Cycle, outcome: Outcome) -> ExporterState | None:
+    """Return the clock of the exporter that tells of a kernel; None where it counts no rounds."""
+    state = cycle.history.kernels.get(kernel)
+    if state is None:
+        return None
+    return next((one for one in outcome.exporters if one.instance == state.instance), None)

@@ -1,0 +1,45 @@
+"""A cluster with everything that may be wrong with one, in real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.commands.cluster import Agent, Cluster, Place
+from tests.support.servers import Prometheus, Redis
+
+
+@pytest.fixture(scope="session")
+def mixed_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    cluster = Cluster(
+        tmp_path_factory.mktemp("cluster"),
+        Agent("i-writes", writes=True),
+        Agent("i-silent"),
+        Agent("i-old", counts=False),
+        Agent("i-nomem", lacks=("mem",)),
+        Agent("i-stalled", stalled_s=100),
+        Agent("i-young", born_s=20),
+    )
+    with Prometheus(samples=cluster.samples) as prometheus, Redis() as redis:
+        yield Place(cluster, prometheus, redis)
+
+
+@pytest.fixture
+def mixed(mixed_servers: Place) -> Place:
+    mixed_servers.redis.command("FLUSHALL")
+    return mixed_servers
+
+
+@pytest.fixture(scope="session")
+def healthy_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    cluster = Cluster(tmp_path_factory.mktemp("healthy"), Agent("i-one"), Agent("i-two"))
+    with Prometheus(samples=cluster.samples) as prometheus, Redis() as redis:
+        yield Place(cluster, prometheus, redis)
+
+
+@pytest.fixture
+def healthy(healthy_servers: Place) -> Place:
+    """Two agents that write no keys, and nothing wrong."""
+    healthy_servers.redis.command("FLUSHALL")
+    return healthy_servers

@@ -1,0 +1,140 @@
+"""`check`: what would be left behind, who writes, what is withheld and why."""
+
+from __future__ import annotations
+
+from tests.commands.cluster import Place, lines
+from tests.support.servers import Prometheus, Redis, free_port
+
+STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
+LEASE = "livestat-poller:leader"
+
+
+def test_a_healthy_cluster_is_well(healthy: Place):
+    done = healthy.run("check")
+    assert done.returncode == 0, done.stdout
+    assert lines(done.stdout, "kernels")[0].startswith("ok: 4 active")
+    assert lines(done.stdout, "rounds") == ["ok: 2 exporters: 2 by gather_measures every 5 s"]
+    assert lines(done.stdout, "withheld") == ["ok: no kernel"]
+
+
+def test_keys_that_somebody_writes_and_prometheus_does_not_know_fail(healthy: Place):
+    healthy.put(*STRANGERS, *healthy.cluster.ids)
+    done = healthy.run("check")
+    assert done.returncode == 1
+    (told,) = [line for line in lines(done.stdout, "keys") if "unknown" in line]
+    named = ", ".join(STRANGERS[:5])
+    assert told == (f"fail: 7 that somebody writes are unknown to Prometheus: {named} and 2 more")
+
+
+def test_keys_that_nobody_writes_any_more_and_others_are_no_strangers(healthy: Place):
+    healthy.put(STRANGERS[0], age_s=3600)
+    healthy.put("i-agent", "computer.metadata", "a" * 64, STRANGERS[1].replace("0000", "000G"))
+    with healthy.redis.client() as client:
+        client.set(STRANGERS[2], b"somebody else's", ex=7 * 86_400)
+        client.set(STRANGERS[3], b"without a TTL")
+    assert healthy.run("check").returncode == 0
+
+
+def test_agents_keys_are_known_by_their_own_ttl(healthy: Place):
+    healthy.put(STRANGERS[0])
+    assert healthy.run("check", redis__ttl_s=600).returncode == 1
+
+
+def test_many_keys_are_looked_through_in_portions(healthy: Place):
+    many = [f"11111111-1111-4111-8111-{number:012d}" for number in range(4000)]
+    with healthy.redis.client() as client:
+        pipe = client.pipeline(transaction=False)
+        for kernel in many:
+            pipe.set(kernel, b"x", ex=86_400)
+        pipe.execute()
+    assert "4000 that somebody writes" in healthy.run("check").stdout
+
+
+def test_the_real_keys_are_looked_through_under_a_prefix_too(healthy: Place):
+    healthy.put(STRANGERS[0])
+    done = healthy.run("check", redis__key_prefix="shadow:")
+    assert done.returncode == 1
+    assert "none is written under shadow: that" in done.stdout
+    assert "1 that somebody writes are unknown" in done.stdout
+
+
+def test_a_shard_looks_at_its_own_kernels_only(healthy: Place):
+    healthy.put(STRANGERS[0])
+    done = healthy.run("check", shard__index=0, shard__count=16)
+    assert "unknown to Prometheus: " in done.stdout
+    done = healthy.run("check", shard__index=1, shard__count=16)
+    assert "unknown to Prometheus: " not in done.stdout
+
+
+def test_without_the_right_to_scan_it_says_so_and_does_not_fail(healthy: Place):
+    rules = (
+        "user poller on >secret resetkeys ~????????-????-????-????-???????????? "
+        f"~{LEASE} resetchannels -@all +get +set +pttl +time +eval +watch +multi +exec"
+    )
+    with Redis(acl=f"user default off\n{rules}") as redis:
+        url = redis.url.replace("redis://", "redis://poller:secret@")
+        done = healthy.run("check", redis__url=url)
+        assert done.returncode == 0, done.stdout
+        (told,) = lines(done.stdout, "keys")[1:]
+        assert told.startswith("warn: those that Prometheus does not know cannot be looked for")
+        assert "+scan" in done.stdout
+        done = healthy.run("compare", redis__url=url)
+        assert "no right to SCAN" in done.stdout
+
+
+def test_no_kernel_at_all_fails_unless_that_is_in_order(healthy: Place):
+    with Prometheus() as empty:
+        for command in ("check", "compare"):
+            settings = {"prometheus__url": empty.url}
+            done = healthy.run(command, **settings)
+            assert done.returncode == 1, done.stdout
+            assert "--allow-empty" in done.stdout
+            assert healthy.run(command, "--allow-empty", **settings).returncode == 0
+            healthy.put(STRANGERS[0])
+            assert healthy.run(command, "--allow-empty", **settings).returncode == 1
+            healthy.redis.command("FLUSHALL")
+
+
+def test_who_writes_is_told_by_the_agents_own_counters(mixed: Place):
+    told = (
+        "warn: 1 of 6 agents still tries to write: i-writes; 1 agent does not count writes: i-old"
+    )
+    assert lines(mixed.run("check").stdout, "writers") == [told]
+    # Neither a lease nor its absence tells who writes.
+    mixed.put(*mixed.cluster.ids)
+    with mixed.redis.client() as client:
+        client.set(LEASE, b"host:1:abc", ex=60)
+    for settings in ({}, {"leader__enabled": "false"}):
+        done = mixed.run("check", **settings)
+        assert lines(done.stdout, "writers") == [told]
+    assert "12 of 12 kernels were written" in done.stdout
+
+
+def test_keys_that_once_wrote_are_no_sign_of_agents(healthy: Place):
+    assert healthy.run("once").returncode == 0
+    done = healthy.run("check")
+    assert lines(done.stdout, "writers") == ["ok: 2 of 2 agents write no keys"]
+    assert lines(done.stdout, "keys")[0].startswith("ok: 4 of 4 kernels were written")
+    assert "still" not in healthy.run("compare").stdout
+
+
+def test_withheld_kernels_are_listed_by_reason_and_missing_metric(mixed: Place):
+    done = mixed.run("check")
+    assert done.returncode == 1
+    nomem, stalled = (", ".join(sorted(mixed.agent(name).ids)) for name in ("i-nomem", "i-stalled"))
+    assert lines(done.stdout, "withheld") == [
+        f"fail: 2 kernels incomplete, without mem: {nomem}",
+        f"fail: 2 kernels stalled: {stalled}",
+    ]
+    assert lines(done.stdout, "agents") == [
+        "fail: stand still while their exporters answer: i-stalled"
+    ]
+
+
+def test_nothing_is_concluded_where_prometheus_is_down(healthy: Place):
+    healthy.put(*healthy.cluster.ids)
+    done = healthy.run("check", prometheus__url=f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert not lines(done.stdout, "writers")
+    assert not lines(done.stdout, "keys")
+    assert lines(done.stdout, "redis")

@@ -1,0 +1,55 @@
+"""`compare` beside agents not scraped, kernels withheld, and keys that are not there."""
+
+from __future__ import annotations
+
+import json
+
+from tests.commands.cluster import Place
+
+STRANGER = "00000000-0000-4000-8000-000000000000"
+
+
+def test_keys_unknown_to_prometheus_are_named_and_fail(healthy: Place):
+    assert healthy.run("once").returncode == 0
+    assert healthy.run("compare").returncode == 0
+    healthy.put(STRANGER)
+    done = healthy.run("compare")
+    assert done.returncode == 1
+    assert f"1 keys that somebody writes are unknown to Prometheus: {STRANGER}" in done.stdout
+    found = json.loads(healthy.run("compare", "--json").stdout)
+    assert found["differs"]
+    assert found["unknown_to_prometheus"] == [STRANGER]
+
+
+def test_asked_for_some_kernels_it_looks_at_no_others(healthy: Place):
+    assert healthy.run("once").returncode == 0
+    healthy.put(STRANGER)
+    done = healthy.run("compare", "--kernel", healthy.cluster.ids[0][:8])
+    assert done.returncode == 0, done.stdout
+    assert "1 kernel: nothing differs" in done.stdout
+
+
+def test_kernels_whose_keys_nobody_would_write_differ(mixed: Place):
+    assert mixed.run("once").returncode == 0
+    done = mixed.run("compare")
+    assert done.returncode == 1
+    names = ", ".join(sorted(mixed.agent("i-nomem").ids))
+    assert f"would be left as they are now: incomplete, without mem: {names}" in done.stdout
+    assert "1 of 6 agents still tries to write: i-writes" in done.stdout
+    found = json.loads(mixed.run("compare", "--json").stdout)
+    assert found["withheld"] == {"incomplete": 2, "stalled": 2}
+    assert found["missing"] == {kernel: ["mem"] for kernel in mixed.agent("i-nomem").ids}
+    assert found["agents_writing"] == ["i-writes"]
+    assert found["agents_untold"] == ["i-old"]
+
+
+def test_a_missing_key_takes_one_line(healthy: Place):
+    first, *others = sorted(healthy.cluster.ids)
+    assert healthy.run("once").returncode == 0
+    healthy.redis.command("DEL", first)
+    done = healthy.run("compare")
+    assert done.returncode == 1
+    assert done.stdout.count(first) == 1
+    found = json.loads(healthy.run("compare", "--json").stdout)
+    (one,) = [field for field in found["fields"] if field["verdict"] == "extra"]
+    assert (one["kernel"], one["metric"]) == (first, "(whole key)")

@@ -1,0 +1,79 @@
+"""What the library raises, as ours: a reason, whole words, and nothing of what was sent."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import redis.exceptions as gone_wrong
+
+from poller.store.connections import StoreAccess
+from poller.store.errors import translate
+
+KEY = "3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(gone_wrong, inspect.isclass)
+    if issubclass(kind, gone_wrong.RedisError)
+    and not issubclass(kind, gone_wrong.MovedError | gone_wrong.AskError)
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_no_error_is_told_by_its_class_name(kind: type[Exception]):
+    try:
+        error = kind("something")
+    except TypeError:
+        pytest.skip("made by the library alone")
+    told = translate(error)
+    assert kind.__name__ not in told.detail
+    assert " " in told.detail
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "detail"),
+    [
+        (gone_wrong.NoPermissionError("this user has no permissions to run the 'scan' command"),
+         "forbidden", "the user may not run SCAN"),
+        (gone_wrong.NoPermissionError(f"No permissions to access a key '{KEY}'"),
+         "forbidden", "the user may not do this"),
+        (gone_wrong.ResponseError("DB index is out of range"),
+         "error_reply", "the server has no database of that number"),
+        (gone_wrong.ResponseError(f"unknown command 'EVAL', with args beginning with: '{KEY}'"),
+         "error_reply", "the server says: unknown command"),
+        (gone_wrong.ResponseError("This instance has cluster support disabled"),
+         "error_reply", "the server is no part of a cluster"),
+        (gone_wrong.MovedError("1 127.0.0.1:7000"),
+         "moved", "the key is on another node"),
+        (OSError(111, "Connect call failed ('10.0.0.1', 6379)"),
+         "connection", "connection refused"),
+        (TimeoutError(), "timeout", "no answer in time"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_told_is_whole_words_and_no_argument(error: Exception, reason: str, detail: str):
+    told = translate(error)
+    assert (told.reason, told.detail) == (reason, detail)
+    assert KEY not in str(told) + told.advice
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://user:pass@h:6379/3", "redis://h:6379/3"),
+        ("rediss://:p%40ss@h", "rediss://h"),
+        ("redis://:p/a@ss@h:1/0", "redis://h:1/0"),
+        ("redis://:half?whole@h:1/0", "redis://…"),
+        ("unix://:hush@/run/redis.sock?db=1&password=hush", "unix:///run/redis.sock"),
+        ("redis+sentinel://u:p@a:1,b:2/service/0", "redis+sentinel://a:1,b:2/service/0"),
+    ],
+)
+def test_an_address_has_no_credentials(url: str, address: str):
+    assert StoreAccess(url).address == address
+
+
+def test_a_failure_names_one_address_once():
+    error = translate(TimeoutError()).at("redis://h").at("redis://other")
+    assert (error.address, error.detail) == ("redis://h", "no answer in time (redis://h)")
+    assert str(error) == "timeout: no answer in time (redis://h)"
