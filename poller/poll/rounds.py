@@ -164,6 +164,12 @@ class Exporter:
         return self._stood_s > self.patience_s
 
     @property
+    def lives(self) -> bool:
+        """Whether its count of successes, the only one that it has, moved lately."""
+        counted = self.counter == "successes" and self.scrape_s is not None
+        return counted and self._stood_s <= self.patience_s
+
+    @property
     def patience_s(self) -> float:
         """How long a standstill is none yet, in seconds."""
         period_s = self.period_s or DEFAULT_INTERVAL_S
@@ -439,6 +445,11 @@ class Rounds:
         """Return how far the newest scrape of all is behind a time, in seconds."""
         newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
         return at - newest if newest else None
+
+    def living(self) -> set[str]:
+        """Return the instances that count successes alone, and did so lately: a sign of life."""
+        there = (self.of(instance) for instance in self._of_instance)
+        return {one.instance for one in there if one is not None and one.lives}
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""
