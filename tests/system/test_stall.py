@@ -239,7 +239,7 @@ def test_the_same_agents_moments_before_they_stalled_were_written(
 
 INTERVAL_S = 0.5
 NEAR = 0.35
-"""An interval this short is not known well where scrapes come late; a rate that sinks is far off."""
+"""So short an interval is not known well where scrapes come late; a rate that sinks is far off."""
 MISSED_S = 6.0
 """Longer than four rounds, and than any patience with a scrape every half second."""
 
