@@ -342,7 +342,8 @@ class Cycle:
         """Return the kernels whose keys are written now; the others are told by reason."""
         patience, known = self.patience(), self.history.kernels
         silent = self.observer.rounds.stalled()
-        asleep = withhold.stalled_agents(known, self.history.roundless, batch.time, patience)
+        mute = self.history.roundless - self.observer.rounds.living()
+        asleep = withhold.stalled_agents(known, mute, batch.time, patience)
         due = [kernel for kernel in self._due if kernel in known]
         yielded = await self.publisher.yielded(due, batch.time)
         grounds = Grounds(silent, asleep, self.publisher.foreign, yielded)

@@ -34,6 +34,8 @@ DEFAULT_INTERVAL_S = 30.0
 """What an agent does by default since 26.4.4; assumed until its rounds tell."""
 STALL_PERIODS = 4
 _STALL_SCRAPES = 3
+_GONE_SCRAPES = 3
+"""A counter that so many scrapes in a row lacked is exported no more."""
 _ARRIVALS = 48
 """So many rounds are held against a new one to find the interval."""
 _LATE_S = 0.1
@@ -114,6 +116,7 @@ class Exporter:
         self._count: float | None = None
         self._shift_s = 0.0
         self._first_scraped = 0.0
+        self._without = 0
         self._arrivals: dict[float, _Arrival] = {}
         self._steady: deque[_Arrival] = deque(maxlen=_ARRIVALS)
         self._low_s, self._high_s = 0.0, float("inf")
@@ -159,6 +162,12 @@ class Exporter:
         if self.stamp is None:
             return False
         return self._stood_s > self.patience_s
+
+    @property
+    def lives(self) -> bool:
+        """Whether its count of successes, the only one that it has, moved lately."""
+        counted = self.counter == "successes" and self.scrape_s is not None
+        return counted and self._stood_s <= self.patience_s
 
     @property
     def patience_s(self) -> float:
@@ -225,9 +234,11 @@ class Exporter:
 
     def _choose_counter(self, scrape: _Scrape) -> None:
         best = next((name for name in COUNTERS if name in scrape.counts), None)
+        self._without = 0 if self.counter in scrape.counts else self._without + 1
         if best is None or best == self.counter:
             return
-        if self.counter is None or COUNTERS.index(best) < COUNTERS.index(self.counter):
+        gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
+        if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
             self._arrivals.clear()
             self._steady.clear()
@@ -447,6 +458,11 @@ class Rounds:
         """Return how far the newest scrape of all is behind a time, in seconds."""
         newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
         return at - newest if newest else None
+
+    def living(self) -> set[str]:
+        """Return the instances that count successes alone, and did so lately: a sign of life."""
+        there = (self.of(instance) for instance in self._of_instance)
+        return {one.instance for one in there if one is not None and one.lives}
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""
