@@ -1,4 +1,8 @@
-"""Commands for people. Exit status: 0 good, 1 a cycle failed or something differs, 2 settings."""
+"""Commands for people.
+
+Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
+of the settings that cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import asyncio
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -14,9 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from poller import __version__, config
-from poller.config import Config
-from poller.daemon import logs
+from poller import __version__, options
 from poller.errors import ConfigError, CycleError, RefusedRequest
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONFIG = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    envvar="POLLER_CONFIG",
-    help="The settings, a TOML file. Without it: config.toml here if there is one.",
-)
 _KERNELS = click.option(
     "--kernel",
     "kernels",
@@ -48,23 +42,6 @@ _DURATION = click.option(
     metavar="SECONDS",
     help="End after so long; without it: Ctrl-C.",
 )
-_DEFAULT_PATH = Path("config.toml")
-
-
-def _read(path: Path | None) -> Config:
-    """Return the settings in that file, or in the default one if there is one here."""
-    return config.load(path or (_DEFAULT_PATH if _DEFAULT_PATH.is_file() else None))
-
-
-def _load(path: Path | None) -> Config:
-    try:
-        settings = _read(path)
-    except ConfigError as error:
-        for key, text in error.problems:
-            click.echo(f"settings: {key}: {text}", err=True)
-        sys.exit(2)
-    logs.set_up(settings.log.level, settings.log.format)
-    return settings
 
 
 def _run(command: Coroutine[Any, Any, T]) -> T:
@@ -79,9 +56,7 @@ def _run(command: Coroutine[Any, Any, T]) -> T:
         click.echo(error, err=True)
         sys.exit(2)
     except ConfigError as error:
-        for key, text in error.problems:
-            click.echo(f"settings: {key}: {text}", err=True)
-        sys.exit(2)
+        options.refuse(error)
 
 
 def _example(text: str) -> Callable[[T], T]:
@@ -96,35 +71,27 @@ def _example(text: str) -> Callable[[T], T]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="livestat-poller")
-@_CONFIG
+@options.CONFIG
+@options.LOG_LEVEL
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
     """Write Backend.AI live statistics from Prometheus to Redis in the legacy format."""
     context.obj = path
 
 
-def _own_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept --config behind the command's name too."""
-    return _CONFIG(command)
-
-
 @_example("livestat-poller --config config.toml run")
 @cli.command()
-@_own_config
+@options.common
 @click.pass_obj
 def run(parent: Path | None, path: Path | None) -> None:
     """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
     from poller.daemon.daemon import Daemon
 
     path = path or parent
-    settings = _load(path)
-
-    def reload() -> Config:
-        again = _read(path)
-        logs.set_up(again.log.level, again.log.format)
-        return again
-
-    _run(Daemon(settings, reload).run())
+    loaded = options.loaded(path)
+    # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
+    same = loaded.path or path
+    _run(Daemon(loaded.config, lambda: options.read(same).config, str(loaded)).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -133,7 +100,7 @@ def run(parent: Path | None, path: Path | None) -> None:
 
 @_example("livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
 @click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
@@ -149,7 +116,7 @@ def once(
     from poller.commands import once, printing
     from poller.poll import assembly
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     asked = kernels or None
     with printing.progress() as bar:
         hooks = assembly.Hooks(on_progress=bar)
@@ -161,24 +128,33 @@ def once(
         click.echo(json.dumps(stats, indent=2))
     else:
         click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
-    for why, count in sorted(Counter(outcome.withheld.values()).items()):
+    for why, count in outcome.withheld_counts.items():
         click.echo(f"{count} kernels withheld: {why}", err=True)
 
 
 @_example("livestat-poller --config /etc/livestat-poller/config.toml check")
 @cli.command()
-@_own_config
+@options.common
 @_ALLOW_EMPTY
+@click.option(
+    "--settings", "only_settings", is_flag=True, help="Print the settings that count, and end."
+)
 @click.pass_obj
-def check(parent: Path | None, path: Path | None, allow_empty: bool) -> None:
+def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settings: bool) -> None:
     """Check the settings, both servers, who else writes, and keys that nobody would write.
 
     Exits 1 if something must be mended.
     """
+    if only_settings:
+        from poller.commands import settings_report
+
+        for line in settings_report.lines(options.loaded(path or parent)):
+            click.echo(line)
+        return
     from poller.commands import printing
     from poller.commands.check import findings
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
 
     async def report() -> bool:
         failed = False
@@ -193,7 +169,7 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool) -> None:
 
 @_example("livestat-poller compare --json > differences.json")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option(
     "--prefix", help="Compare the keys under this prefix instead of what would be written."
@@ -219,7 +195,7 @@ def compare(
     from poller.commands import printing
     from poller.commands.compare import Asked, compared
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     with printing.progress() as bar:
         result = _run(compared(settings, Asked(kernels, prefix, at, allow_empty), bar))
     if as_json:
@@ -231,7 +207,7 @@ def compare(
 
 @_example("livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @cli.command()
-@_own_config
+@options.common
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.pass_obj
@@ -245,7 +221,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     from poller.commands import printing
     from poller.commands.show import shown
 
-    settings = _load(path or parent)
+    settings = options.load(path or parent)
     kernels_shown = _run(shown(settings, kernels))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
@@ -257,7 +233,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 
 @_example("livestat-poller watch --duration 60")
 @cli.command()
-@_own_config
+@options.common
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
 @click.option(
@@ -285,7 +261,7 @@ def watch(
     """
     from poller.commands import watch
 
-    _run(watch.watch(_load(path or parent), kernels, prefix, duration_s, order))
+    _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s, order))
 
 
 @_example("livestat-poller demo --kernels 20 --duration 60")
@@ -313,9 +289,9 @@ def demo(kernels: int, duration_s: float | None, real: bool) -> None:
 @_example("livestat-poller deploy-files deploy")
 @cli.command("deploy-files")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ, but no settings.")
 def deploy_files(directory: Path, force: bool) -> None:
-    """Copy the systemd unit, alert rules, dashboard and container file into DIRECTORY."""
+    """Copy settings, systemd unit, alert rules, dashboard and container file into DIRECTORY."""
     from poller.commands import deploy_files
 
     try:
@@ -328,7 +304,7 @@ def deploy_files(directory: Path, force: bool) -> None:
     except OSError as error:
         click.echo(f"{error.filename}: {error.strerror}", err=True)
         sys.exit(2)
-    for name, step in deploy_files.NEXT.items():
+    for name, step in deploy_files.steps(directory).items():
         click.echo(f"{directory / name} ({'written' if name in written else 'as it was'})")
         click.echo(f"    {step}")
 

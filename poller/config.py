@@ -10,9 +10,9 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
@@ -22,8 +22,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from poller.errors import ConfigError
-from poller.format.catalog import PROFILES, STATS, Catalog, Override
+from poller import environment, relations
+from poller.environment import DELIMITER
+from poller.environment import PREFIX as PREFIX
+from poller.errors import ConfigError, UnreadableFile
+from poller.format.catalog import PROFILES, Catalog, Override
 from poller.settings import (
     Format,
     Http,
@@ -36,14 +39,12 @@ from poller.settings import (
     Shard,
 )
 
-PREFIX = "POLLER_"
-
 
 class Config(BaseSettings):
     """All settings, frozen."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__"
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
     )
 
     poll: Poll = Poll()
@@ -96,14 +97,84 @@ class _Shape(BaseModel):
 assert PROFILES == ("classic", "26.9"), "Format.profile lists the catalog's profiles"
 
 
+PLACES = (Path("config.toml"), Path("/etc/livestat-poller/config.toml"))
+"""Where the settings are looked for if nobody says where."""
+
+
+def locate(path: Path | None) -> Path | None:
+    """Return the file that counts: the one asked for, else the first of `PLACES` that is there.
+
+    One that is there and may not be read counts too: to pass it over would be a surprise.
+    """
+    return path or next((place.absolute() for place in PLACES if _is_there(place)), None)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings and where they come from.
+
+    `given` is what the file says, `variables` are the names of those of the environment.
+    """
+
+    config: Config
+    path: Path | None
+    given: Mapping[str, Any]
+    variables: tuple[str, ...]
+
+    def __str__(self) -> str:
+        file = str(self.path.absolute()) if self.path else "no file, the defaults"
+        count = len(self.variables)
+        more = f", {count} environment variable{'' if count == 1 else 's'}" if count else ""
+        return file + more
+
+
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
     """Return the settings, or raise `ConfigError` with every problem found.
 
     Without a path the defaults and the environment count.
     """
+    return read(path, environ).config
+
+
+def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Return the settings with their origin; raises as `load` does."""
+    environ = os.environ if environ is None else environ
     data = _read(path) if path is not None else {}
-    problems = _misspelt(os.environ if environ is None else environ)
-    problems += _shape_problems(data)
+    config = _valid(data, environment.misspelt(environ, _names()))
+    return Loaded(config, path, data, tuple(environment.settings(environ)))
+
+
+def changed(before: Config, after: Config) -> list[str]:
+    """Return the dotted keys whose values differ; never a value, which may be a secret."""
+    old, new = before.model_dump(), after.model_dump()
+    return [
+        f"{section}.{key}"
+        for section in old
+        for key in dict.fromkeys((*old[section], *new[section]))
+        if old[section].get(key) != new[section].get(key)
+    ]
+
+
+def _names() -> dict[str, list[str]]:
+    """Return the keys of every section; of `metrics` those of one metric."""
+    fields = Config.model_fields
+    names = {name: list(type(field.default).model_fields) for name, field in fields.items()
+             if name != "metrics"}  # fmt: skip
+    return {**names, "metrics": list(MetricSection.model_fields)}
+
+
+def _valid(data: dict[str, Any], problems: list[tuple[str, str]]) -> Config:
+    problems = problems + _shape_problems(data)
     if problems:
         raise ConfigError(problems)
     try:
@@ -113,9 +184,11 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
     except SettingsError:  # its cause holds the text
         raise ConfigError([(PREFIX + "…", "a list or table as a variable must be JSON")]) from None
     config = _resolved(config)
-    problems = relations(config)
+    problems, files = relations.problems(config), relations.unreadable(config)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems + files)
+    if files:
+        raise UnreadableFile(files)
     return config
 
 
@@ -143,18 +216,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([(str(path), f"is not TOML: {error}")]) from None
 
 
-def _misspelt(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the variables that look like ours and name no section."""
-    sections = {name.upper() for name in Config.model_fields}
-    return [
-        (name, "no such section")
-        for name in environ
-        if name.upper().startswith(PREFIX)
-        and "__" in name
-        and name.upper().removeprefix(PREFIX).partition("__")[0] not in sections
-    ]
-
-
 def _shape_problems(data: dict[str, Any]) -> list[tuple[str, str]]:
     try:
         _Shape.model_validate_json(_as_json(data), strict=True)
@@ -174,7 +235,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         place = [str(part) for part in one["loc"]]
         # A union adds its branch to the place, which is no key of the file.
         key = ".".join(part for part in place if part not in _BRANCHES)
-        problems.append((key, _message(one["type"], one["msg"])))
+        problems.append((key, _message(key, one["type"], one["msg"])))
     return list(dict.fromkeys(problems))
 
 
@@ -183,127 +244,7 @@ _BRANCHES = frozenset(
 )
 
 
-def _message(kind: str, message: str) -> str:
-    known = {"extra_forbidden": "no such setting", "missing": "is missing"}
-    return known.get(kind, message.removeprefix("Value error, "))
-
-
-def relations(config: Config) -> list[tuple[str, str]]:
-    """Return what cannot work together, by dotted key."""
-    poll, prometheus, store = config.poll, config.prometheus, config.redis
-    wrong = [
-        (
-            float(poll.deadline_s) > poll.interval_s,
-            "poll.deadline_s",
-            "must not exceed poll.interval_s",
-        ),
-        (
-            float(prometheus.timeout_s) > float(poll.deadline_s),
-            "prometheus.timeout_s",
-            "must not exceed poll.deadline_s",
-        ),
-        (
-            float(store.timeout_s) > float(poll.deadline_s),
-            "redis.timeout_s",
-            "must not exceed poll.deadline_s",
-        ),
-        (
-            store.ttl_s < 3 * poll.interval_s,
-            "redis.ttl_s",
-            "must be at least three poll.interval_s, or keys expire between two writes",
-        ),
-        (
-            poll.still_after_s < 3 * poll.interval_s,
-            "poll.still_after_s",
-            "must be at least three poll.interval_s",
-        ),
-        (
-            config.shard.index >= config.shard.count,
-            "shard.index",
-            "must be below shard.count",
-        ),
-        (
-            prometheus.restore_window < poll.still_after_s,
-            "prometheus.restore_window",
-            "must not be shorter than poll.still_after_s",
-        ),
-    ]
-    problems = [(key, text) for bad, key, text in wrong if bad]
-    return problems + _window(config) + _urls(config) + _secrets(config) + _metrics(config)
-
-
-def _window(config: Config) -> list[tuple[str, str]]:
-    window = config.prometheus.window
-    if window == "auto":
-        return []
-    measure_s = config.prometheus.measure_interval_s
-    if window < config.poll.interval_s:
-        return [("prometheus.window", "is too short for a rate: below poll.interval_s")]
-    if window < 2 * measure_s:
-        return [("prometheus.window", "is too short for a rate: below two measure_interval_s")]
-    return []
-
-
-def _urls(config: Config) -> list[tuple[str, str]]:
-    problems = []
-    for place, url in enumerate(config.prometheus.urls):
-        key = "prometheus.url" if place == 0 else f"prometheus.fallback_urls.{place - 1}"
-        parts = _parts(url)
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            problems.append((key, "must be http://host:port or https://host:port"))
-    problems += _redis_url(config.redis.url.get_secret_value())
-    return problems
-
-
-def _parts(url: str) -> SplitResult | None:
-    """Return the parts of a URL, or None where a host or port in it is none.
-
-    A `/` in a password that should be `%2F` makes such a URL; what raises then repeats it.
-    """
-    try:
-        parts = urlsplit(url)
-        for node in parts.netloc.rpartition("@")[2].split(","):
-            _ = urlsplit(f"//{node}").port
-    except ValueError:
-        return None
-    return parts
-
-
-def _redis_url(url: str) -> list[tuple[str, str]]:
-    parts = _parts(url)
-    if parts is None:
-        return [("redis.url", "has a host or port that cannot be; is a password quoted (%2F)?")]
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss", "unix") or kind not in ("", "sentinel", "cluster"):
-        text = "must be redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        return [("redis.url", text)]
-    path = parts.path.strip("/")
-    database = path.partition("/")[2] if kind == "sentinel" else path
-    if scheme != "unix" and not (database.isdigit() or database == ""):
-        return [("redis.url", "the database must be a number")]
-    return []
-
-
-def _secrets(config: Config) -> list[tuple[str, str]]:
-    problems = []
-    for section_name in ("prometheus", "redis"):
-        section = getattr(config, section_name)
-        for field in type(section).model_fields:
-            path = getattr(section, field)
-            if isinstance(path, Path) and not path.is_file():
-                problems.append((f"{section_name}.{field}", "no such file"))
-    for name, path in config.prometheus.header_files.items():
-        if not path.is_file():
-            problems.append((f"prometheus.header_files.{name}", "no such file"))
-    return problems
-
-
-def _metrics(config: Config) -> list[tuple[str, str]]:
-    problems = []
-    for name, given in config.metrics.items():
-        if not Catalog.admits(name):
-            problems.append((f"metrics.{name}", "cannot be a metric's name"))
-        unknown = set(given.stats or ()) - set(STATS)
-        if unknown:
-            problems.append((f"metrics.{name}.stats", f"must be of {', '.join(STATS)}"))
-    return problems
+def _message(key: str, kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "no such setting" + environment.nearest_key(key, _names())
+    return "is missing" if kind == "missing" else message.removeprefix("Value error, ")

@@ -15,9 +15,20 @@ class ConfigError(PollerError):
     `problems` holds (dotted key, what is wrong) pairs; no value of a setting is in them.
     """
 
+    status = 2
+
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{key}: {text}" for key, text in problems))
+
+
+class UnreadableFile(ConfigError):
+    """A file that the settings name cannot be read now, exit status 3.
+
+    It may come or be mended without a change of the settings, so another start is worth it.
+    """
+
+    status = 3
 
 
 class RefusedRequest(PollerError):

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from poller.errors import ConfigError
+from poller.errors import UnreadableFile
 from poller.settings import Prometheus, RedisSection
+
+HIDDEN = "(hidden)"
+_PASSWORDS = (
+    (re.compile(r"(?<=://)([^/@:]*):.*@"), rf"\1:{HIDDEN}@"),  # up to the last @, to be safe
+    (re.compile(r"([?&]password=)[^&]*"), rf"\1{HIDDEN}"),
+)
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    for pattern, instead in _PASSWORDS:
+        url = pattern.sub(instead, url)
+    return url
 
 
 class SecretFile:
@@ -30,7 +44,9 @@ class SecretFile:
                 self._seen = (status.st_mtime_ns, status.st_size)
         except (OSError, UnicodeDecodeError) as error:
             if self._seen is None:
-                raise ConfigError([(self._key, "cannot be read")]) from error
+                why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+                problem = f"{self._path} cannot be read: {why}"
+                raise UnreadableFile([(self._key, problem)]) from error
         return self._text
 
 

@@ -13,6 +13,20 @@ import msgspec
 Kind = Literal["gauge", "diff", "rate"]
 Part = Literal["current", "capacity", "rate", "samples", "rest"]
 """The parts of a batch, but for the rounds and the trails, which are raw samples."""
+Drop = Literal[
+    "bad_metric_name",
+    "bad_uuid",
+    "duplicate",
+    "histogram",
+    "infinite",
+    "missing_label",
+    "nan",
+    "negative",
+    "not_a_number",
+]
+"""Why a row of an answer cannot serve. `duplicate` is expected: two series tell of one kernel."""
+Stage = Literal["rounds", "survey", "query", "merge", "settle", "history", "backfill", "write"]
+"""The parts of a cycle that are timed, in the order in which they are run first."""
 Fields = dict[str, str]
 """One metric of one kernel as readers see it: `{"current": "12", "pct": "0.5", …}`."""
 
@@ -109,7 +123,7 @@ class Batch:
     samples: Mapping[str, float] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     conflicts: frozenset[str] = frozenset()
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
 
     def stamp_of(self, kernel: str) -> Stamp | None:
         """Return which round a kernel's readings are of; None: its exporter counts none."""

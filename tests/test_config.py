@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from poller import config
-from poller.errors import ConfigError
+from poller.errors import ConfigError, UnreadableFile
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,10 +128,96 @@ def test_a_variable_of_no_section_is_a_mistake(monkeypatch):
         config.load(None)
 
 
-def test_a_variable_of_no_key_is_a_mistake(monkeypatch):
-    monkeypatch.setenv("POLLER_POLL__INTERVALL_S", "5")
-    with pytest.raises(ConfigError, match="poll.intervall_s"):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("POLLER_POLL__INTERVALL_S", "did you mean POLLER_POLL__INTERVAL_S?"),
+        ("POLLER_REDIS_URL", "did you mean POLLER_REDIS__URL?"),
+        ("poller_redis_url", "did you mean POLLER_REDIS__URL?"),
+        ("POLLER_PROMETEUS__URL", "did you mean POLLER_PROMETHEUS__URL?"),
+        ("POLLER_CONFG", "did you mean POLLER_CONFIG?"),
+        ("POLLER_METRICS__ACME__STAT", "did you mean POLLER_METRICS__ACME__STATS?"),
+        ("POLLER_FOO", "see config.toml"),
+        ("POLLER_", "see config.toml"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypatch, name, told):
+    monkeypatch.setenv(name, "5")
+    with pytest.raises(ConfigError) as caught:
         config.load(None)
+    assert caught.value.status == 2
+    ((key, text),) = caught.value.problems
+    assert key == name
+    assert text.startswith("no such setting; ")
+    assert text.endswith(told) or "config.toml" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POLLER_CONFIG", "/no/such/file"),
+        ("POLLER_TEST_NO_SKIP", "1"),
+        ("POLLER_TEST_REDIS_BINARY", "x"),
+        ("poller_redis__ttl_s", "7000"),
+        ("POLLER_REDIS", '{"ttl_s": 7000}'),
+        ("POLLER_PROMETHEUS__HEADERS__X_SCOPE", "tenant"),
+        ("POLLER_METRICS__ACME__UNIT_HINT", "celsius"),
+        ("POLLER_METRICS", '{"acme": {"kind": "gauge"}}'),
+    ],
+)
+def test_a_variable_that_there_is_is_taken(monkeypatch, name: str, value: str):
+    monkeypatch.setenv(name, value)
+    config.load(None)
+
+
+def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tmp_path):
+    text = "[poll]\ninterval = 5\n[promteheus]\nurl = 'x'\n[metrics.acme]\nstat = ['max']\n"
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.problems == [
+        ("poll.interval", "no such setting; did you mean poll.interval_s?"),
+        ("metrics.acme.stat", "no such setting; did you mean metrics.acme.stats?"),
+        ("promteheus", "no such setting; did you mean prometheus?"),
+    ]
+
+
+def test_the_settings_are_looked_for_in_the_usual_places(tmp_path, monkeypatch):
+    here, there = tmp_path / "here.toml", tmp_path / "there.toml"
+    monkeypatch.setattr(config, "PLACES", (here, there))
+    assert config.locate(None) is None
+    there.write_text("")
+    assert config.locate(None) == there
+    here.write_text("")
+    assert config.locate(None) == here
+    assert config.locate(tmp_path / "asked.toml") == tmp_path / "asked.toml"
+    here.unlink()
+    here.mkdir()  # something is there and cannot be read: not to be passed over in silence
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(config.locate(None))
+
+
+def test_it_is_told_where_the_settings_come_from(tmp_path, monkeypatch):
+    assert str(config.read(None)) == "no file, the defaults"
+    monkeypatch.setenv("POLLER_REDIS__TTL_S", "8000")
+    path = written(tmp_path, "")
+    assert str(config.read(path)) == f"{path}, 1 environment variable"
+
+
+def test_a_file_that_cannot_be_read_is_named_and_may_come_later(tmp_path):
+    missing, folder = tmp_path / "none", tmp_path / "folder"
+    folder.mkdir()
+    text = f"[redis]\npassword_file = '{missing}'\n[prometheus]\nca_file = '{folder}'\n"
+    with pytest.raises(UnreadableFile) as caught:
+        config.load(written(tmp_path, text))
+    assert caught.value.status == 3
+    assert sorted(caught.value.problems) == [
+        ("prometheus.ca_file", f"{folder} cannot be read: Is a directory"),
+        ("redis.password_file", f"{missing} cannot be read: No such file or directory"),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(tmp_path, text + "window = '1s'\n"))
+    assert caught.value.status == 2  # another start would not help
 
 
 @pytest.mark.parametrize("text", ["[poll", "a = ", "\x00"])
@@ -156,6 +242,14 @@ def test_no_refusal_repeats_a_value(tmp_path):
             )
         )
     assert secret not in str(caught.value)
+
+
+def test_what_changed_is_told_by_its_keys_alone(tmp_path):
+    before = config.load(None)
+    text = "[redis]\npassword = 'x'\n[poll]\nquery_offset_s = 1.0\n[metrics.a]\nkind = 'rate'\n"
+    after = config.load(written(tmp_path, text))
+    assert config.changed(before, after) == ["poll.query_offset_s", "redis.password", "metrics.a"]
+    assert config.changed(after, after) == []
 
 
 def test_the_settings_are_frozen():

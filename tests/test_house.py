@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 GROUND = {"errors", "values", "clock"}
-SETTINGS = {"config", "settings", "secret_files"}
+SETTINGS = {"config", "settings", "environment", "relations", "secret_files"}
 BELOW = {
     "format": GROUND,
     "prometheus": GROUND | {"format"},
@@ -25,14 +26,15 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli` but `__main__`."""
+"""What each room may know beside itself. Nothing knows `cli` and `options`, which start them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
     "secret_files": {"pydantic"},
-    "values": {"msgspec"},
     "cli": {"click"},
+    "options": {"click"},
     "format/encode": {"msgpack"},
+    "values": {"msgspec"},
     "prometheus/answers": {"msgspec"},
     "prometheus/client": {"aiohttp", "msgspec", "yarl"},
     "prometheus/errors": {"aiohttp", "msgspec"},
@@ -42,7 +44,8 @@ FOREIGN = {
     "store/errors": {"redis"},
     "poll/state": {"msgspec"},
     "daemon/schedule": {"apscheduler"},
-    "daemon/metrics": {"prometheus_client", "aiohttp"},
+    "daemon/metrics": {"prometheus_client"},
+    "daemon/http": {"aiohttp"},
     "daemon/logs": {"pythonjsonlogger"},
     "commands/printing": {"rich"},
     "commands/live_table": {"rich"},
@@ -52,24 +55,43 @@ FOREIGN = {
 PURE = [
     "errors",
     "values",
+    "environment",
     "format/catalog",
     "format/numbers",
     "format/encode",
     "prometheus/selectors",
+    "prometheus/answers",
+    "prometheus/batch_queries",
     "prometheus/lookup_queries",
     "prometheus/round_queries",
+    "poll/duplicates",
     "poll/merge",
+    "poll/plan",
+    "poll/rates",
+    "poll/rounds",
+    "poll/trail",
     "poll/state",
     "poll/history",
     "poll/withhold",
     "commands/differences",
+    "demo/queries",
+    "commands/settings_report",
+    "daemon/status",
+    "daemon/words",
+    "daemon/chart",
+    "daemon/page",
     "commands/key_rows",
     "daemon/withheld",
 ]
 SEES_STAGES = {
+    "poll/duplicates": set(),
+    "poll/history": {"poll/rates", "poll/rounds", "poll/state"},
     "poll/merge": set(),
+    "poll/plan": {"poll/rates", "poll/rounds"},
+    "poll/rates": set(),
+    "poll/rounds": set(),
     "poll/state": set(),
-    "poll/history": {"poll/state"},
+    "poll/trail": set(),
     "poll/withhold": {"poll/state"},  # it judges what is kept of a kernel
 }
 """The pure stages of a poll, and the other stages that each may know."""
@@ -149,3 +171,10 @@ def test_a_class_name_is_one_thing():
         if len([module for module in found if room(module) != "demo"]) > 1
     }
     assert several == {}
+
+
+def test_the_readme_names_every_room():
+    readme = (PACKAGE.parent / "README.md").read_text("utf-8")
+    table = readme.partition("| room | what it knows |")[2].partition("\n\n")[0]
+    rooms = {f"{room(name)}/" if "/" in name else name for name in MODULES} - {"__main__"}
+    assert rooms | {"deploy/"} == set(re.findall(r"`([\w/]+)`", table))

@@ -7,19 +7,27 @@ from pathlib import Path
 
 from poller.errors import PollerError
 
+PLACE = Path("/etc/livestat-poller")
+"""Where the unit looks for its settings."""
 NEXT = {
+    "config.toml": "set what differs from the defaults{move}, then livestat-poller check",
     "livestat-poller.service": (
         "adapt the lines marked ADAPT, copy it to /etc/systemd/system/, then "
         "systemctl daemon-reload && systemctl enable --now livestat-poller"
     ),
-    "environment": "set what the settings file does not, copy it to /etc/livestat-poller/",
-    "Containerfile": "podman build -f Containerfile -t livestat-poller SOURCE_TREE",
+    "environment": "set what config.toml does not, or leave it as it is{move}",
+    "Containerfile": "podman build --format docker -f Containerfile -t livestat-poller SOURCE_TREE",
     "prometheus-scrape.yml": "merge it into prometheus.yml, then reload Prometheus",
     "alerts.yml": "put it beside prometheus.yml, then promtool check rules alerts.yml",
     "alerts_test.yml": "after a change of alerts.yml: promtool test rules alerts_test.yml",
     "dashboard.json": "in Grafana: Dashboards, New, Import; choose the data source on top",
+    "README.md": "read it: settings, cut-over, what to do when something fails{move}",
 }
 """What is shipped, in the order of use: {file name: what to do with it}."""
+YOURS = frozenset({"config.toml", "environment"})
+"""Files that are there to be changed: never overwritten."""
+_TOP = Path(__file__).parents[2]
+"""A source tree has some of the files at its top; an installed package has all in `deploy`."""
 
 
 class DiffersError(PollerError):
@@ -30,21 +38,31 @@ class DiffersError(PollerError):
         super().__init__(", ".join(names))
 
 
+def steps(directory: Path) -> dict[str, str]:
+    """Return what to do next with each file of a directory; a file in its place needs no copy."""
+    move = "" if directory.resolve() == PLACE else f", copy it to {PLACE}/"
+    return {name: step.format(move=move) for name, step in NEXT.items()}
+
+
 def shipped(name: str) -> bytes:
     """Return the content of one shipped file."""
-    return (resources.files("poller") / "deploy" / name).read_bytes()
+    packed = resources.files("poller") / "deploy" / name
+    return packed.read_bytes() if packed.is_file() else (_TOP / name).read_bytes()
 
 
 def copy(directory: Path, force: bool = False) -> list[str]:
     """Copy every shipped file into a directory, made if need be; return the names written.
 
-    A file that is there as it is shipped is left. Raises `DiffersError` before anything is
-    written if one differs, unless `force`; `OSError` where the system refuses.
+    A file that is there as it is shipped is left, and so is one of `YOURS`. Raises
+    `DiffersError` before anything is written if another one differs, unless `force`; `OSError`
+    where the system refuses.
     """
     contents = {name: shipped(name) for name in NEXT}
     there = {name for name in NEXT if _is_there(directory / name)}
     differing = [
-        name for name in NEXT if name in there and not _holds(directory / name, contents[name])
+        name
+        for name in NEXT
+        if name in there - YOURS and not _holds(directory / name, contents[name])
     ]
     if differing and not force:
         raise DiffersError(differing)

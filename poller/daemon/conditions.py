@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from poller.daemon.status import Trouble
+
 log = logging.getLogger("poller")
 
 
@@ -17,6 +19,8 @@ log = logging.getLogger("poller")
 class _Trouble:
     reason: str
     since: float
+    detail: str = ""
+    advice: str = ""
     count: int = 0
     told: set[str] = field(default_factory=set)
 
@@ -33,11 +37,21 @@ class Conditions:
         """The subjects that are not well."""
         return sorted(self._troubles)
 
+    def troubles(self, now: float) -> tuple[Trouble, ...]:
+        """Return what is not well; `now` is the wall clock's Unix time."""
+        passed = self._monotonic()
+        return tuple(
+            Trouble(
+                subject, one.reason, one.detail, one.advice, now - (passed - one.since), one.count
+            )
+            for subject, one in sorted(self._troubles.items())
+        )
+
     def bad(self, subject: str, reason: str, detail: str, advice: str = "") -> None:
         """Note that a subject is not well, and why; logged unless it was told already."""
         trouble = self._troubles.setdefault(subject, _Trouble(reason, self._monotonic()))
         trouble.count += 1
-        trouble.reason = reason
+        trouble.reason, trouble.detail, trouble.advice = reason, detail, advice
         if reason in trouble.told:
             return
         trouble.told.add(reason)
@@ -54,7 +68,7 @@ class Conditions:
         trouble = self._troubles.pop(subject, None)
         if trouble is None:
             return
-        log.warning(
+        log.info(
             "%s: %s after %.0f s and %d failures",
             _one_line(subject),
             detail,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import platform
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from poller.config import Config
+from poller import __version__
+from poller.config import Config, changed
 from poller.daemon.conditions import Conditions
-from poller.daemon.metrics import Endpoints, Telemetry
+from poller.daemon.http import Endpoints, Listener
+from poller.daemon.leadership import Leadership
+from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.schedule import Ticker
+from poller.daemon.status import LookUp, Status
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
 from poller.errors import (
@@ -24,12 +28,12 @@ from poller.errors import (
     EmptyAnswer,
     LeaseLost,
     PartialAnswer,
-    PollerError,
 )
 from poller.poll import assembly
 from poller.poll.cycle import Cycle, Outcome
 from poller.poll.history import History
-from poller.store.lease import Lease, new_token
+from poller.secret_files import without_password
+from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
 
@@ -47,21 +51,32 @@ class _Run:
 
 
 class Daemon:
-    """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`."""
+    """Polls until told to stop. `reload` reads the settings anew, or raises `ConfigError`.
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    `origin` tells where the settings come from. `look_up` answers the page's question after
+    one kernel.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reload: Callable[[], Config],
+        origin: str = "the defaults",
+        look_up: LookUp | None = None,
+    ) -> None:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
         self.report = Report(self.telemetry, self.conditions)
+        self.leadership = Leadership(self.telemetry, self.report)
         self._config = config
         self._reload = reload
+        self._origin = origin
+        self._look_up = look_up
         self._history: History | None = None
-        self._token = new_token()
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
         self._tick = asyncio.Event()
         self._running = False
-        self._stands_by = False
 
     def stop(self) -> None:
         """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
@@ -74,6 +89,7 @@ class Daemon:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._again.set)
+        self._tell_start()
         try:
             while not self._stop.is_set():
                 await self._run_with(self._config)
@@ -81,16 +97,31 @@ class Daemon:
             notify("STOPPING=1")
             log.info("stopped")
 
+    def _tell_start(self) -> None:
+        """Log what runs here, with which settings, between whom."""
+        config = self._config
+        python = platform.python_version()
+        log.info(
+            "start: livestat-poller %s, Python %s, settings: %s", __version__, python, self._origin
+        )
+        log.info(
+            "start: from %s to %s%s, a cycle every %g s",
+            ", ".join(without_password(url) for url in config.prometheus.urls),
+            without_password(config.redis.url.get_secret_value()),
+            f" under the prefix {config.redis.key_prefix}" if config.redis.key_prefix else "",
+            config.poll.interval_s,
+        )
+
     async def _run_with(self, config: Config) -> None:
         """Poll with one set of settings until they change or the end is asked for."""
         hooks = assembly.Hooks(self.telemetry.on_query, self.telemetry.on_warning)
         self.telemetry.interval.set(config.poll.interval_s)
-        endpoints = Endpoints(self.telemetry, lambda: self._why_not_ready(config))
+        endpoints = Endpoints(self.telemetry, lambda: self._status(config), self._look_up)
+        listener = Listener(endpoints, config.http, self.conditions)
         async with assembly.cycle(config, assembly.Choice(hooks=hooks), self._history) as cycle:
             self._history = cycle.history
-            run = _Run(config, cycle, assembly.lease(config, cycle.store, self._token))
-            if config.http.enabled:
-                await self._listen(endpoints, config)
+            run = _Run(config, cycle, assembly.lease(config, cycle.store, self.leadership.token))
+            await listener.open()
             ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)
             ticker.start()
             standing_by = asyncio.create_task(self._ask_for_lease(config.poll.interval_s))
@@ -101,26 +132,21 @@ class Daemon:
                 ticker.stop()
                 standing_by.cancel()
                 await asyncio.gather(standing_by, return_exceptions=True)
-                await self._hand_over(run)
-                await endpoints.stop()
+                if run.lease is not None and self._stop.is_set():
+                    await self.leadership.hand_over(run.lease)
+                await listener.close()
 
-    async def _listen(self, endpoints: Endpoints, config: Config) -> None:
-        try:
-            port = await endpoints.start(config.http.host, config.http.port)
-        except OSError as error:
-            # Nobody can watch us then, but the keys matter more.
-            self.conditions.bad(
-                "http",
-                "listen",
-                f"cannot listen on {config.http.host}:{config.http.port}: {error.strerror}",
-                "free the port or change http.port",
-            )
-            return
-        self.conditions.good("http")
-        log.info("http: listening on %s:%d", config.http.host, port)
-
-    def _why_not_ready(self, config: Config) -> str:
-        return "" if self._stands_by else self.report.why_not_ready(config.http.unready_after)
+    def _status(self, config: Config) -> Status:
+        """Return what is told now on the page and in JSON."""
+        leadership, report = self.leadership, self.report
+        facts = report.facts.status(leadership.role, config.poll.interval_s)
+        why_not = report.why_not_ready(config.http.unready_after)
+        return replace(
+            facts,
+            holder=leadership.holder,
+            why_not_ready="" if leadership.stands_by else why_not,
+            troubles=self.conditions.troubles(facts.now),
+        )
 
     async def _poll_on_ticks(self, run: _Run) -> None:
         while True:
@@ -154,12 +180,21 @@ class Daemon:
             return False
         if config.catalog() != self._config.catalog():
             self._history = None  # statistics of other metrics were not kept
+        keys = changed(self._config, config)
         self._config = config
         self.telemetry.reloads.labels("taken").inc()
-        log.warning("settings: read again")
+        log.info("settings: read again; changed: %s", ", ".join(keys) or "nothing")
         return True
 
     def _on_tick(self, missed: int) -> None:
+        if missed:
+            interval_s = self._config.poll.interval_s
+            log.warning(
+                "clock: this process stood still for about %.0f s and missed %d cycles; look at "
+                "the host's load, or who stopped it",
+                (missed + 1) * interval_s,
+                missed,
+            )
         if self._running:
             missed += 1
         else:
@@ -203,7 +238,7 @@ class Daemon:
             self.report.failed(error, outcome)
         except CycleError as error:
             if isinstance(error, PartialAnswer | EmptyAnswer | ClockError) and run.lease:
-                await self._keep(run.lease)  # another poller would see the same
+                await self.leadership.keep(run.lease)  # another poller would see the same
             self.report.failed(error, outcome)
         except Exception as error:  # a bug of ours must not end the polling
             if not self.conditions.is_bad("cycle"):
@@ -212,54 +247,18 @@ class Daemon:
         else:
             if led:
                 self.report.succeeded(outcome)
-        self.telemetry.cycle_seconds.observe(time.perf_counter() - started)
-        notify("WATCHDOG=1", f"STATUS={self.report.status(self._stands_by)}")
+        self.report.ended(outcome, time.perf_counter() - started)
+        notify("WATCHDOG=1", f"STATUS={self.report.status(self.leadership.stands_by)}")
 
     async def _lead(self, run: _Run, outcome: Outcome) -> bool:
         """Poll if the lease is ours or can be had, else stand by; whether we polled."""
-        if run.lease is not None and not await self._may_lead(run.cycle, run.lease):
+        if not await self.leadership.leads(run.cycle, run.lease):
             return False
-        self.telemetry.leading.set(1)
         await run.cycle.poll(run.lease, outcome=outcome)
         return True
-
-    async def _may_lead(self, cycle: Cycle, lease: Lease) -> bool:
-        if lease.held and (self.report.failing or await lease.renew()):
-            return True  # only finished cycles renew it: who hangs or fails lets it go
-        self.telemetry.leading.set(0)
-        await cycle.probe()  # who cannot ask Prometheus should not lead
-        if not await lease.take():
-            self._stand_by(await lease.holder())
-            return False
-        if self._stands_by:
-            self._stands_by = False
-            cycle.start_afresh()
-            log.warning("leader: this poller writes from now on")
-        else:
-            cycle.read_keys_again()  # another may have written since ours ran out
-        return True
-
-    def _stand_by(self, holder: str | None) -> None:
-        self.report.stood_by()
-        if not self._stands_by:
-            self._stands_by = True
-            log.warning("leader: standing by, %s writes", holder or "another poller")
 
     async def _ask_for_lease(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s * STAND_BY_SHARE)
-            if self._stands_by and not self._running:
+            if self.leadership.stands_by and not self._running:
                 self._tick.set()
-
-    async def _keep(self, lease: Lease) -> None:
-        with contextlib.suppress(PollerError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await lease.renew()
-
-    async def _hand_over(self, run: _Run) -> None:
-        """Give the lease up at once when we stop, so that another poller need not wait."""
-        if run.lease is None or not self._stop.is_set():
-            return
-        with contextlib.suppress(PollerError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await run.lease.release()

@@ -1,13 +1,11 @@
-"""The daemon's own metrics and its HTTP endpoints."""
+"""The daemon's own metrics."""
 
 from __future__ import annotations
 
 import platform
-from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -16,42 +14,48 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from poller import __version__
+from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.cycle import Outcome
-from poller.values import Part
+from poller.poll.rounds import ExporterState
+from poller.store.errors import REASONS
+from poller.values import Drop, Part, Stage
 
 _PREFIX = "livestat_poller"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _UNKNOWN = float("nan")
-DROPPED = (
-    "bad_metric_name",
-    "bad_uuid",
-    "duplicate",
-    "histogram",
-    "infinite",
-    "missing_label",
-    "nan",
-    "negative",
-    "not_a_number",
-)
-FAILED = (
-    "cluster_down",
-    "connection",
-    "error_reply",
-    "forbidden",
-    "loading",
-    "misconfigured",
-    "moved",
-    "out_of_memory",
-    "readonly",
-    "timeout",
-    "unauthorized",
-    "wrong_type",
-)
-PARTS = ("rounds", "survey", "query", "merge", "settle", "history", "backfill", "write")
+
+
+class AgentCollector(Collector):
+    """What is known of each agent's rounds. `exporters` are those of the last good cycle."""
+
+    def __init__(self) -> None:
+        self.exporters: tuple[ExporterState, ...] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the agents' gauges; nothing of an agent that is gone stays."""
+        labels = ("agent", "instance", "counter")
+        interval = GaugeMetricFamily(
+            f"{_PREFIX}_agent_interval_seconds", "An agent's measurement interval.", labels=labels
+        )
+        measured = GaugeMetricFamily(
+            f"{_PREFIX}_agent_measured_timestamp_seconds",
+            "When an agent's last round was first seen.",
+            labels=labels,
+        )
+        for one in self.exporters:
+            values = (one.agent, one.instance, one.counter or "")
+            if one.interval_s is not None:
+                interval.add_metric(values, one.interval_s)
+            if one.measured is not None:
+                measured.add_metric(values, one.measured)
+        yield interval
+        yield measured
 
 
 class Telemetry:
@@ -62,7 +66,9 @@ class Telemetry:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
-        self.cycle_seconds = self._histogram("cycle_duration_seconds", "Duration of a cycle.")
+        self.cycle_seconds = self._histogram(
+            "cycle_duration_seconds", "Duration of a cycle, by its result.", "result"
+        )
         self.part_seconds = self._histogram(
             "cycle_part_duration_seconds", "Duration of one part of a cycle.", "part"
         )
@@ -81,6 +87,11 @@ class Telemetry:
         self.restored = self._counter("restored_kernels", "Kernels whose past was recalled.")
         self.owing = self._gauge("restore_pending_kernels", "Kernels whose past is yet owed.")
         self.withheld = self._gauge("withheld_kernels", "Kernels not written, by reason.", "reason")
+        self.long = self._gauge(
+            "long_withheld_kernels", "Kernels not written for several cycles.", "reason"
+        )
+        self.agents = AgentCollector()
+        self.registry.register(self.agents)
         self.stalled = self._gauge("stalled_agents", "Agents whose measurements stand still.")
         self.rivals = self._gauge("rival_keys", "Keys that somebody else keeps writing.")
         self.invalid = self._counter("invalid_keys", "Keys read that are no live stat.")
@@ -91,7 +102,7 @@ class Telemetry:
         self.interval = self._gauge("interval_seconds", "The poll interval.")
         self.window = self._gauge("rate_window_seconds", "The range of every rate.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
-        self.measure = self._gauge("measure_interval_seconds", "The measurement interval found.")
+        self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
@@ -101,19 +112,22 @@ class Telemetry:
         """Show from the start what may happen: a series that begins at 1 has not increased."""
         for result in ("success", "standby"):
             self.cycles.labels(result, "")
-        for reason in DROPPED:
-            self.dropped.labels(reason)
-        for reason in FAILED:
+        for result in get_args(Result):
+            self.cycle_seconds.labels(result)
+        for drop in get_args(Drop):
+            self.dropped.labels(drop)
+        for reason in REASONS:
             self.failed.labels(reason)
         for result in ("taken", "refused"):
             self.reloads.labels(result)
-        for part in PARTS:
+        for part in get_args(Stage):
             self.part_seconds.labels(part)
         for part in get_args(Part):
             self.query_seconds.labels(part)
-        for reason in withhold.REASONS:
-            self.withheld.labels(reason).set(0)
-        for gauge in (self.window, self.scrape, self.measure):
+        for why in withhold.REASONS:
+            self.withheld.labels(why).set(0)
+            self.long.labels(why).set(0)
+        for gauge in (self.window, self.scrape, self.lag):
             gauge.set(_UNKNOWN)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -127,6 +141,10 @@ class Telemetry:
             f"{_PREFIX}_{name}", text, labels, buckets=_SECONDS, registry=self.registry
         )
 
+    def exposition(self) -> tuple[bytes, str]:
+        """Return every metric in Prometheus' text format, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
     def on_query(self, part: str, seconds: float) -> None:
         """Take the duration of one query."""
         self.query_seconds.labels(part).observe(seconds)
@@ -138,20 +156,25 @@ class Telemetry:
     def saw(self, outcome: Outcome) -> None:
         """Take what a finished cycle did, good or not."""
         self.active.set(outcome.kernels)
-        self.written.inc(outcome.written)
-        for reason, count in outcome.failed.items():
-            self.failed.labels(reason).inc(count)
-        withheld = Counts(outcome.withheld.values())
+        withheld = outcome.withheld_counts
         for reason in withhold.REASONS:
-            self.withheld.labels(reason).set(withheld[reason])
+            self.withheld.labels(reason).set(withheld.get(reason, 0))
         self.stalled.set(len(outcome.stalled))
+        self.agents.exporters = outcome.exporters
         self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)
         self.rivals.set(outcome.rivals)
         self.skew.set(outcome.skew_s)
         if outcome.window_s is not None:
             self.window.set(outcome.window_s)
+        self.scrape.set(outcome.scrape_s or _UNKNOWN)
+        self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
         self.invalid.inc(outcome.invalid_keys)
+
+    def long_withheld(self, long: Mapping[withhold.Reason, int]) -> None:
+        """Take how many kernels are withheld for longer than a few cycles, by reason."""
+        for reason in withhold.REASONS:
+            self.long.labels(reason).set(long.get(reason, 0))
 
     def succeeded(self, outcome: Outcome) -> None:
         """Take a good cycle."""
@@ -161,60 +184,18 @@ class Telemetry:
     def stood_by(self) -> None:
         """Take a tick at which another poller writes. What it sees is for that one to tell."""
         self.cycles.labels("standby", "").inc()
+        self.agents.exporters = ()
         for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
             gauge.set(0)
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)
 
     def saw_parts(self, outcome: Outcome) -> None:
-        """Take what any cycle spent and dropped, finished or not."""
+        """Take what any cycle spent, dropped and wrote, finished or not."""
+        self.written.inc(outcome.written)
+        for reason, count in outcome.failed.items():
+            self.failed.labels(reason).inc(count)
         for reason, count in outcome.dropped.items():
             self.dropped.labels(reason).inc(count)
         for part, seconds in outcome.seconds.items():
             self.part_seconds.labels(part).observe(seconds)
-
-
-class Endpoints:
-    """`/-/healthy`, `/-/ready` and `/metrics` over HTTP.
-
-    `ready` returns why the daemon is not ready, or an empty text if it is.
-    """
-
-    def __init__(self, telemetry: Telemetry, ready: Callable[[], str]) -> None:
-        self._telemetry = telemetry
-        self._ready = ready
-        self._runner: web.AppRunner | None = None
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port, which is chosen by the system where 0 was asked for."""
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/-/healthy", self._healthy),
-                web.get("/-/ready", self._readiness),
-                web.get("/metrics", self._metrics),
-            ]
-        )
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _healthy(self, request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
-
-    async def _readiness(self, request: web.Request) -> web.Response:
-        why_not = self._ready()
-        if why_not:
-            return web.Response(status=503, text=f"not ready: {why_not}\n")
-        return web.Response(text="ready\n")
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._telemetry.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

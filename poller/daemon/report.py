@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 
 from poller.clock import TOLERANCE_S
+from poller.daemon import agents
 from poller.daemon.conditions import Conditions
+from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
+from poller.daemon.status import Result
+from poller.daemon.withheld import LONG_CYCLES, Withheld
 from poller.errors import CycleError
 from poller.poll.cycle import Outcome
+from poller.values import Drop, Stage
 
 log = logging.getLogger("poller")
 
-_NEIGHBOUR = {"backfill": "redis", "write": "redis"}
+_NEIGHBOUR: dict[Stage | None, str] = {"backfill": "redis", "write": "redis"}
 """Which neighbour a part of a cycle waits for; Prometheus in every other part."""
-_EXPECTED_DROPS = frozenset({"duplicate"})
+_EXPECTED_DROPS: frozenset[Drop] = frozenset({"duplicate"})
 _NAMED = 5
 _MANY = 500
 """So many kernels' past takes Prometheus a while."""
@@ -29,8 +34,12 @@ class Report:
         self._failures = 0
         self._succeeded = False
         self._backfilling = False
-        self._stalled: frozenset[str] = frozenset()
+        self._agents: frozenset[str] = frozenset()
+        self._counting = ""
+        self._withheld = Withheld()
         self._last: Outcome | None = None
+        self._result: tuple[Result, str] = ("failed", "")
+        self.facts = Facts()
 
     @property
     def failing(self) -> bool:
@@ -56,7 +65,15 @@ class Report:
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
+        self._result = ("standby", "")
         self._telemetry.stood_by()
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Take how long a cycle took, after what it came to."""
+        result, reason = self._result
+        self._telemetry.cycle_seconds.labels(result).observe(seconds)
+        self.facts.ended(result, reason, outcome, seconds)
+        log.debug("cycle: %s in %.3f s%s", result, seconds, _details(reason, outcome))
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
@@ -66,16 +83,18 @@ class Report:
             f"no answer within the deadline of {deadline_s:g} s",
             "look at its load; the next cycle starts on time",
         )
+        self._telemetry.saw_parts(outcome)
         self._note(subject, error, outcome)
 
     def failed(self, error: CycleError, outcome: Outcome) -> None:
         """Take a cycle that failed."""
+        self._telemetry.saw_parts(outcome)
         self._note(error.subject, error, outcome)
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
+        self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
-        self._telemetry.saw_parts(outcome)
         if outcome.observed and subject != "prometheus":
             self._conditions.good("prometheus")
         self._conditions.bad(subject, error.reason, error.detail, error.advice)
@@ -84,6 +103,7 @@ class Report:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
         self._telemetry.saw(outcome)
+        self.facts.saw(outcome)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
             self._conditions.good(subject)
         if outcome.failed and not outcome.written:
@@ -92,6 +112,7 @@ class Report:
             return
         self._failures = 0
         self._succeeded = True
+        self._result = ("success", "")
         self._last = outcome
         self._telemetry.succeeded(outcome)
         self._weigh(outcome)
@@ -141,20 +162,49 @@ class Report:
         for subject in self._conditions.troubled:
             if subject.startswith("rows (") and subject[6:-1] not in outcome.dropped:
                 self._conditions.good(subject)
-        self._weigh_stalls(outcome)
+        self._weigh_agents(outcome)
+        self._weigh_withheld(outcome)
+        self._telemetry.long_withheld(self._withheld.long)
 
-    def _weigh_stalls(self, outcome: Outcome) -> None:
-        for agent in sorted(outcome.stalled):
-            self._state(
-                f"agent {agent[:64]}",
-                True,
-                "stalled",
-                "its exporter answers but its measurements stand still; its kernels are withheld",
-                "restart the agent's statistics, or the agent",
+    def _weigh_agents(self, outcome: Outcome) -> None:
+        found = agents.troubles(outcome)
+        for agent, trouble in sorted(found.items()):
+            self._conditions.bad(f"agent {agent[:64]}", *trouble)
+        for agent in self._agents - found.keys():
+            self._conditions.good(f"agent {agent[:64]}", agents.ending(agent, outcome))
+        self._agents = frozenset(found)
+        uncounted = agents.roundless(outcome)
+        if uncounted is not None:
+            self._conditions.bad("rounds", *uncounted)
+        else:
+            self._conditions.good("rounds")
+        plugins = sorted(f"{plugin} of {place}" for place, plugin in outcome.standing)
+        self._state(
+            "plugins",
+            bool(plugins),
+            "standing",
+            f"{', '.join(plugins[:_NAMED])} measures nothing while the agent does",
+            "see that agent's log; its metrics keep their last values",
+        )
+        counting = agents.counting(outcome)
+        if outcome.exporters and counting != self._counting:
+            log.log(
+                logging.DEBUG if self._counting else logging.INFO, "rounds: counted %s", counting
             )
-        for agent in self._stalled - outcome.stalled:
-            self._conditions.good(f"agent {agent[:64]}", "moves again, or is gone,")
-        self._stalled = outcome.stalled
+            self._counting = counting
+
+    def _weigh_withheld(self, outcome: Outcome) -> None:
+        noted = self._withheld.note(outcome.withheld)
+        for long in noted.begun:
+            self._conditions.bad(
+                f"withheld ({long.reason})",
+                long.reason,
+                f"{self._withheld.long[long.reason]} kernels are not written for longer than "
+                f"{LONG_CYCLES} cycles: {', '.join(long.names)}",
+                "livestat-poller show KERNEL says what is missing",
+            )
+        for reason in noted.ended:
+            self._conditions.good(f"withheld ({reason})")
 
     def _state(self, subject: str, bad: bool, reason: str, detail: str, advice: str) -> None:
         if bad:
@@ -170,6 +220,16 @@ class Report:
         elif not owing and self._backfilling:
             self._backfilling = False
             log.info("backfill: every kernel's past is known")
+
+
+def _details(reason: str, outcome: Outcome) -> str:
+    """Return what a cycle did and where its time went, for the log at level debug."""
+    told = [reason] if reason else []
+    if outcome.observed:
+        told += [f"{outcome.kernels} kernels", f"{outcome.written} written"]
+        told += [f"{count} {why}" for why, count in outcome.withheld_counts.items()]
+    told += [f"{part} {spent:.3f} s" for part, spent in outcome.seconds.items()]
+    return "".join(f", {one}" for one in told)
 
 
 def _unwritten(outcome: Outcome, reason: str) -> CycleError:

@@ -10,11 +10,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from poller.demo import kinds
-from poller.demo.functions import Sample
-from poller.demo.kinds import Moment
-from poller.prometheus.round_queries import SUCCESS_COUNT
+from poller.demo import behaviours
+from poller.demo.behaviours import BEHAVIOURS, Behaviour, Moment, SimulatedMetric
+from poller.prometheus.round_queries import (
+    DURATION_COUNT,
+    DURATION_SUM,
+    STAGE_COUNT,
+    STAGE_DURATION,
+    SUCCESS_COUNT,
+)
 from poller.prometheus.selectors import SERIES
 
 MEASURE_MS = 1000
@@ -26,6 +32,23 @@ _OLDEST_S = 540
 _AGES_S = (540, 260, 410, 90, 330, 500, 150, 470, 200, 370, 60)
 _NEWCOMER_S = -5
 """The last kernel of several starts so many seconds after the cluster is made."""
+_TASK = {"stat_scope": "container"}
+_STAGE = {"stage": "gather_measures", "upper_layer": "collect_container_stat", "success": "True"}
+_OF_ROUNDS = (
+    (SUCCESS_COUNT, _TASK, 1.0),
+    (DURATION_COUNT, _TASK, 1.0),
+    (DURATION_SUM, _TASK, 0.001),
+    (STAGE_COUNT, _STAGE, 1.0),
+    (STAGE_DURATION, _STAGE, 0.0005),
+)
+"""What an agent exports of its rounds: name, labels, growth a round. A stage names no agent."""
+
+
+class Sample(NamedTuple):
+    """One sample; the time is Unix milliseconds."""
+
+    at_ms: int
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +85,7 @@ class Kernel:
     number: int
     agent: Agent
     born_ms: int
-    kind: kinds.Kind
+    behaviour: Behaviour
 
     @property
     def kernel_id(self) -> str:
@@ -82,7 +105,7 @@ class Kernel:
     def moment(self, measured_ms: int) -> Moment:
         """Return what a measurement sees of the kernel's life."""
         age_s = (measured_ms - self.born_ms) / 1000
-        restart_s = self.kind.restart_s
+        restart_s = self.behaviour.restart_s
         return Moment(age_s, age_s % restart_s if restart_s else age_s)
 
     @staticmethod
@@ -91,7 +114,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class SimulatedSeries:
     """One exported series as Prometheus stores it: a sample at every scrape until now."""
 
     labels: Mapping[str, str]
@@ -122,8 +145,8 @@ class Series:
         return samples
 
 
-class Cluster:
-    """So many kernels of all kinds on a few agents, running since some minutes before now."""
+class SimulatedCluster:
+    """So many kernels of all behaviours on a few agents, running since some minutes before now."""
 
     def __init__(self, kernels: int, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -137,7 +160,7 @@ class Cluster:
                 number,
                 self.agents[number % count],
                 start_ms - 1000 * _age_s(number, kernels),
-                kinds.KINDS[number % len(kinds.KINDS)],
+                BEHAVIOURS[number % len(BEHAVIOURS)],
             )
             for number in range(kernels)
         ]
@@ -156,9 +179,9 @@ class Cluster:
             if one.agent is agent and measured_ms >= one.begins_ms
         ]
 
-    def _kernel_series(self) -> Iterator[Series]:
+    def _kernel_series(self) -> Iterator[SimulatedSeries]:
         for kernel in self.kernels:
-            for metric in kinds.metrics(kernel.kind):
+            for metric in behaviours.metrics(kernel.behaviour):
                 labels = {
                     "__name__": SERIES,
                     "container_metric_name": metric.name,
@@ -172,16 +195,18 @@ class Cluster:
 
     def _made(
         self, kernel: Kernel, labels: dict[str, str], value_at: Callable[[int], float]
-    ) -> Series:
-        return Series(
+    ) -> SimulatedSeries:
+        return SimulatedSeries(
             labels | _target(kernel.agent), kernel.agent, kernel.born_ms, value_at, self.now_ms
         )
 
-    def _rounds_series(self) -> Iterator[Series]:
+    def _rounds_series(self) -> Iterator[SimulatedSeries]:
         for agent in self.agents:
-            labels = {"__name__": SUCCESS_COUNT, "agent_id": agent.name, "stat_scope": "container"}
-            labels |= _target(agent)
-            yield Series(labels, agent, agent.started_ms, agent.rounds, self.now_ms)
+            for name, about, growth in _OF_ROUNDS:
+                own = {} if about is _STAGE else {"agent_id": agent.name}
+                labels = {"__name__": name, **own, **about, **_target(agent)}
+                counted = _counted(agent, growth)
+                yield SimulatedSeries(labels, agent, agent.started_ms, counted, self.now_ms)
 
 
 def _age_s(number: int, kernels: int) -> int:
@@ -195,8 +220,12 @@ def _target(agent: Agent) -> dict[str, str]:
     return {"job": "agents", "instance": f"{agent.name}:6003"}
 
 
-def _measured(kernel: Kernel, metric: kinds.Metric) -> Callable[[int], float]:
+def _measured(kernel: Kernel, metric: SimulatedMetric) -> Callable[[int], float]:
     return lambda measured_ms: metric.current(kernel.moment(measured_ms))
+
+
+def _counted(agent: Agent, growth: float) -> Callable[[int], float]:
+    return lambda measured_ms: agent.rounds(measured_ms) * growth
 
 
 def _constant(value: float) -> Callable[[int], float]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 from aiohttp import web
 
-from poller.demo.cluster import Cluster
-from poller.demo.evaluate import Evaluator, Point, Stored, Track
-from poller.demo.syntax import QueryError, parsed
-from poller.demo.tree import Range, Subquery
+from poller.demo import queries
+from poller.demo.cluster import Sample, SimulatedCluster, SimulatedSeries
+from poller.demo.queries import LabelSet, QueryError
 
 VERSION = "2.42.0+simulated"
 """Whose rules are followed."""
@@ -32,24 +31,16 @@ def number(value: float) -> str:
     return text.removesuffix(".0")
 
 
-def answer(stored: Iterable[Stored], text: str, at_ms: int) -> dict[str, object]:
+def answer(stored: Sequence[SimulatedSeries], text: str, at_ms: int) -> dict[str, object]:
     """Return the `data` of an instant query's answer, or raise `QueryError`."""
-    expression = parsed(text)
-    evaluator = Evaluator(stored)
-    if isinstance(expression, Range | Subquery):
-        tracks = evaluator.tracks(expression, at_ms)
-        return {"resultType": "matrix", "result": [_matrix_row(track) for track in tracks]}
-    points = evaluator.points(expression, at_ms)
-    return {"resultType": "vector", "result": [_vector_row(point, at_ms) for point in points]}
+    kind, tracks = queries.answered(stored, text, at_ms)
+    return {"resultType": kind, "result": [_row(kind, *track) for track in tracks.items()]}
 
 
-def _vector_row(point: Point, at_ms: int) -> dict[str, object]:
-    return {"metric": dict(point.labels), "value": [at_ms / 1000, number(point.value)]}
-
-
-def _matrix_row(track: Track) -> dict[str, object]:
-    values = [[sample.at_ms / 1000, number(sample.value)] for sample in track.samples]
-    return {"metric": dict(track.labels), "values": values}
+def _row(kind: str, labels: LabelSet, samples: Iterable[Sample]) -> dict[str, object]:
+    values = [(sample.at_ms / 1000, number(sample.value)) for sample in samples]
+    found = {"values": values} if kind == "matrix" else {"value": values[0]}
+    return {"metric": dict(labels), **found}
 
 
 def _refused(why: str) -> web.Response:
@@ -60,7 +51,7 @@ def _refused(why: str) -> web.Response:
 class Api:
     """Serves `/api/v1/query` over the simulated samples and `/agents/…/metrics` as of now."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         # Long ranges take a while; the poller in this process must not wait for them.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="promql")
@@ -100,8 +91,8 @@ class Api:
             body = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._answered, text, at_ms
             )
-        except QueryError as error:
-            return _refused(f'invalid parameter "query": {error}')
+        except (QueryError, RecursionError) as error:
+            return _refused(f'invalid parameter "query" {text!r}: {error}')
         return web.Response(body=body, content_type="application/json")
 
     def _time_ms(self, fields: Mapping[str, object]) -> int:

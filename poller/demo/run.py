@@ -15,7 +15,7 @@ from poller.commands.watch import EVERY_S
 from poller.config import Config
 from poller.daemon.daemon import Daemon
 from poller.demo import servers
-from poller.demo.cluster import Cluster
+from poller.demo.cluster import SimulatedCluster
 from poller.demo.promapi import Api
 from poller.demo.servers import HOST, DemoError, Servers, StartError
 from poller.poll import assembly
@@ -54,13 +54,13 @@ async def demo(
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, running.cancel)
     try:
-        return await _between_servers(Cluster(kernels), duration_s, real, tell)
+        return await _between_servers(SimulatedCluster(kernels), duration_s, real, tell)
     except asyncio.CancelledError:
         return Summary(0, 0, 0)
 
 
 async def _between_servers(
-    cluster: Cluster, duration_s: float | None, real: bool, tell: Callable[[str], None]
+    cluster: SimulatedCluster, duration_s: float | None, real: bool, tell: Callable[[str], None]
 ) -> Summary:
     api = Api(cluster)
     port = await api.start(HOST)
@@ -73,7 +73,7 @@ async def _between_servers(
         await api.stop()
 
 
-def _introduction(cluster: Cluster, found: Servers) -> str:
+def _introduction(cluster: SimulatedCluster, found: Servers) -> str:
     example, size = cluster.kernels[0].kernel_id, len(cluster.kernels)
     return "\n".join(
         (
@@ -106,7 +106,10 @@ def _settings(found: Servers) -> Config:
 
 
 async def _poll(
-    cluster: Cluster, settings: Config, duration_s: float | None, tell: Callable[[str], None]
+    cluster: SimulatedCluster,
+    settings: Config,
+    duration_s: float | None,
+    tell: Callable[[str], None],
 ) -> Summary:
     """Run the poller and the table side by side; the end of either ends both."""
     await _first_scrapes(settings, tell)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from poller.demo.cluster import Cluster
+from poller.demo.cluster import SimulatedCluster
 
 HOST = "127.0.0.1"
 _BINARIES = ("prometheus", "redis-server")
@@ -53,7 +53,7 @@ class Servers:
 
 
 @asynccontextmanager
-async def embedded(cluster: Cluster, port: int) -> AsyncIterator[Servers]:
+async def embedded(cluster: SimulatedCluster, port: int) -> AsyncIterator[Servers]:
     """Run a Redis-compatible server in threads of this process; the API answers as Prometheus."""
     for module in ("fakeredis", "lupa"):
         if importlib.util.find_spec(module) is None:
@@ -79,7 +79,7 @@ async def embedded(cluster: Cluster, port: int) -> AsyncIterator[Servers]:
 
 
 @asynccontextmanager
-async def real(cluster: Cluster, port: int) -> AsyncIterator[Servers]:
+async def real(cluster: SimulatedCluster, port: int) -> AsyncIterator[Servers]:
     """Run the real programs on free ports, in a directory that goes with them."""
     missing = [name for name in _BINARIES if shutil.which(name) is None]
     if missing:
@@ -126,7 +126,7 @@ def _redis(directory: Path, port: int) -> list[str]:
     return ["redis-server", *places, "--save", "", "--appendonly", "no"]
 
 
-def _scraping(cluster: Cluster, port: int) -> dict[str, object]:
+def _scraping(cluster: SimulatedCluster, port: int) -> dict[str, object]:
     targets = [
         {
             "targets": [f"{HOST}:{port}"],

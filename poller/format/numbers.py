@@ -10,6 +10,8 @@ import re
 import sys
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
+from poller.values import Drop
+
 _AGENT = Context(prec=28, rounding=ROUND_HALF_EVEN)
 _WIDE = Context(prec=700, rounding=ROUND_HALF_EVEN)  # every float64 with 3 places fits
 _THOUSANDTH = Decimal("0.001")
@@ -24,7 +26,7 @@ _MOST_HUNDREDTHS = 1e14
 _INFINITY = float("inf")
 
 
-def fault(text: str) -> str | None:
+def fault(text: str) -> Drop | None:
     """Why text is no finite number, as a metric label; None if it is one."""
     if len(text) < _SURE_DIGITS and text.isdigit() and text.isascii():
         return None

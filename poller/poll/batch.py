@@ -17,7 +17,7 @@ from poller.prometheus import lookup_queries, round_queries
 from poller.prometheus.batch_queries import gauge_queries, rate_queries
 from poller.prometheus.client import Client, together
 from poller.prometheus.selectors import Scope, sliced
-from poller.values import Batch, Query, Stamp, Survey
+from poller.values import Batch, Query, Stage, Stamp, Survey
 
 LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
@@ -26,7 +26,7 @@ _STORED_S = 15.0
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
 
-Timed = Callable[[str], AbstractContextManager[None]]
+Timed = Callable[[Stage], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from poller.poll.rounds import ExporterState
 from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
-from poller.values import Batch, LiveStat
+from poller.values import Batch, Drop, LiveStat, Stage
 
 KEYS_A_CYCLE = 10_000
 """So many keys are read at most in one cycle, at a start beside a large cluster."""
@@ -51,9 +51,10 @@ class Outcome:
     """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part.
 
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
-    kernels that were read because their agent measured them, `withheld` those that are not
-    written and why, `missing` which metrics the incomplete ones of them lack, `skew_s` how far
-    Prometheus' clock is ahead of this host's. `store_trouble` is why older keys could not be
+    kernels that were read because their agent measured them, `kernels_of` how many each exporter
+    has, `withheld` those that are not written and why, `missing` which metrics the incomplete
+    ones of them lack, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s` how far
+    the newest sample is behind the time asked. `store_trouble` is why older keys could not be
     read, where that was no reason to fail.
     """
 
@@ -64,10 +65,12 @@ class Outcome:
     failed: Counter[str] = field(default_factory=Counter)
     withheld: dict[str, withhold.Reason] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
     stalled: frozenset[str] = frozenset()
     standing: frozenset[tuple[str, str]] = frozenset()
     exporters: tuple[ExporterState, ...] = ()
+    kernels_of: Mapping[str, int] = field(default_factory=dict)
+    roundless: tuple[str, ...] = ()
     restored: int = 0
     owing: int = 0
     rivals: int = 0
@@ -76,13 +79,20 @@ class Outcome:
     invalid_keys: int = 0
     skew_s: float = 0.0
     window_s: float | None = None
+    scrape_s: float | None = None
+    lag_s: float | None = None
     observed: bool = False
     store_trouble: str = ""
-    stage: str = ""
+    stage: Stage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def withheld_counts(self) -> dict[str, int]:
+        """How many kernels are withheld, by reason in the order of its name."""
+        return dict(sorted(Counter(self.withheld.values()).items()))
+
     @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: Stage) -> Iterator[None]:
         """Measure one part of the cycle, and know in which one it is."""
         started = time.perf_counter()
         self.stage = part
@@ -251,7 +261,9 @@ class Cycle:
         batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
-        outcome.exporters = tuple(self.observer.rounds.states())
+        rounds = self.observer.rounds
+        outcome.exporters = tuple(rounds.states())
+        outcome.scrape_s, outcome.lag_s = rounds.scrape_s, rounds.lag_s(outcome.time)
         outcome.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
         return batch
 
@@ -269,6 +281,8 @@ class Cycle:
                 raise
         self._due = (self._due | fed.measured) - fed.vanished
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
+        outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
+        outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
         return fed

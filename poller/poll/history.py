@@ -105,11 +105,14 @@ class History:
         steps: _Steps,
         fed: Fed,
     ) -> None:
+        stamp = batch.stamp_of(kernel_id)
         kernel = self.kernels.get(kernel_id)
+        newborn = kernel is None and self._is_followed(stamp, steps)
         if kernel is None:
             kernel = self.kernels[kernel_id] = KernelState(batch.time)
+        if newborn:
+            kernel.judged, kernel.moved = True, batch.time
         instance = batch.instances.get(kernel_id, kernel.instance)
-        stamp = batch.stamp_of(kernel_id)
         if (stamp.instance if stamp else "") in batch.gaps:
             _owe_gap(kernel, self.time, batch.time)
             self.owing.add(kernel_id)
@@ -125,12 +128,17 @@ class History:
             facts,
             steps,
             batch.time,
-            newborn=instance in self.stamps or kernel.stamp is not None,
+            newborn=newborn or (stamp is not None and kernel.stamp is not None),
             counts=not (stamp is None and batch.glimpses),
             standing={plugin for place, plugin in self.standing if place == instance},
         )
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
+
+    def _is_followed(self, stamp: Stamp | None, steps: _Steps) -> bool:
+        """Whether the exporter was read a moment ago: what it tells of now is new there."""
+        before = self.stamps.get(stamp.instance) if stamp is not None else None
+        return before is not None and steps.step(before, stamp) is not None
 
     def _take_glimpse(self, glimpse: Glimpse, facts: _Facts, steps: _Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
@@ -147,7 +155,8 @@ class History:
     def _find_standing(self, batch: Batch) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
-        A hanging or failing plugin leaves its gauges as they were, and the rounds go on.
+        A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
+        other plugin moves either, the kernels have fallen idle together.
         """
         moved: Counter[tuple[str, str]] = Counter()
         seen: set[tuple[str, str]] = set()
@@ -165,8 +174,10 @@ class History:
             for plugin, changed in plugins.items():
                 seen.add((stamp.instance, plugin))
                 moved[stamp.instance, plugin] += changed
+        moving = {instance for instance, plugin in seen if moved[instance, plugin]}
         for place in seen:
-            if not moved[place] and self._movers.get(place, 0) >= _TOGETHER:
+            fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
+            if not moved[place] and (fell or place in self.standing):
                 self.standing.add(place)
             else:
                 self.standing.discard(place)
@@ -228,7 +239,8 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 _recall_fields(kept, metric, remembered)
-                nearer = kept.rate is None or (kept.by_window and fresh and kept.stamp is not None)
+                stands_in = kept.by_window and kept.stamp is not None
+                nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
                     kept.rate, kept.by_window = remembered.rate, False
             elif keep_missing and (made := _from_key(metric, remembered)) is not None:
@@ -285,7 +297,7 @@ def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
             kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
         elif kept.rate is None and age_s is not None:
             kept.rate = "0"  # what the agent writes at a first measurement
-        kept.by_window = kept.by_window and kept.stamp is None
+        kept.by_window = False
 
 
 class _Fact(NamedTuple):
@@ -370,8 +382,9 @@ class _Taking(NamedTuple):
         for name, reading in observation.items():
             kept, fact = metrics.get(name), self.facts[name]
             if kept is None:
-                metrics[name] = self._first(reading, fact)
-                came = True
+                metrics[name] = kept = self._first(reading, fact)
+                came = came or kept.owed is not None
+                kernel.reorder()
                 continue
             moved = moved or kept.current != reading.current
             came |= self._next(kernel, kept, reading, fact)
@@ -384,15 +397,14 @@ class _Taking(NamedTuple):
         return came
 
     def _first(self, reading: Reading, fact: _Fact) -> MetricState:
-        kept = MetricState(
-            reading.current, self.stamp, capacity=reading.capacity, owed=Owed(None, self.at)
-        )
+        kept = MetricState(reading.current, self.stamp, capacity=reading.capacity, by_window=True)
         if fact.maximum or fact.minimum:
             kept.widen(reading.current)
-        if reading.rate is not None:
-            kept.rate, kept.by_window = reading.rate, True
-        elif self.newborn and fact.rate:
-            kept.rate = "0"
+        if self.newborn:
+            kept.first, kept.known, kept.rate = reading.current, True, "0"
+            kept.total, kept.count = float(reading.current), 1.0
+        else:
+            kept.owed, kept.rate = Owed(None, self.at), reading.rate
         return kept
 
     def _next(self, kernel: KernelState, kept: MetricState, reading: Reading, fact: _Fact) -> bool:

@@ -16,7 +16,7 @@ from itertools import repeat
 from poller.format import numbers
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.answers import Row
-from poller.values import Batch, Observation, Part, Query, Reading
+from poller.values import Batch, Drop, Observation, Part, Query, Reading
 
 Column = dict[str, str]
 _VALUE_TYPES = ("current", "capacity")
@@ -35,7 +35,7 @@ class Merger:
     catalog: Catalog
     ids: dict[str, str] = field(default_factory=dict)
     """Canonical kernel ids met so far, one str object each; the caller may keep it."""
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
     columns: dict[tuple[Part, str], Column] = field(default_factory=dict)
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)

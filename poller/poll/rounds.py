@@ -44,6 +44,9 @@ _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
 _LONGEST_GAP = 3.0
+_SILENT_SCRAPES = 3
+_SILENT_S = 10.0
+"""An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
 
 Identity = frozenset[tuple[str, str]]
 _NOT_THE_TARGETS = frozenset(
@@ -90,10 +93,12 @@ class ExporterState:
     instance: str
     agent: str
     counter: CounterName | None
+    rounds: float | None
     interval_s: float | None
     measured: float | None
     scraped: float | None
     stalled: bool
+    silent: bool
     writes_itself: bool | None
 
 
@@ -110,10 +115,12 @@ class Exporter:
         self._shift_s = 0.0
         self._first_scraped = 0.0
         self._arrivals: dict[float, _Arrival] = {}
+        self._steady: deque[_Arrival] = deque(maxlen=_ARRIVALS)
         self._low_s, self._high_s = 0.0, float("inf")
         self._known_s: float | None = None
         self._lasted: tuple[float, float] | None = None
-        self._rest_s = self._mean_s = 0.0
+        self._rested_s = self._mean_s = 0.0
+        self._ahead = float("inf")
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
         self._writes: float | None = None
@@ -133,16 +140,10 @@ class Exporter:
         return statistics.median(self._gaps) if self._gaps else None
 
     @property
-    def pace_s(self) -> float | None:
-        """The seconds between two rounds, less what `Stamp.shift_s` tells; None if not known."""
-        likely = _likeliest(self._low_s - self._rest_s, self._high_s - self._rest_s)
-        return self._known_s if likely is None else likely + self._rest_s
-
-    @property
     def interval_s(self) -> float | None:
-        """The measurement interval that the agent was given, in seconds."""
-        pace_s = self.pace_s
-        return None if pace_s is None else pace_s - self._rest_s
+        """The interval that the agent keeps beside its rounds' durations; None if not known."""
+        likely = _likeliest(self._low_s, self._high_s)
+        return self._known_s if likely is None else likely
 
     @property
     def period_s(self) -> float | None:
@@ -165,16 +166,19 @@ class Exporter:
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
-    def state(self) -> ExporterState:
-        """Return what to tell of it."""
+    def state(self, newest: float) -> ExporterState:
+        """Return what to tell of it; `newest` is the time of the newest scrape of all."""
+        behind_s = newest - (self.scraped or 0.0)
         return ExporterState(
             self.instance,
             self.agent,
             self.counter,
+            self._count,
             self.interval_s,
             self._first_scraped or None,
             self.scraped,
             self.stalled,
+            behind_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
             self._writes_itself,
         )
 
@@ -182,13 +186,12 @@ class Exporter:
         """Take one scrape, later than those before; return its stamp if it saw a new round."""
         before, self.scraped = self.scraped, at
         self._choose_counter(scrape)
-        self._weigh_durations(scrape)
         if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
             self._gaps.append(at - before)
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        stamp = self._count_to(count, at, before, self._shift(scrape))
+        stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
         return stamp
 
@@ -208,13 +211,16 @@ class Exporter:
             unseen = count - last - 1
             after = before + unseen * max(0.0, self._low_s)
             self._arrive(_Arrival(count, shift_s, min(after, at), at))
+            return self.stamp
+        self._arrive(_Arrival(count, shift_s, float("-inf"), at))  # it may be long past
         return self.stamp
 
     def _forget_rounds(self) -> None:
         """Begin anew: the agent was restarted, perhaps with another interval."""
-        self._known_s = self.pace_s
+        self._known_s = self.interval_s
         self.restarts += 1
         self._arrivals.clear()
+        self._steady.clear()
         self._low_s, self._high_s = 0.0, float("inf")
 
     def _choose_counter(self, scrape: _Scrape) -> None:
@@ -224,35 +230,47 @@ class Exporter:
         if self.counter is None or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
             self._arrivals.clear()
+            self._steady.clear()
 
-    def _weigh_durations(self, scrape: _Scrape) -> None:
-        """Learn how long rounds last, all in all and beside the gathering."""
-        rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
-        if not rounds or lasted_s is None:
-            return
-        self._mean_s = lasted_s / rounds
-        gathered = scrape.counts.get("gather_measures")
-        if gathered and scrape.gathering_s is not None:
-            self._rest_s = max(0.0, self._mean_s - scrape.gathering_s / gathered)
+    def _shift(self, scrape: _Scrape, count: float) -> float:
+        """Return what durations put a round's measurement off, in seconds.
 
-    def _shift(self, scrape: _Scrape) -> float:
-        """Return what durations put this round's measurement off, in seconds.
-
-        Since 26.4.4 an agent sleeps its interval after each round, so all of them add up.
-        Before, a timer fired every interval, and only the round's own duration counts.
+        Since 26.4.4 an agent sleeps its interval after each round, so all durations before the
+        measurement add up: the gathering of this round too, the rest of it not. Before, a timer
+        fired every interval, and only the round's own duration counts.
         """
-        if self.counter == "gather_measures":
-            return scrape.gathering_s or 0.0
-        if self.counter == "durations":
-            return scrape.lasted_s or 0.0
         rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
+        if rounds and lasted_s is not None:
+            self._mean_s = lasted_s / rounds
+        if self.counter == "gather_measures":
+            gathered_s = scrape.gathering_s or 0.0
+            if not rounds or lasted_s is None:
+                return gathered_s
+            return gathered_s + self._rested(count, rounds, max(0.0, lasted_s - gathered_s))
+        if self.counter == "durations":
+            return lasted_s or 0.0
+        return self._own_duration(rounds, lasted_s)
+
+    def _rested(self, count: float, rounds: float, rested_s: float) -> float:
+        """Return the durations beside the gathering, of all rounds before this one, in seconds."""
+        last, before_s, self._rested_s = self._count, self._rested_s, rested_s
+        self._ahead = min(self._ahead, count - rounds)
+        if count == last:
+            return 0.0  # no new round
+        if count - rounds > self._ahead:  # this round has not ended yet
+            return rested_s
+        if last is None or count < last:  # the first round seen, of this agent's life
+            last, before_s = 0.0, 0.0
+        return rested_s - (rested_s - before_s) / (count - last)
+
+    def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
+        """Return how long the last round of a timer's lasted, in seconds."""
         if rounds is None or lasted_s is None:
             return 0.0
         before, self._lasted = self._lasted, (rounds, lasted_s)
-        if before is not None and rounds == before[0]:
-            return self._shift_s
-        one = before is not None and rounds == before[0] + 1
-        return lasted_s - before[1] if one and before is not None else lasted_s / max(1.0, rounds)
+        if before is None or rounds > before[0] + 1:
+            return self._mean_s
+        return self._shift_s if rounds == before[0] else lasted_s - before[1]
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""
@@ -267,32 +285,47 @@ class Exporter:
             self._writes_itself = False
 
     def _arrive(self, arrival: _Arrival) -> None:
-        """Hold a round against those before: their windows bound the pace from both sides."""
-        self._narrow(arrival, self._arrivals.values())
+        """Hold a round against those before: their windows bound the interval from both sides."""
+        low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
+        if low_s <= high_s:
+            self._low_s, self._high_s = low_s, high_s
+        elif self._paused_before(arrival):
+            self._steady.clear()
+        else:
+            self._begin_again(arrival)
+        self._steady.append(arrival)
         self._arrivals[arrival.number] = arrival
         while len(self._arrivals) > _ARRIVALS:
             del self._arrivals[next(iter(self._arrivals))]
-        if self._low_s > self._high_s:
-            self._begin_again()
 
-    def _narrow(self, arrival: _Arrival, others: Iterable[_Arrival]) -> None:
+    def _bounds(
+        self, arrival: _Arrival, others: Iterable[_Arrival], within: tuple[float, float]
+    ) -> tuple[float, float]:
+        low_s, high_s = within
         for other in others:
             rounds = arrival.number - other.number
             shift_s = arrival.shift_s - other.shift_s
-            least = (arrival.after - other.by - _LATE_S - shift_s) / rounds
-            most = (arrival.by + _LATE_S - other.after - shift_s) / rounds
-            self._low_s = max(self._low_s, least)
-            self._high_s = min(self._high_s, most)
+            low_s = max(low_s, (arrival.after - other.by - _LATE_S - shift_s) / rounds)
+            high_s = min(high_s, (arrival.by + _LATE_S - other.after - shift_s) / rounds)
+        return low_s, high_s
 
-    def _begin_again(self) -> None:
-        """Drop the older half of the rounds: somewhere in it the agent stood still, or changed."""
-        kept = list(self._arrivals.values())
-        while self._low_s > self._high_s:
+    def _paused_before(self, arrival: _Arrival) -> bool:
+        """Whether the agent stood still just before this round, by no duration's word."""
+        least, _ = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
+        return least > self._high_s
+
+    def _begin_again(self, arrival: _Arrival) -> None:
+        """Drop the older half of the rounds until the others agree: the interval has changed."""
+        self._known_s = self.interval_s
+        low_s, high_s = 1.0, 0.0
+        kept = list(self._steady)
+        while low_s > high_s:
             kept = kept[(len(kept) + 1) // 2 :]
-            self._low_s, self._high_s = 0.0, float("inf")
-            for place, arrival in enumerate(kept):
-                self._narrow(arrival, kept[:place])
-        self._arrivals = {arrival.number: arrival for arrival in kept}
+            low_s, high_s = 0.0, float("inf")
+            for place, one in enumerate([*kept, arrival]):
+                low_s, high_s = self._bounds(one, kept[:place], (low_s, high_s))
+        self._low_s, self._high_s = low_s, high_s
+        self._steady = deque(kept, maxlen=_ARRIVALS)
 
     def step(self, before: Stamp, after: Stamp) -> Step | None:
         """Return how far apart two measurements are; None if the counter began anew between."""
@@ -300,14 +333,14 @@ class Exporter:
         if rounds <= 0:
             return None
         first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
-        pace_s = self.pace_s
-        if pace_s is None:
+        interval_s = self.interval_s
+        if interval_s is None:
             return Step(rounds, max(0.001, after.scraped - before.scraped))
-        elapsed_s = rounds * pace_s + after.shift_s - before.shift_s
+        elapsed_s = rounds * interval_s + after.shift_s - before.shift_s
         if first is not None and last is not None:
             least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
-                elapsed_s = (least + most) / 2
+                elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
 
 
@@ -387,8 +420,20 @@ class Rounds:
 
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
-        newest = (self.of(instance) for instance in sorted(self._of_instance))
-        return [exporter.state() for exporter in newest if exporter is not None]
+        there = (self.of(instance) for instance in sorted(self._of_instance))
+        latest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return [exporter.state(latest) for exporter in there if exporter is not None]
+
+    @property
+    def scrape_s(self) -> float | None:
+        """How far apart the scrapes of most exporters are, in seconds."""
+        found = [one.scrape_s for one in self.exporters.values() if one.scrape_s is not None]
+        return statistics.median(found) if found else None
+
+    def lag_s(self, at: float) -> float | None:
+        """Return how far the newest scrape of all is behind a time, in seconds."""
+        newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        return at - newest if newest else None
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""

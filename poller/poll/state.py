@@ -16,10 +16,10 @@ class MetricState(msgspec.Struct, gc=False):
     `stamp` is the measurement that `current` is of, None where none is counted; `stood`: its plugin
     has stood still since. `known`: enough is known to write it. `owed`: the time whose
     samples are not counted.
-    `rate` is None until one is known that is not false; `by_window`: Prometheus gave it, and
-    whether it is true depends on how long the kernel has lived. `prior_average` is what the key
-    said, until Prometheus has told the whole. `opening` is the value at first sight: the stand-in
-    capacity where nothing older is known.
+    `rate` is None until one is known that is not false; `by_window`: it stands in, by Prometheus
+    over a window or as the 0 of a first measurement, until more is known. `prior_average` is what
+    the key said, until Prometheus has told the whole. `opening` is the value at first sight: the
+    stand-in capacity where nothing older is known.
 
     There are a hundred thousand of them in a large cluster, so the collector must not see them.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from poller.values import Part, is_canonical_uuid
+from poller.values import Drop, Part, is_canonical_uuid
 
 
 class Labels(msgspec.Struct, gc=False):
@@ -26,7 +26,7 @@ class Row(msgspec.Struct, gc=False):
     metric: Labels
     value: tuple[float, str] | None = None
 
-    def fault(self, part: Part) -> str | None:
+    def fault(self, part: Part) -> Drop | None:
         """Why this row cannot serve in that part of the batch, as a metric label; or None."""
         if self.value is None:
             return "histogram"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,9 +22,11 @@ from yarl import URL
 
 from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
-from poller.prometheus import errors
+from poller.prometheus import errors, servers
 from poller.prometheus.answers import Row, Series, SetRow
 from poller.values import Query
+
+log = logging.getLogger("poller")
 
 T = TypeVar("T")
 _ERROR_BODY_BYTES = 4096
@@ -44,6 +47,7 @@ class _Answer(
     error_type: str = ""
     warnings: list[str] | None = None
     is_partial: bool = False
+    stats: msgspec.Raw = msgspec.Raw()
 
 
 _ROWS = msgspec.json.Decoder(_Answer[Row])
@@ -80,8 +84,9 @@ def _is_loopback(url: URL) -> bool:
 class Client:
     """Asks instant queries over one shared session. Use as an async context manager.
 
-    `on_query(part, seconds)`, `on_warning(text)` and `on_switch(url)` are told what happens.
-    `server_ahead_s` is how far the server's clock was ahead of `clock` at the last answer.
+    `on_query(part, seconds)` and `on_warning(text)` are told what happens. `server_ahead_s` is
+    how far the server's clock was ahead of `clock` at the last answer. A server that turns out
+    to be VictoriaMetrics is asked to answer as of now, unless `params` decide that.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Client:
         self._clock = clock
         self._at = 0
         self._preferred_again = 0.0
+        self._victoria: set[int] = set()
         self.server_ahead_s: float | None = None
 
     async def __aenter__(self) -> Client:
@@ -161,10 +167,13 @@ class Client:
 
     async def server(self) -> str:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
+        at = self._at
         try:
             body = await self._request(
-                "GET", "/api/v1/status/buildinfo", None, self._access.timeout_s
+                at, "GET", "/api/v1/status/buildinfo", None, self._access.timeout_s
             )
+            if at in self._victoria:
+                return servers.VICTORIA  # the version it tells is that of a Prometheus
             data = msgspec.json.decode(body)["data"]
             return f"Prometheus {data['version']}"
         except (PrometheusError, msgspec.MsgspecError, KeyError, TypeError):
@@ -210,11 +219,12 @@ class Client:
     ) -> list[T]:
         url = self.url
         try:
-            return await self._answer(decoder, kind, text, at, timeout_s or self._access.timeout_s)
+            limit_s = timeout_s or self._access.timeout_s
+            return await self._answer_of_now(decoder, kind, text, at, limit_s)
         except PrometheusError as error:
             raise error.at(url) from error.__cause__
 
-    async def _answer(
+    async def _answer_of_now(
         self,
         decoder: msgspec.json.Decoder[_Answer[T]],
         kind: str,
@@ -228,14 +238,47 @@ class Client:
             "time": f"{at:.3f}",
             "timeout": f"{round(timeout_s * 1000)}ms",
         }
-        try:
-            body = await self._request("POST", "/api/v1/query", form, timeout_s)
-        except DroppedConnection:  # aiohttp retries no POST by itself
-            body = await self._request("POST", "/api/v1/query", form, timeout_s)
-        answer = _decoded(decoder, body, kind)
+        place = self._at
+        asked = self._as_of_now(place)
+        answer = await self._answer(decoder, kind, place, {**form, **asked}, timeout_s)
+        late = self._as_of_now(place)
+        if late != asked:  # this answer told what server it is
+            answer = await self._answer(decoder, kind, place, {**form, **late}, timeout_s)
         self._weigh_warnings(_warnings(answer))
         assert answer.data is not None
         return answer.data.result
+
+    def _as_of_now(self, place: int) -> Mapping[str, str]:
+        """Return what a server must be asked beside a query to answer as of the time asked."""
+        late = place in self._victoria and not servers.decided(self._access.params)
+        return servers.AS_OF_NOW if late else {}
+
+    async def _answer(
+        self,
+        decoder: msgspec.json.Decoder[_Answer[T]],
+        kind: str,
+        place: int,
+        form: Mapping[str, str],
+        timeout_s: float,
+    ) -> _Answer[T]:
+        try:
+            body = await self._request(place, "POST", "/api/v1/query", form, timeout_s)
+        except DroppedConnection:  # aiohttp retries no POST by itself
+            body = await self._request(place, "POST", "/api/v1/query", form, timeout_s)
+        answer = _decoded(decoder, body, kind)
+        self._recognize(place, (), answer.stats)
+        return answer
+
+    def _recognize(self, place: int, headers: Iterable[str], stats: msgspec.Raw | bytes) -> None:
+        """Notice VictoriaMetrics, for good: what it is asked for does no harm to another server."""
+        if place in self._victoria or not servers.is_victoria(tuple(headers), bytes(stats)):
+            return
+        self._victoria.add(place)
+        told = "prometheus.params decide as of when it answers"
+        if not servers.decided(self._access.params):
+            told = "it is asked with nocache=1, or it would tell of 30 s ago"
+        url = str(self._urls[place].with_user(None))
+        log.info("prometheus: %s answers at %s; %s", servers.VICTORIA, url, told)
 
     def _weigh_warnings(self, warnings: Iterable[str]) -> None:
         # Prometheus 2.48 to 2.5x puts its notes on metric names in with the warnings.
@@ -251,10 +294,15 @@ class Client:
             )
 
     async def _request(
-        self, method: str, path: str, form: Mapping[str, str] | None, timeout_s: float
+        self,
+        place: int,
+        method: str,
+        path: str,
+        form: Mapping[str, str] | None,
+        timeout_s: float,
     ) -> bytes:
         assert self._session is not None, "use the client as an async context manager"
-        base = self._urls[self._at]
+        base = self._urls[place]
         headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -270,6 +318,7 @@ class Client:
                 ) as response,
             ):
                 self._read_clock(response.headers.get("Date"))
+                self._recognize(place, response.headers, b"")
                 if response.status != 200:
                     start = await response.content.read(_ERROR_BODY_BYTES)
                     raise errors.refusal(response.status, start)

@@ -126,6 +126,10 @@ _COMMAND = re.compile(r"(?:run the|command) ['`]?([A-Za-z|]+)['`]?", re.ASCII)
 _TOLD = 80
 
 
+REASONS = tuple(sorted({row[1] for row in (*_BY_CLASS, *_BY_TEXT)} | {"moved", "error_reply"}))
+"""Every reason of a failure, also of a key's that could not be written."""
+
+
 def translate(error: Exception) -> StoreError:
     """Return the library's error as ours."""
     if isinstance(error, StoreError):

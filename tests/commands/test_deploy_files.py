@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from tests.support.command import environment, poller
+from poller.commands import deploy_files
+from tests.support.command import ROOT, environment, poller
 
 DEPLOY = Path(str(resources.files("poller"))) / "deploy"
 SHIPPED = {path.name: path.read_bytes() for path in DEPLOY.iterdir() if path.is_file()}
+SHIPPED |= {name: (ROOT / name).read_bytes() for name in ("config.toml", "README.md")}
 
 
 def held(directory: Path) -> dict[str, bytes]:
@@ -56,3 +58,21 @@ def test_deploy_files_says_why_it_cannot_write(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "file") in done.stderr
+
+
+def test_nothing_is_to_be_copied_onto_itself(tmp_path: Path, monkeypatch) -> None:
+    assert "copy it to /etc/livestat-poller/" in deploy_files.steps(tmp_path)["config.toml"]
+    monkeypatch.setattr(deploy_files, "PLACE", tmp_path)
+    for name, step in deploy_files.steps(tmp_path).items():
+        assert str(tmp_path) not in step, name
+        assert "{" not in step
+
+
+def test_settings_that_were_changed_are_never_overwritten(tmp_path: Path) -> None:
+    mine = {"config.toml": b"[poll]\ninterval_s = 2\n", "environment": b"A=1\n"}
+    for name, content in mine.items():
+        (tmp_path / name).write_bytes(content)
+    for more in ([], ["--force"]):
+        done = poller("deploy-files", *more, str(tmp_path), env=environment())
+        assert done.returncode == 0, done.stderr
+        assert held(tmp_path) == {**SHIPPED, **mine}

@@ -1,61 +1,88 @@
-"""What the README tells an operator to type, run on a real Redis."""
+"""The README's own steps: its user, its least settings and its unit fit together and work."""
 
 from __future__ import annotations
 
 import re
-import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
+from poller import environment
+from tests.support.command import ROOT, poller
+from tests.support.command import environment as clean
+from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
+from tests.support.world import World
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-KERNEL = "3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
-AGENTS_KEYS = [
-    "i-agent0", "computer.metadata", "kp:AKIA", "container_count.i-agent0", "abuse_report",
-    "gpu_alloc_map.i-agent0", "inference.x", "resource_preset:default", "manager.status.x",
-    "a" * 64,
-]  # fmt: skip
+README = (ROOT / "README.md").read_text("utf-8")
+UNIT = (ROOT / "poller" / "deploy" / "livestat-poller.service").read_text("utf-8")
+SECRET = "tr0ub4dor"
+
+
+def acl(text: str) -> str:
+    """Return what a text says after `ACL SETUSER`."""
+    found = re.search(r"^    ACL SETUSER (.+)$", text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def least_settings() -> str:
+    """Return the README's example of settings."""
+    block = README.partition("The least that a real installation sets:\n\n")[2]
+    lines = block.splitlines()
+    end = next(place for place, line in enumerate(lines) if line and not line.startswith("    "))
+    return "\n".join(line.removeprefix("    ") for line in lines[:end])
 
 
 @pytest.fixture
-def server() -> Iterator[Redis]:
-    with Redis() as made:
-        yield made
+def guarded() -> Iterator[Redis]:
+    with Redis(acl=f"user default off\nuser {acl(README).replace('PASSWORD', SECRET)}") as server:
+        yield server
 
 
-def test_shadow_keys_are_cleaned_up_and_no_other(server: Redis):
-    (line,) = re.findall(r"^ +(redis-cli --scan --pattern 'shadow:.*)$", README, re.MULTILINE)
-    others = [KERNEL, "livestat-poller:leader", "shadow:other", "shadow", *AGENTS_KEYS]
-    with server.client() as client:
-        for name in others:
-            client.set(name, b"x")
-        for number in range(1200):
-            client.set(f"shadow:3f9d4d5e-8a1b-4c6e-9d53-{number:012d}", b"x")
-        command = line.replace("redis-cli", f"redis-cli -p {server.port}")
-        typed = ["/bin/sh", "-c", command]
-        done = subprocess.run(typed, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert sorted(key.decode() for key in client.keys("*")) == sorted(others)
-        assert subprocess.run(typed, timeout=60).returncode == 0
+def test_the_readmes_user_and_settings_reach_a_guarded_redis(
+    guarded: Redis, tmp_path: Path
+) -> None:
+    world = World(2)
+    password = tmp_path / "redis-password"
+    password.write_text(SECRET + "\n")
+    with ScriptedPrometheus(world.handler) as prometheus:
+        text = least_settings()
+        text = text.replace("http://prometheus.example:9090", prometheus.url)
+        text = text.replace("redis.example:6379", f"127.0.0.1:{guarded.port}")
+        text = text.replace("/etc/livestat-poller/redis-password", str(password))
+        (tmp_path / "config.toml").write_text(text)
+        done = poller("check", env=clean(), cwd=tmp_path)
+        assert "ok   rights: keys may be read and written" in done.stdout, done.stdout
+        assert "fail" not in done.stdout
+        assert poller("once", env=clean(), cwd=tmp_path).returncode == 0
+    assert guarded.command("EXISTS", *world.ids) == 2
 
 
-def test_the_acl_of_the_cut_over_denies_kernel_keys_and_no_other_of_the_agents(server: Redis):
-    (line,) = re.findall(r"^ +(ACL SETUSER agents resetkeys .*)$", README, re.MULTILINE)
-    server.command("ACL", "SETUSER", "agents", "on", ">secret", "allkeys", "+@all")
-    server.command(*line.split())
-    with server.client() as admin:
-        admin.set(KERNEL, b"the poller's")
-    agents = redis.Redis(port=server.port, username="agents", password="secret")
-    for name in AGENTS_KEYS:
-        assert agents.set(name, b"x")
-    for kernel in (KERNEL, KERNEL.replace("3f", "cf", 1), KERNEL.replace("3f", "ab", 1)):
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            agents.set(kernel, b"x", ex=86_400)
-    assert agents.get(KERNEL) == b"the poller's"
-    server.command(*re.search(r"ACL SETUSER agents allkeys", README)[0].split())
-    assert agents.set(KERNEL, b"x", ex=86_400)
-    agents.close()
+def test_the_user_has_one_name_everywhere() -> None:
+    name = tomllib.loads(least_settings())["redis"]["username"]
+    tests = (ROOT / "tests" / "README.md").read_text("utf-8")
+    assert acl(README).split()[0] == acl(tests).split()[0] == name
+    assert acl(README) == acl(tests)
+
+
+def test_the_unit_hands_over_the_secret_that_the_readme_names() -> None:
+    path = tomllib.loads(least_settings())["redis"]["password_file"]
+    assert f"\nLoadCredential=redis-password:{path}\n" in UNIT
+    (variable, value), *_ = re.findall(r"^Environment=(\w+)=(\S+)$", UNIT, re.MULTILINE)
+    assert variable == environment.variable("redis", "password_file")
+    assert value == "%d/redis-password"
+
+
+def test_the_unit_names_a_document_that_deploy_files_puts_there() -> None:
+    (path,) = re.findall(r"^Documentation=file:(\S+)$", UNIT, re.MULTILINE)
+    assert path == "/etc/livestat-poller/README.md"
+
+
+def test_the_readme_knows_the_demos_greatest_size() -> None:
+    (most,) = re.findall(r"`--kernels N` makes the cluster larger \(at most (\d+)\)", README)
+    assert poller("demo", "--kernels", str(int(most) + 1), env=clean()).returncode == 2
+    done = poller("demo", "--help", env=clean())
+    assert f"1<=x<={most}" in done.stdout

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.answers import Answer
+from poller import __version__
+from tests.support.answers import Answer, timed_out
 from tests.support.exporter import Exporter
 from tests.support.live import LivePoller, read_legacy, tables
+from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import HOST
 from tests.support.proxy import FaultProxy, blackhole, passing
 from tests.support.scripted import ScriptedPrometheus
@@ -33,7 +35,7 @@ def getaddrinfo(host, *rest, **more):
     return true(host, *rest, **more)
 socket.getaddrinfo = getaddrinfo
 """
-IO_RATE = '(rate(backendai_container_utilization{container_metric_name="io'
+IO_READ = 'container_metric_name="io_read",value_type="current"'
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "Error:")
 
 
@@ -74,7 +76,7 @@ def check_log(live: LivePoller) -> None:
 
 def batches(prometheus: ScriptedPrometheus) -> list[float]:
     """Return the evaluation time of each batch that was asked."""
-    return [one.time for one in prometheus.requests if "max by (agent_id) (rate(" in one.query]
+    return [one.time for one in prometheus.requests if STAGE_SECONDS in one.query]
 
 
 # --- the deadline -------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ def test_a_black_holed_prometheus_costs_no_tick_and_is_told_once(
             assert live.metric("missed_cycles_total") == 0
             assert live.stop() == 0
         assert len(live.lines("prometheus: no answer within")) == 1
-        assert len(live.lines("prometheus: well again after")) == 1
+        (line,) = live.lines("prometheus: well again after")
+        assert " INFO " in line
         check_log(live)
 
 
@@ -161,6 +164,10 @@ def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(
         times = batches(prometheus)
         gap = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
         assert missed == round(gap / 0.5) - 1
+        (line,) = live.lines("stood still")
+        assert (
+            f" WARNING clock: this process stood still for about {(missed + 1) / 2:.0f} s" in line
+        )
         after = times[len(before) + 1 :]
         assert min(b - a for a, b in zip(after, after[1:], strict=False)) > 0.25
         assert live.stop() == 0
@@ -192,9 +199,9 @@ def test_a_stop_lets_the_cycle_in_flight_finish(
     number: signal.Signals,
 ) -> None:
     made = tables(prometheus.url, redis.url, 5.0, leader__enabled=True)
-    prometheus.handler = slow(world, "rate(", 0.7)
+    prometheus.handler = slow(world, IO_READ, 0.7)
     with LivePoller(tmp_path, made) as live:
-        wait_for_query(prometheus, IO_RATE)
+        wait_for_query(prometheus, IO_READ)
         assert redis.command("EXISTS", *world.ids) == 0
         live.send(number)
         assert live.process is not None
@@ -208,9 +215,9 @@ def test_a_stop_cancels_a_cycle_that_does_not_finish_within_the_grace(
     prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
 ) -> None:
     made = tables(prometheus.url, redis.url, 30.0, poll__stop_grace_s=0.3)
-    prometheus.handler = slow(world, "rate(", 20)
+    prometheus.handler = slow(world, IO_READ, 20)
     with LivePoller(tmp_path, made) as live:
-        wait_for_query(prometheus, "rate(")
+        wait_for_query(prometheus, IO_READ)
         since = time.monotonic()
         assert live.stop() == 0
         assert time.monotonic() - since < 5
@@ -271,7 +278,10 @@ def test_good_settings_are_taken_and_bad_ones_refused_while_the_old_go_on(
         done = live.metric("cycles_total", result="success")
         live.wait_metric("cycles_total", done + 2, result="success")
         assert live.stop() == 0
-    assert len(live.lines("settings: read again")) == 1
+    (line,) = live.lines("settings: read again")
+    assert " INFO " in line
+    assert line.endswith("changed: poll.interval_s, poll.deadline_s, prometheus.timeout_s, "
+                         "redis.timeout_s")  # fmt: skip
     check_log(live)
 
 
@@ -290,15 +300,72 @@ def test_a_life_goes_on_over_a_reload(
         assert live.stop() == 0
 
 
-def test_a_port_in_use_is_told_and_polling_goes_on(
+def test_a_port_in_use_is_told_polling_goes_on_and_the_port_is_tried_until_it_is_free(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    live = LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5))
+    with socket.create_server((HOST, live.port)) as taken, live:
+        live.wait_line(f"http: cannot listen on {HOST}:{live.port}: Address already in use")
+        wait_until(lambda: redis.command("EXISTS", *world.ids) == 3, "keys")
+        time.sleep(1.5)  # a second try that fails is not told again
+        taken.close()
+        live.wait_line("http: well again after")
+        assert live.page("/-/healthy") == (200, "alive\n")
+        assert live.stop() == 0
+    (line,) = live.lines("http: cannot listen on")
+    assert "http.port of its own (POLLER_HTTP__PORT)" in line
+    check_log(live)
+
+
+def test_a_stop_does_not_wait_for_a_port_in_use(
     prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
 ) -> None:
     live = LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5))
     with socket.create_server((HOST, live.port)), live:
         live.wait_line("http: cannot listen on")
-        wait_until(lambda: redis.command("EXISTS", *world.ids) == 3, "keys")
+        since = time.monotonic()
         assert live.stop() == 0
+        assert time.monotonic() - since < 3
     check_log(live)
+
+
+# --- what is told of a start ---------------------------------------------------------------------
+
+
+def test_a_start_tells_version_settings_neighbours_and_who_leads(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    url = redis.url.replace("redis://", "redis://default:@")
+    more = {"leader__enabled": True, "redis__key_prefix": "shadow:"}
+    made = tables(prometheus.url, url, 0.5, **more)
+    with LivePoller(tmp_path, made) as live:
+        live.wait_line("leader: this poller writes")
+        assert live.stop() == 0
+    first, second = live.lines(" start: ")
+    assert re.search(rf"livestat-poller {re.escape(__version__)}, Python 3\.\d+\.\d+, ", first)
+    assert first.endswith(f"settings: {live.path}")
+    assert f"from {prometheus.url} to redis://default:(hidden)@127.0.0.1:" in second
+    assert second.endswith("under the prefix shadow:, a cycle every 0.5 s")
+    assert not live.lines(" cycle: ")
+
+
+def test_the_log_level_of_the_command_line_goes_first_and_debug_tells_of_every_cycle(
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
+) -> None:
+    made = tables(prometheus.url, redis.url, 0.5, log__level="error")
+    with LivePoller(tmp_path, made, arguments=["--log-level", "debug"]) as live:
+        live.wait_line("cycle: success in ", 2)
+        prometheus.handler = lambda query, at, params: timed_out()
+        live.wait_line("cycle: failed in ")
+        live.send(signal.SIGHUP)
+        live.wait_line("settings: read again; changed: nothing")
+        told = len(live.lines("cycle: "))
+        live.wait_line("cycle: ", told + 2)
+        assert live.stop() == 0
+    good = live.lines("cycle: success in ")[-1]
+    assert " DEBUG " in good
+    assert re.search(r", 3 kernels, 3 written, .*query 0\.\d{3} s", good)
+    assert ", unavailable, " in live.lines("cycle: failed in ")[0]
 
 
 # --- one line a change of state -----------------------------------------------------------------

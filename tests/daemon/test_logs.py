@@ -150,6 +150,6 @@ def test_no_secret_of_the_store_is_logged_when_it_refuses_us() -> None:
             ScriptedPrometheus() as prometheus,
             DaemonProcess(prometheus.url, url, poll__interval_s=0.5, log__level="debug") as daemon,
         ):
-            wait_until(lambda: "redis:" in daemon.log(), "a refusal")
+            wait_until(lambda: " redis: " in daemon.log(), "a refusal")
             assert "check redis.username and password_file" in daemon.log()
             assert SECRET not in daemon.log() + daemon.get("/metrics")[1]

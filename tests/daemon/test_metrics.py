@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 import redis.exceptions
 
 from poller.daemon.metrics import FAILED, Telemetry
+from poller.poll.cycle import Outcome
 from poller.store.keys import translate
 from tests.support import answers
 from tests.support.answers import Answer, Row
@@ -81,7 +84,7 @@ def alone(scripted: ScriptedPrometheus, valkey: Redis, **settings: object) -> Da
 
 
 def is_ready(daemon: DaemonProcess) -> bool:
-    return daemon.get("/-/ready") == (200, "ready\n")
+    return daemon.get("/-/ready")[0] == 200
 
 
 def test_unready_until_the_first_good_cycle_and_healthy_all_the_while(
@@ -91,7 +94,7 @@ def test_unready_until_the_first_good_cycle_and_healthy_all_the_while(
     with alone(scripted, valkey) as daemon:
         failed = {"result": "failed", "reason": "unavailable"}
         wait_until(lambda: daemon.value("cycles_total", **failed) >= 2, "two failed cycles")
-        assert daemon.get("/-/ready") == (503, "not ready: no good cycle yet\n")
+        assert daemon.get("/-/ready") == (503, "not ready: no good cycle yet\nleads: yes\n")
         assert daemon.get("/-/healthy") == (200, "alive\n")
         assert daemon.value("last_success_timestamp_seconds") == 0
         scripted.handler = empty
@@ -113,7 +116,7 @@ def test_ready_through_two_bad_cycles_and_not_through_more(
         wait_until(lambda: not is_ready(daemon), "not ready after several bad cycles")
         status, text = daemon.get("/-/ready")
         assert status == 503
-        assert text.endswith("cycles failed one after another: prometheus\n")
+        assert "cycles failed one after another: prometheus\n" in text
         assert daemon.value("cycles_total", result="failed", reason="unavailable") >= 2 + 3
         scripted.handler = empty
         wait_until(lambda: is_ready(daemon), "ready again")
@@ -246,7 +249,12 @@ def test_a_poller_on_standby_is_ready_and_does_not_lead(
             standby = {"result": "standby", "reason": ""}
             wait_until(lambda: second.value("cycles_total", **standby) >= 2, "it stands by")
             assert second.value("leader") == 0
-            assert is_ready(second)
+            assert first.get("/-/ready") == (200, "ready\nleads: yes\n")
+            status, text = second.get("/-/ready")
+            assert status == 200
+            assert re.fullmatch(r"ready\nleads: no, \S+:\d+:\w+ writes\n", text)
+            assert second.value("cycle_duration_seconds_count", result="standby") >= 2
+            assert second.value("cycle_duration_seconds_count", result="success") == 0
             first.stop()
             wait_until(lambda: second.value("leader") == 1, "the second takes over")
             assert second.value("cycles_total", result="failed", reason="lease") == 0
@@ -277,3 +285,13 @@ def test_an_interval_that_is_not_known_is_no_number() -> None:
         found = registry.get_sample_value(f"livestat_poller_{name}_seconds")
         assert found is not None
         assert found != found
+
+
+def test_the_age_of_the_newest_sample_is_not_known_until_it_is_told() -> None:
+    telemetry = Telemetry()
+    name = "livestat_poller_sample_lag_seconds"
+    assert math.isnan(telemetry.registry.get_sample_value(name))
+    telemetry.saw(Outcome(lag_s=2.5))
+    assert telemetry.registry.get_sample_value(name) == 2.5
+    telemetry.saw(Outcome(lag_s=None))
+    assert math.isnan(telemetry.registry.get_sample_value(name))

@@ -45,6 +45,7 @@ ALERTS = {
     "OverrunCycles",
     "PartialAnswers",
     "RowsDropped",
+    "SamplesLag",
     "Stale",
     "StalledAgents",
 }
@@ -185,6 +186,12 @@ def test_the_dashboard_shows_every_metric() -> None:
             assert any(name.startswith(family.name) for name in named), family.name
 
 
+def test_no_duration_of_the_dashboard_averages_ticks_on_standby_in() -> None:
+    durations = [one for one in dashboard_queries() if "cycle_duration_seconds" in one]
+    assert durations
+    assert all('result!="standby"' in one for one in durations)
+
+
 def test_every_query_of_the_dashboard_is_valid(tmp_path: Path) -> None:
     queries = [query for query in dashboard_queries() if not query.startswith("label_values")]
     for variable, text in GRAFANA.items():
@@ -206,7 +213,7 @@ def test_the_container_has_a_user_of_its_own_a_health_check_and_no_secret() -> N
     copied = [
         line.split()[1:-1] for line in lines if line.startswith("COPY") and "--from" not in line
     ]
-    assert copied == [["pyproject.toml", "README.md"], ["poller"]]
+    assert copied == [["pyproject.toml", "README.md", "config.toml"], ["poller"]]
     steps = [line for line in lines if not line.startswith("#")]
     assert not re.search(r"(?i)password|token|secret", "\n".join(steps))
 

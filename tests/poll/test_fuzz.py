@@ -19,8 +19,8 @@ from poller.poll import merge, survey
 from poller.poll.history import History
 from poller.poll.merge import Merger, Sets
 from poller.prometheus import errors
-from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
 from poller.prometheus.answers import Row
+from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
 from poller.values import Batch, Life, Owed, Past, Query
 from tests.support.live import read_legacy
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from poller.format.catalog import Catalog
 from poller.poll import merge
-from poller.prometheus.answers import Labels, Row, SetRow
+from poller.prometheus.answers import Labels, Row
 from poller.values import Query, Reading
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -34,22 +34,18 @@ def current(metric: str) -> Query:
 
 def test_the_parts_of_a_batch_meet_in_one_reading_per_metric():
     batch = merged(
-        (current("cpu_util"), [row("500", agent_id="i-a")]),
+        (current("cpu_util"), [row("500", agent_id="i-a", instance="10.0.0.1:6003")]),
         (Query("capacity", "cpu_util", ""), [row("1000")]),
         (Query("rate", "cpu_util", ""), [row("12.5")]),
-        (Query("peak", "cpu_util", ""), [row("501")]),
-        (Query("trough", "cpu_util", ""), [row("499")]),
-        (Query("mean", "cpu_util", ""), [row("500.5")]),
         (Query("samples", "cpu_util", ""), [row("5")]),
         (current("mem"), [row("7", OTHER)]),
-        (Query("rounds", "", ""), [Row(Labels(agent_id="i-a"), (1.0, "0.2"))]),
     )
     assert batch.observations == {
-        KERNEL: {"cpu_util": Reading("500", "1000", "12.5", "501", "499", "500.5")},
+        KERNEL: {"cpu_util": Reading("500", "1000", "12.5")},
         OTHER: {"mem": Reading("7")},
     }
     assert (batch.samples, batch.agents) == ({KERNEL: 5.0}, {KERNEL: "i-a"})
-    assert (batch.rounds, batch.time) == ({"i-a": 0.2}, 100.0)
+    assert (batch.instances, batch.time) == ({KERNEL: "10.0.0.1:6003"}, 100.0)
 
 
 def test_a_kernel_asked_for_and_not_found_is_there_and_empty():
@@ -125,7 +121,7 @@ def test_equal_duplicates_are_one_row_and_unequal_ones_a_conflict():
     assert batch.dropped == {"duplicate": 2}
 
 
-@given(st.permutations(range(6)), st.randoms())
+@given(st.permutations(range(5)), st.randoms())
 def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: random.Random):
     answers = [
         (current("cpu_util"), [row("5"), row("5"), row("NaN", OTHER), row("9", OTHER)]),
@@ -133,77 +129,9 @@ def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: r
         (Query("capacity", "mem", ""), [row("10"), row("x", OTHER), row("11", OTHER)]),
         (Query("rate", "cpu_util", ""), [row("0.5"), row("+Inf", OTHER)]),
         (Query("rest", "", ""), [row("4", container_metric_name="q", value_type="current")]),
-        (Query("rounds", "", ""), [Row(Labels(agent_id="i-a"), (1.0, "1"))]),
     ]
     straight = merged(*answers)
     mixed = [answers[place] for place in order]
     for _, rows in mixed:
         dice.shuffle(rows)
     assert merged(*mixed) == straight
-
-
-# Duplicate series with differing values.
-
-OWNED = {"session_id": "s", "user_id": "u", "project_id": "p"}
-GHOST = {"session_id": "undefined", "user_id": "undefined", "project_id": "undefined"}
-
-
-def sets(*described: tuple[dict[str, str], str, float, int]) -> merge.Sets:
-    """Describe each set of series by (labels, mem's value, newest sample, changes)."""
-    base = {"kernel_id": KERNEL, "instance": "a"}
-    values, stamps, changes = [], [], []
-    for labels, value, stamp, count in described:
-        full = {**base, **labels}
-        values.append(
-            SetRow({**full, "container_metric_name": "mem", "value_type": "current"}, (1.0, value))
-        )
-        stamps.append(SetRow(full, (1.0, str(stamp))))
-        changes.append(SetRow(full, (1.0, str(count))))
-    return merge.Sets(values, stamps, changes)
-
-
-def settled(told: merge.Sets) -> str:
-    batch = merged((current("mem"), [row("100"), row("900")]))
-    assert batch.conflicts == {KERNEL}
-    after = merge.settle(batch, told, tolerance_s=5.0)
-    assert not after.conflicts
-    return after.observations[KERNEL]["mem"].current
-
-
-def test_an_owned_set_goes_before_a_ghost_that_stands_still():
-    assert settled(sets((OWNED, "100", 50.0, 3), (GHOST, "900", 50.0, 0))) == "100"
-
-
-def test_an_owned_set_goes_before_a_ghost_where_both_stand_still():
-    assert settled(sets((OWNED, "100", 50.0, 0), (GHOST, "900", 50.0, 0))) == "100"
-
-
-def test_a_set_that_moves_goes_before_an_owned_one_that_stands_still():
-    assert settled(sets((OWNED, "900", 50.0, 0), (GHOST, "100", 50.0, 4))) == "100"
-
-
-def test_a_restarted_agents_new_series_go_before_the_lingering_old_ones():
-    old, new = {**OWNED, "service_id": "1"}, {**OWNED, "service_id": "2"}
-    assert settled(sets((old, "900", 20.0, 9), (new, "100", 50.0, 0))) == "100"
-
-
-def test_of_two_replicas_the_fresher_one_counts():
-    one, two = {**OWNED, "replica": "a"}, {**OWNED, "replica": "b"}
-    assert settled(sets((one, "900", 48.0, 9), (two, "100", 50.0, 9))) == "100"
-
-
-def test_settling_survives_rubbish():
-    rubbish = merge.Sets(
-        [SetRow({}, None), SetRow({"kernel_id": KERNEL}, (1.0, "NaN"))],
-        [SetRow({}, (1.0, "x"))],
-        [SetRow({"kernel_id": "?"}, None)],
-    )
-    assert settled(rubbish) == "900"
-
-
-def test_a_new_agents_standstill_means_nothing_yet():
-    rounds = [Row(Labels(agent_id=name), (1.0, text)) for name, text in
-              (("old", "0"), ("new", "0"), ("well", "0.2"))]  # fmt: skip
-    counted = [Row(Labels(agent_id="old"), (1.0, "1"))]
-    batch = merged((Query("rounds", "", ""), rounds), (Query("counted", "", ""), counted))
-    assert batch.rounds == {"old": 0.0, "well": 0.2}

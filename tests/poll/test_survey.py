@@ -1,11 +1,10 @@
-"""What Prometheus holds and how often: the intervals behind the rate window."""
+"""What Prometheus holds, and how often exporters without rounds measure."""
 
 from __future__ import annotations
 
 import pytest
 
 from poller.poll import survey
-from poller.poll.survey import Given
 from poller.prometheus.answers import Labels, Row, Series
 
 
@@ -55,25 +54,6 @@ def test_without_a_counter_busy_kernels_tell_the_interval():
     idle = Series({"agent_id": "i-a"}, [(place * 5.0, str(place // 20)) for place in range(61)])
     assert survey.change_interval([idle, busy]) == pytest.approx(30.0, rel=0.1)
     assert survey.change_interval([]) is None
-
-
-def test_the_window_is_the_larger_of_five_scrapes_and_four_measurements():
-    assert survey.intervals(5.0, 5.0, Given()).window_s == 25.0
-    assert survey.intervals(5.0, 30.0, Given()).window_s == 120.0
-    assert survey.intervals(0.7, 1.0, Given()).window_s == 4.0
-
-
-def test_what_the_settings_give_goes_before_what_is_found():
-    assert survey.intervals(5.0, 30.0, Given(measure_s=5.0)).window_s == 25.0
-    assert survey.intervals(5.0, 30.0, Given(window_s=60.0)).window_s == 60.0
-
-
-def test_agents_are_given_their_time_however_short_the_window_is():
-    assert survey.intervals(5.0, 30.0, Given(window_s=10.0)).stall_s == 120.0
-
-
-def test_until_anything_is_known_the_agents_default_of_30_s_is_assumed():
-    assert survey.intervals(None, None, Given()).window_s == 120.0
 
 
 def test_the_metrics_that_exist_are_known_with_their_capacities():

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from poller.poll import withhold
-from poller.poll.state import KernelHistory, MetricHistory
-from poller.poll.withhold import Patience
+from poller.poll.state import KernelState, MetricState
+from poller.poll.withhold import Grounds, Patience
 
 PATIENCE = Patience(still_s=900.0, stall_s=120.0)
 NOW = 10_000.0
 
 
-def kernel(
-    moved: float | None = NOW, agent: str | None = "i-a", **changes: object
-) -> KernelHistory:
-    made = KernelHistory(NOW, moved=moved, judged=True, complete=True, key_read=True, agent=agent)
-    made.metrics = {name: MetricHistory("1", known=True) for name in ("cpu_util", "mem")}
+def kernel(moved: float | None = NOW, agent: str | None = "i-a", **changes: object) -> KernelState:
+    made = KernelState(NOW, moved=moved, judged=True, complete=True, key_read=True, agent=agent)
+    made.metrics = {name: MetricState("1", rate="0", known=True) for name in ("cpu_util", "mem")}
     for name, value in changes.items():
         setattr(made, name, value)
     return made
 
 
-def why(one: KernelHistory, *stalled: str) -> str | None:
-    return withhold.reason(one, stalled, NOW, PATIENCE)
+def why(one: KernelState, **grounds: set[str]) -> str | None:
+    return withhold.reason("k", one, Grounds(**grounds), NOW, PATIENCE)
 
 
 def test_a_kernel_that_moves_is_written():
@@ -50,37 +48,49 @@ def test_a_kernel_waits_until_its_key_and_its_past_are_known():
 
 
 def test_a_stalled_agents_kernels_are_withheld_and_no_others():
-    assert why(kernel(), "i-a") == "stalled"
-    assert why(kernel(agent="i-b"), "i-a") is None
+    assert why(kernel(), stalled_agents={"i-a"}) == "stalled"
+    assert why(kernel(agent="i-b"), stalled_agents={"i-a"}) is None
 
 
-def stalled(rounds: dict[str, float], *kernels: KernelHistory) -> set[str]:
+def test_the_kernels_of_an_exporter_whose_rounds_stand_still_are_withheld():
+    assert why(kernel(instance="a:1"), stalled_instances={"a:1"}) == "stalled"
+    assert why(kernel(instance="a:2"), stalled_instances={"a:1"}) is None
+
+
+def test_a_kernel_without_a_rate_that_can_be_relied_on_waits():
+    unknown = kernel()
+    unknown.metrics["cpu_util"].rate = None
+    assert why(unknown) == "waiting"
+
+
+def test_a_foreign_key_and_one_left_to_an_agent_are_not_written():
+    assert why(kernel(), foreign={"k"}) == "foreign"
+    assert why(kernel(), yielded={"k"}) == "yielded"
+
+
+def stalled(roundless: set[str], *kernels: KernelState) -> set[str]:
     named = {str(place): one for place, one in enumerate(kernels)}
-    return withhold.stalled_agents(named, rounds, NOW, PATIENCE)
+    return withhold.stalled_agents(named, roundless, NOW, PATIENCE)
 
 
 IDLE = NOW - 300
 
 
-def test_an_agent_that_counts_no_round_has_stalled_however_few_kernels_it_has():
-    assert stalled({"i-a": 0.0}, kernel(moved=IDLE)) == {"i-a"}
-
-
 def test_an_agent_that_counts_its_rounds_is_well_however_idle_its_kernels_are():
-    assert stalled({"i-a": 0.2}, kernel(moved=IDLE), kernel(moved=IDLE)) == set()
+    assert stalled(set(), kernel(moved=IDLE), kernel(moved=IDLE)) == set()
 
 
 def test_without_a_counter_an_agent_of_which_nothing_moves_has_stalled():
-    assert stalled({}, kernel(moved=IDLE), kernel(moved=IDLE)) == {"i-a"}
+    assert stalled({""}, kernel(moved=IDLE), kernel(moved=IDLE)) == {"i-a"}
 
 
 def test_without_a_counter_one_moving_kernel_shows_that_its_agent_is_well():
-    assert stalled({}, kernel(moved=IDLE), kernel(moved=NOW - 10)) == set()
+    assert stalled({""}, kernel(moved=IDLE), kernel(moved=NOW - 10)) == set()
 
 
 def test_without_a_counter_one_idle_kernel_alone_tells_nothing():
-    assert stalled({}, kernel(moved=IDLE)) == set()
+    assert stalled({""}, kernel(moved=IDLE)) == set()
 
 
 def test_ended_kernels_do_not_make_a_stalled_agent():
-    assert stalled({}, kernel(moved=None), kernel(moved=NOW - 5000), kernel(moved=IDLE)) == set()
+    assert stalled({""}, kernel(moved=None), kernel(moved=NOW - 5000), kernel(moved=IDLE)) == set()

@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.format.catalog import Catalog
 from poller.prometheus import selectors
 from poller.prometheus.selectors import Scope
-from poller.values import Intervals
-
-FOUND = Intervals(scrape_s=5.0, measure_s=5.0, window_s=25.0, stall_s=25.0)
 
 
 def unquoted(literal: str) -> str:
@@ -42,36 +38,18 @@ def test_no_list_of_ids_is_needed_for_all_kernels():
     assert "kernel_id=" not in selectors.selector("mem", "current")
 
 
-def test_the_batch_asks_every_part_once_and_keeps_what_tells_series_apart():
-    metrics = {"cpu_util": True, "net_rx": False, "io_read": False, "mem": True}
-    asking = selectors.Asking(metrics, peaks_s=5.0, means_s=5.0)
-    queries = selectors.batch(Catalog(), metrics, FOUND, asking, [selectors.EVERYTHING])
-    parts = sorted((query.part, query.metric) for query in queries)
-    assert parts == [
-        ("capacity", "cpu_util"), ("capacity", "mem"), ("counted", ""),
-        ("current", "cpu_util"), ("current", "io_read"), ("current", "mem"), ("current", "net_rx"),
-        ("mean", "cpu_util"),
-        ("peak", "mem"),
-        ("rate", "cpu_util"), ("rate", "io_read"), ("rate", "net_rx"),
-        ("rest", ""), ("rounds", ""), ("samples", "cpu_util"),
-    ]  # fmt: skip
-    dropped = {label for query in queries if query.part == "current"
-               for label in re.search(r"without \((.*?)\)", query.text)[1].split(", ")}  # fmt: skip
-    assert not dropped & {"kernel_id", "session_id", "instance", "service_id", "replica"}
+def test_a_scope_of_some_exporters_names_them_and_keeps_its_kernels():
+    scope = selectors.shard(0, 2).on({"b:1", "a.b:1"})
+    assert scope.matcher().endswith(',instance=~"a\\\\.b:1|b:1"')
+    assert scope.matcher().startswith(",kernel_id=~")
+    assert selectors.EVERYTHING.on(None) is selectors.EVERYTHING
 
 
-def test_a_rate_is_per_second_over_the_window_and_comes_before_the_choice_of_series():
-    (query,) = selectors.rate_queries(Catalog(), ["net_tx"], 25.0, selectors.EVERYTHING)
-    assert query.text == (
-        "max by (kernel_id) (rate(backendai_container_utilization{"
-        'container_metric_name="net_tx",value_type="current"}[25000ms]))'
-    )
-
-
-def test_nothing_is_asked_between_cycles_that_have_nothing_between_them():
-    asking = selectors.Asking(frozenset())
-    queries = selectors.batch(Catalog(), {"mem": True}, FOUND, asking, [selectors.EVERYTHING])
-    assert not {query.part for query in queries} & {"peak", "mean", "samples"}
+def test_series_without_an_instance_can_be_asked_for_beside_others():
+    pattern = unquoted(Scope().on({"", "a:1"}).matcher().partition("=~")[2])
+    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, "a:1")
+    assert not re.fullmatch(pattern, "b:1")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 16, 17, 100, 256])

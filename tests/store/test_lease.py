@@ -190,12 +190,13 @@ async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
     """Though nobody else has it, so that the server would let it pass."""
     clock = HandClock()
     lease = Lease(store, NAME, LONG_S, monotonic=clock)
-    publisher = Publisher(store, 500, False, 1.0)
+    publisher = Publisher(store, False, 1.0)
     assert await lease.take()
-    assert (await publisher.publish([KERNEL], lambda kernel: b"good", 0.0, lease)).written == 1
+    written = [one async for one in publisher.publish([{KERNEL: b"good"}], 0.0, lease)]
+    assert [one.before for one in written] == [{KERNEL: None}]
     clock.now += LONG_S
     with pytest.raises(LeaseLost):
-        await publisher.publish([KERNEL], lambda kernel: b"late", 1.0, lease)
+        _ = [one async for one in publisher.publish([{KERNEL: b"late"}], 1.0, lease)]
     assert server.command("GET", KERNEL) == b"good"
 
 

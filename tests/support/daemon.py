@@ -17,7 +17,7 @@ from typing import Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from .command import environment
-from .process import HOST, free_port, wait_until
+from .process import HOST, PATIENCE_S, free_port, wait_until
 
 PREFIX = "livestat_poller_"
 # The environment's HTTP proxy must not see loopback traffic.
@@ -33,8 +33,13 @@ class DaemonProcess:
     """
 
     def __init__(
-        self, prometheus_url: str | None, redis_url: str | None, **settings: object
+        self,
+        prometheus_url: str | None,
+        redis_url: str | None,
+        cwd: Path = Path(os.sep),
+        **settings: object,
     ) -> None:
+        self._cwd = cwd
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="poller-daemon-"))
         self.log_path = self.directory / "stderr.log"
@@ -55,7 +60,7 @@ class DaemonProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "poller", "run"],
                 env=self._environment,
-                cwd=os.sep,
+                cwd=self._cwd,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -116,7 +121,7 @@ class DaemonProcess:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """Ask it to end as systemd does; return its exit status."""
         self.send(signal.SIGTERM)
         return self.process.wait(timeout_s)

@@ -10,13 +10,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from aiohttp import web
 
 from .background import WebService
 from .kernels import METRICS, Kernel, make_kernel
 from .openmetrics import (
+    DURATION_COUNT,
+    DURATION_SUM,
     ROUNDS,
+    STAGE_COUNT,
+    STAGE_SECONDS,
     UTILIZATION,
     Series,
     line_of,
@@ -24,10 +29,15 @@ from .openmetrics import (
     openmetrics_file,
     samples_of,
 )
+from .process import HOST
 
 __all__ = ["METRICS", "Exporter", "Kernel", "Replay", "Series", "openmetrics_file", "samples_of"]
 
-_TYPES = {UTILIZATION: "gauge", ROUNDS: "counter"}
+_TYPES = {UTILIZATION: "gauge", ROUNDS: "counter", STAGE_COUNT: "counter"}
+_GATHERING, _LASTING = 0.1, 0.12
+"""Shares of an interval that gathering takes, and a whole round."""
+
+Counting = Literal["rounds", "successes"]
 
 Reading = tuple[Mapping[str, str], float]
 
@@ -42,27 +52,34 @@ class MetricsPage(WebService):
         self._clock = clock
 
     @abc.abstractmethod
-    def readings(self) -> Iterable[Reading]:
-        """Return labels and value of every series as of now."""
+    def readings(self, target: str = "") -> Iterable[Reading]:
+        """Return labels and value of every series as of now; of one target, where it has several.
 
-    def text(self) -> str:
+        KeyError where there is no such target.
+        """
+
+    def text(self, target: str = "") -> str:
         """Return the page."""
         families: dict[str, list[str]] = defaultdict(list)
-        for labels, value in self.readings():
+        for labels, value in self.readings(target):
             lines = families[labels.get("__name__", UTILIZATION)]
             lines.append(f"{line_of(labels)} {number(value)}\n")
         heads = {name: f"# TYPE {name} {_TYPES.get(name, 'untyped')}\n" for name in families}
         return "".join(heads[name] + "".join(lines) for name, lines in families.items())
 
     def _routes(self) -> list[web.RouteDef]:
-        return [web.get("/metrics", self._answer)]
+        return [web.get("/metrics", self._answer), web.get("/metrics/{target}", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.scrapes += 1
         if not self.answering:
             return web.Response(status=503)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self.text().encode(), headers=headers)
+        try:
+            page = self.text(request.match_info.get("target", ""))
+        except KeyError:
+            return web.Response(status=404)
+        return web.Response(body=page.encode(), headers=headers)
 
 
 @dataclass(slots=True)
@@ -71,8 +88,11 @@ class _Agent:
 
     measured: float
     rounds: int = 0
+    written: int = 0
     owed_s: float = 0.0
     frozen: bool = False
+    refused: bool = False
+    counts: Counting | None = "rounds"
 
 
 @dataclass(slots=True)
@@ -87,9 +107,11 @@ class _Work:
 class Exporter(MetricsPage):
     """Agents `i-agent0`, `i-agent1` … with kernels dealt to them in turn, measured live.
 
-    A value changes only when its agent measures, every `measure_every_s` of `clock`. What the
-    values must be is `current`; a counter's true rate is `Kernel.rate`. `extra_labels`, such
-    as `service_id`, are put on the utilization series.
+    A value changes only when its agent measures, every `measure_every_s` of `clock`, and the
+    agent's rounds with it. What the values must be is `current`; a counter's true rate is
+    `Kernel.rate`. `extra_labels`, such as `service_id`, are put on the utilization series.
+
+    An agent is a target: /metrics is the page of the only one, `targets` are those of several.
     """
 
     def __init__(
@@ -123,6 +145,17 @@ class Exporter(MetricsPage):
         """The agents."""
         return list(self._agents)
 
+    @property
+    def targets(self) -> list[dict[str, object]]:
+        """The `static_configs` of a scrape job that finds every agent, by its name."""
+        return [
+            {
+                "targets": [f"{HOST}:{self.port}"],
+                "labels": {"__metrics_path__": f"/metrics/{name}", "instance": f"{name}:6003"},
+            }
+            for name in self._agents
+        ]
+
     def kernel(self, kernel_id: str) -> Kernel:
         """Return one kernel by its id; KeyError where there is none."""
         for kernel in self.kernels:
@@ -138,6 +171,17 @@ class Exporter(MetricsPage):
         with self._lock:
             self._measure()
             self._agents[agent_id].frozen = frozen
+
+    def refuse_writes(self, agent_id: str, refused: bool = True) -> None:
+        """Let an agent measure on while what it writes to Redis is refused: a cut-over."""
+        with self._lock:
+            self._measure()
+            self._agents[agent_id].refused = refused
+
+    def count(self, agent_id: str, counts: Counting | None) -> None:
+        """Say what an agent counts: rounds as since 26.4.4, successes as before, or nothing."""
+        with self._lock:
+            self._agents[agent_id].counts = counts
 
     def idle_kernel(self, kernel_id: str, idle: bool = True) -> None:
         """Let nothing of a kernel move from its next measurement on; or work again."""
@@ -180,14 +224,18 @@ class Exporter(MetricsPage):
                 for metric in METRICS
             }
 
-    def readings(self) -> list[Reading]:
-        """Return labels and value of every series as of the last measurement."""
+    def readings(self, target: str = "") -> list[Reading]:
+        """Return labels and value of every series of an agent as of its last measurement."""
+        if not target and len(self._agents) == 1:
+            (target,) = self._agents
         with self._lock:
             self._measure()
+            counted = list(_counters(target, self._agents[target], self.measure_every_s))
             found: list[Reading] = []
             for kernel, work in self._work.items():
-                found += self._kernel_readings(kernel, work)
-            return found + [_rounds(name, agent) for name, agent in self._agents.items()]
+                if kernel.agent_id == target:
+                    found += self._kernel_readings(kernel, work)
+            return found + counted
 
     def _kernel_readings(self, kernel: Kernel, work: _Work) -> list[Reading]:
         found: list[Reading] = []
@@ -208,6 +256,7 @@ class Exporter(MetricsPage):
             agent.owed_s += due * self.measure_every_s
             if not agent.frozen:
                 agent.rounds += due
+                agent.written += 0 if agent.refused else due
                 self._advance(agent_id, agent.owed_s)
                 agent.owed_s = 0.0
 
@@ -218,9 +267,22 @@ class Exporter(MetricsPage):
                 work.counted_s += passed_s
 
 
-def _rounds(agent_id: str, agent: _Agent) -> Reading:
-    labels = {"__name__": ROUNDS, "agent_id": agent_id, "stat_scope": "container"}
-    return labels, float(agent.rounds)
+def _counters(agent_id: str, agent: _Agent, every_s: float) -> Iterable[Reading]:
+    task = {"agent_id": agent_id, "stat_scope": "container"}
+    if agent.counts is not None:
+        yield {"__name__": ROUNDS, **task}, float(agent.written)
+    if agent.counts != "rounds":
+        return
+    stage = {"upper_layer": "collect_container_stat"}
+    gathered = {"stage": "gather_measures", **stage}
+    tried = {"__name__": STAGE_COUNT, "stage": "redis_write", **stage}
+    yield {"__name__": STAGE_COUNT, "success": "True", **gathered}, float(agent.rounds)
+    yield {"__name__": STAGE_SECONDS, **gathered}, agent.rounds * _GATHERING * every_s
+    yield {"success": "True", **tried}, float(agent.written)
+    if agent.rounds > agent.written:
+        yield {"success": "False", **tried}, float(agent.rounds - agent.written)
+    yield {"__name__": DURATION_COUNT, **task}, float(agent.rounds)
+    yield {"__name__": DURATION_SUM, **task}, agent.rounds * _LASTING * every_s
 
 
 class Replay(MetricsPage):
@@ -255,7 +317,7 @@ class Replay(MetricsPage):
         """Return the time of the recording that is exported now."""
         return self._clock() + self._shift_s
 
-    def readings(self) -> Iterable[Reading]:
+    def readings(self, target: str = "") -> Iterable[Reading]:
         """Return labels and value of every series that has begun."""
         now = self.recorded_time()
         for labels, samples in self._series:

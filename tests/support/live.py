@@ -21,7 +21,7 @@ from poller import config
 from poller.config import Config
 
 from .command import ROOT
-from .process import HOST, free_port, wait_until
+from .process import HOST, PATIENCE_S, free_port, wait_until
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -109,12 +109,14 @@ class LivePoller:
         prefix: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         before: str = "",
+        arguments: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self.path = directory / "live.toml"
         self.log_path = directory / "live.log"
         self._prefix = list(prefix)
         self._before = before
+        self._arguments = arguments
         self._environ = dict(environ or {})
         self.write(made)
         self.process: subprocess.Popen[bytes] | None = None
@@ -137,7 +139,15 @@ class LivePoller:
         """Start the process; what it logs is added to the log."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("POLLER_")}
         main = f"{self._before}\nfrom poller.cli import main\nmain()"
-        arguments = [sys.executable, "-c", main, "--config", str(self.path), "run"]
+        arguments = [
+            sys.executable,
+            "-c",
+            main,
+            "--config",
+            str(self.path),
+            "run",
+            *self._arguments,
+        ]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._prefix, *arguments],
@@ -158,7 +168,7 @@ class LivePoller:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """Send SIGTERM and return the exit status."""
         assert self.process is not None
         self.send(signal.SIGTERM)
@@ -173,7 +183,7 @@ class LivePoller:
         """Return the lines of the log with a text in them."""
         return [line for line in self.log.splitlines() if part in line]
 
-    def wait_line(self, part: str, count: int = 1, timeout_s: float = 20.0) -> None:
+    def wait_line(self, part: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the log has so many lines with a text in them."""
         wait_until(
             lambda: len(self.lines(part)) >= count, f"{count}x {part!r} in\n{self.log}", timeout_s
@@ -202,7 +212,9 @@ class LivePoller:
         """Return one of its metrics, without the prefix, summed over labels not named."""
         return metric_of(self.page("/metrics")[1], name, **labels)
 
-    def wait_metric(self, name: str, least: float, timeout_s: float = 20.0, **labels: str) -> None:
+    def wait_metric(
+        self, name: str, least: float, timeout_s: float = PATIENCE_S, **labels: str
+    ) -> None:
         """Wait until one of its metrics is at least so large."""
 
         def reached() -> bool:

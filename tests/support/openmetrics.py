@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 UTILIZATION = "backendai_container_utilization"
 ROUNDS = "backendai_stat_task_success_count_total"
+DURATION_COUNT = "backendai_stat_task_duration_sec_count"
+DURATION_SUM = "backendai_stat_task_duration_sec_sum"
+STAGE_COUNT = "backendai_stage_count_total"
+STAGE_SECONDS = "backendai_stage_duration_sec_sum"
 
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")

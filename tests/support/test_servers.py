@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.support.exporter import METRICS, Exporter, Replay, Series, openmetrics_file, samples_of
-from tests.support.openmetrics import ROUNDS, UTILIZATION
+from tests.support.openmetrics import DURATION_COUNT, ROUNDS, STAGE_COUNT, UTILIZATION
 from tests.support.redis_server import connect
 from tests.support.servers import (
     HOST,
@@ -246,14 +246,52 @@ def test_exporter_freezes_idles_restarts_adds_and_removes() -> None:
     assert exporter.current(first.kernel_id)["cpu_used"] == 100 * 10
     assert exporter.current(second.kernel_id)["cpu_used"] == 200 * 10
     assert exporter.current(third.kernel_id)["cpu_used"] == 300 * 10
-    rounds = {labels["agent_id"]: value for labels, value in exporter.readings()[-2:]}
-    assert rounds == {"i-agent0": 4, "i-agent1": 2}
+    assert [counted(exporter, agent, "gather_measures") for agent in exporter.agent_ids] == [4, 2]
     exporter.freeze_agent("i-agent1", False)
     assert exporter.current(second.kernel_id)["cpu_used"] == 200 * 20
     exporter.remove_kernel(second.kernel_id)
     assert exporter.add_kernel("i-agent1") in exporter.kernels
     assert second not in exporter.kernels
     assert len(METRICS) == 10
+
+
+def counted(exporter: Exporter, agent: str, stage: str, success: str = "True") -> float:
+    """Return how often an agent went through a stage, by its page."""
+    labels = {"__name__": STAGE_COUNT, "stage": stage, "success": success}
+    found = [value for one, value in exporter.readings(agent) if labels.items() <= one.items()]
+    return sum(found)
+
+
+def test_an_agent_counts_its_rounds_with_its_gauges_and_tells_no_other_agents_kernels() -> None:
+    clock = Clock()
+    exporter = Exporter(kernels=3, agents=2, measure_every_s=5, clock=clock)
+    for passed_s, rounds in ((4.9, 0), (0.1, 1), (25.0, 6)):
+        clock.now += passed_s
+        readings = list(exporter.readings("i-agent1"))
+        (kernel,) = {one["kernel_id"] for one, _ in readings if "kernel_id" in one}
+        used = [value for one, value in readings if one.get("container_metric_name") == "cpu_used"]
+        assert (kernel, used) == (exporter.kernels[1].kernel_id, [200 * 5 * rounds])
+        assert counted(exporter, "i-agent1", "gather_measures") == rounds
+        tasks = [value for one, value in readings if one["__name__"] == DURATION_COUNT]
+        assert tasks == [rounds]
+    with pytest.raises(KeyError):
+        exporter.readings()  # two agents on one page would count as one
+
+
+def test_a_cut_over_stops_the_successes_and_older_agents_count_less() -> None:
+    clock = Clock()
+    exporter = Exporter(kernels=1, measure_every_s=5, clock=clock)
+    clock.now += 10
+    exporter.refuse_writes("i-agent0")
+    clock.now += 15
+    assert counted(exporter, "i-agent0", "gather_measures") == 5
+    assert counted(exporter, "i-agent0", "redis_write") == 2
+    assert counted(exporter, "i-agent0", "redis_write", "False") == 3
+    exporter.count("i-agent0", "successes")
+    names = [one["__name__"] for one, _ in exporter.readings() if "kernel_id" not in one]
+    assert names == [ROUNDS]
+    exporter.count("i-agent0", None)
+    assert all("kernel_id" in one for one, _ in exporter.readings())
 
 
 def test_replay_follows_the_recording_and_drops_the_scrapers_labels() -> None:

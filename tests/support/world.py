@@ -7,116 +7,254 @@ a value that mixes two times does not add up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
-from .answers import Answer, Row, matrix, vector
+from .answers import Answer, Row, Track, bad_query, matrix, vector
 from .kernels import make_kernel
-from .openmetrics import ROUNDS
+from .openmetrics import (
+    DURATION_COUNT,
+    DURATION_SUM,
+    ROUNDS,
+    STAGE_COUNT,
+    STAGE_SECONDS,
+    UTILIZATION,
+)
 
-RATES = {"cpu_util": 300.0, "io_read": 4000.0}
 MIB = 1 << 20
-_METRICS = ("cpu_util", "cpu_used", "mem")
-_METRIC = re.compile(r'container_metric_name=~?"([^"]+)"')
-_VALUE_TYPE = re.compile(r'value_type="(\w+)"')
-_KERNELS = re.compile(r'kernel_id=~"([^"]+)"')
+INSTANCE = "agent0:6003"
+_SPEEDS = {"cpu_util": 0.3, "cpu_used": 1, "mem": 1, "io_read": 4}
+_CAPACITIES = {"cpu_util": 1000, "mem": 1 << 40}
+_TARGET = {"instance": INSTANCE, "job": "agents"}
+_GATHERING, _LASTING = 0.1, 0.12
+"""Shares of an interval that gathering takes, and a whole round."""
+
+_SERIES = r"backendai_container_utilization\{(?P<matchers>[^{}]*)\}"
+_RANGE = r"\[(?P<range>\d+m?s|\d+m)\]"
+_BY = r"(?:max|min|sum|count) (?P<how>by|without) \((?P<labels>[\w, ]+)\) "
+_MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"')
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+Counting = Literal["rounds", "successes"]
+Query = re.Match[str]
+
+
+class _Series(NamedTuple):
+    labels: dict[str, str]
+    metric: str
+    value_type: str
 
 
 class World:
     """Kernels `ids` on one agent, all busy. `handler` is for `ScriptedPrometheus`.
 
-    `rows` are answered to whom asks for metrics that have no query of their own; `rounds_rate`
-    None: no agent counts its rounds. `gone`: Prometheus holds nothing any more.
+    The agent measures every `measure_s`, by default so often that no two polls see the same; it
+    was scraped at every full second, and is whenever somebody asks. `counts` says what it counts:
+    its rounds, as agents do since 26.4.4, only their successes, as older ones, or nothing.
+    From `stalled_at` on its measurements stand still.
+
+    `rows` are answered to whom asks for metrics that have no query of their own, `more` beside
+    the rows of a (metric, part). `gone`: Prometheus holds nothing any more. What is asked in words
+    that nobody here knows is refused as a bad query.
     """
 
-    def __init__(self, kernels: int = 3, born: float = 1_700_000_000.0) -> None:
+    def __init__(
+        self, kernels: int = 3, born: float = 1_700_000_000.0, measure_s: float = 0.001
+    ) -> None:
         made = [make_kernel(number, "i-agent0") for number in range(1, kernels + 1)]
         self.ids = [kernel.kernel_id for kernel in made]
         self.born = born
+        self.measure_s = measure_s
+        self.counts: Counting | None = "rounds"
+        self.stalled_at: float | None = None
         self.rows: list[Row] = []
         self.more: dict[tuple[str, str], list[Row]] = {}
-        self.rounds_rate: float | None = 1.0
         self.gone = False
+        self._forms = [(re.compile(form), answer) for form, answer in self._known_forms()]
+
+    def rounds(self, time: float) -> int:
+        """Return how many measurements there were by that time."""
+        until = time if self.stalled_at is None else min(time, self.stalled_at)
+        return round((until - self.born) * 1000) // round(self.measure_s * 1000)
+
+    def measured(self, time: float) -> float:
+        """Return when the last measurement was, at that time."""
+        return self.born + self.rounds(time) * round(self.measure_s * 1000) / 1000
 
     def value(self, metric: str, time: float) -> float:
         """Return what every kernel's `current` series of a metric says at that time."""
-        passed_ms = round((time - self.born) * 1000)
-        values = {
-            "cpu_util": 0.3 * passed_ms,
-            "cpu_used": passed_ms,
-            "mem": MIB + passed_ms,
-            "io_read": 4 * passed_ms,
-        }
-        return values[metric]
+        passed_ms = self.rounds(time) * round(self.measure_s * 1000)
+        return _SPEEDS[metric] * passed_ms + (MIB if metric == "mem" else 0)
 
     def handler(self, query: str, time: float, params: Mapping[str, str]) -> Answer:
         """Answer one query."""
-        if query == "vector(1)":
-            return vector([({}, 1)], time)
-        if self.gone:
-            return matrix([]) if query.endswith("]") else vector([], time)
-        if ROUNDS in query:
-            return self._rounds(query, time)
-        if query.startswith(("count by (container_metric_name", "count(group")):
-            return self._survey(query, time)
-        return self._kernels(query, time)
+        for form, answer in self._forms:
+            found = form.fullmatch(query)
+            if found is not None:
+                return answer(found, time)
+        return bad_query(f"the scripted cluster knows no such query: {query[:200]}")
 
-    def _rounds(self, query: str, time: float) -> Answer:
-        labels = {"agent_id": "i-agent0", "stat_scope": "container"}
-        if self.rounds_rate is None:
-            return matrix([]) if query.endswith("]") else vector([], time)
-        if query.endswith("]"):
-            samples = [(float(second), second) for second in range(int(time) - 60, int(time))]
-            return matrix([(labels, samples)])
-        return vector([(labels, self.rounds_rate)], time)
+    def _known_forms(self) -> Iterator[tuple[str, Callable[[Query, float], Answer]]]:
+        yield r"vector\(1\)", lambda found, time: vector([({}, 1)], time)
+        yield rf"(?P<name>backendai_sta\w+)?\{{(?P<matchers>[^{{}}]*)\}}{_RANGE}", self._counters
+        yield rf"count by \(container_metric_name, value_type\) \({_SERIES}\)", self._pairs
+        census = r"count by \(instance\) \(group by \(instance, kernel_id\) "
+        yield rf"{census}\({_SERIES}\)\)", self._census
+        yield rf"topk\(\d+, {_BY}\((?P<function>rate)\({_SERIES}{_RANGE}\)\)\)", self._over
+        yield rf"{_BY}\({_SERIES}\)", self._now
+        yield rf"{_BY}\({_SERIES} offset (?P<range>\d+ms)\)", self._earlier
+        yield rf"{_BY}\((?P<function>\w+)\({_SERIES}{_RANGE}\)\)", self._over
+        yield rf"{_BY}\(timestamp\({_SERIES}\)\)", self._stamps
+        births = r"\[(?P<range>\d+ms):60s\]"
+        yield rf"{_BY}\(min_over_time\(timestamp\({_SERIES}\){births}\)\)", self._births
+        yield rf"{_SERIES}{_RANGE}", self._samples
 
-    def _survey(self, query: str, time: float) -> Answer:
-        if query.startswith("count(group"):
-            return vector([({}, len(self.ids))], time)
-        pairs = [(name, "current") for name in ("cpu_util", "cpu_used", "mem", "io_read")]
-        pairs += [("cpu_util", "capacity"), ("mem", "capacity")]
-        rows = [({"container_metric_name": a, "value_type": b}, len(self.ids)) for a, b in pairs]
+    # --- what the agent counts ------------------------------------------------------------------
+
+    def _counters(self, found: Query, time: float) -> Answer:
+        tracks: list[Track] = []
+        for labels, per_round in self._counted():
+            asked = found["name"] in (None, labels["__name__"])
+            if asked and not self.gone and _matches(labels, found["matchers"]):
+                samples = [(at, self.rounds(at) * per_round) for at in _scrapes(time, found)]
+                tracks.append((labels, samples))
+        return matrix(tracks)
+
+    def _counted(self) -> Iterator[tuple[dict[str, str], float]]:
+        """Return the counters' labels, and how much each grows in a round."""
+        task = {"agent_id": "i-agent0", "stat_scope": "container", **_TARGET}
+        if self.counts is not None:
+            yield {"__name__": ROUNDS, **task}, 1
+        if self.counts == "rounds":
+            stage = {"upper_layer": "collect_container_stat", **_TARGET}
+            for name in ("gather_measures", "redis_write"):
+                labels = {"__name__": STAGE_COUNT, "stage": name, "success": "True", **stage}
+                yield labels, 1
+            seconds = {"__name__": STAGE_SECONDS, "stage": "gather_measures", **stage}
+            yield seconds, _GATHERING * self.measure_s
+            yield {"__name__": DURATION_COUNT, **task}, 1
+            yield {"__name__": DURATION_SUM, **task}, _LASTING * self.measure_s
+
+    # --- the kernels ----------------------------------------------------------------------------
+
+    def _series(self, matchers: str) -> Iterator[_Series]:
+        kinds = [(metric, "current") for metric in _SPEEDS]
+        kinds += [(metric, "capacity") for metric in _CAPACITIES]
+        for kernel in () if self.gone else self.ids:
+            for metric, value_type in kinds:
+                labels = {
+                    "__name__": UTILIZATION,
+                    "kernel_id": kernel,
+                    "container_metric_name": metric,
+                    "value_type": value_type,
+                    "agent_id": "i-agent0",
+                    "session_id": f"session-of-{kernel}",
+                    "user_id": "user",
+                    "project_id": "project",
+                    **_TARGET,
+                }
+                if _matches(labels, matchers):
+                    yield _Series(labels, metric, value_type)
+
+    def _at(self, one: _Series, time: float) -> float:
+        if one.value_type == "capacity":
+            return _CAPACITIES[one.metric]
+        return self.value(one.metric, time)
+
+    def _pairs(self, found: Query, time: float) -> Answer:
+        kinds = {(one.metric, one.value_type) for one in self._series(found["matchers"])}
+        rows = [
+            ({"container_metric_name": metric, "value_type": value_type}, len(self.ids))
+            for metric, value_type in sorted(kinds)
+        ]
         return vector(rows, time)
 
-    def _kernels(self, query: str, time: float) -> Answer:
-        if query.endswith("]"):
-            return matrix([])  # no first samples: the first value seen stands in
-        if 'container_metric_name!~"' in query:
-            return vector(self.rows, time)
-        found = _METRIC.search(query)
-        by_metric = "by (kernel_id, container_metric_name)" in query
-        metrics = found[1].split("|") if found else list(_METRICS) if by_metric else [""]
-        more = self.more.get((metrics[0], self._part(query)), [])
-        rows = [row for name in metrics for row in self._rows(query, name, time)]
+    def _census(self, found: Query, time: float) -> Answer:
+        there = {one.labels["kernel_id"] for one in self._series(found["matchers"])}
+        return vector([({"instance": INSTANCE}, len(there))] if there else [], time)
+
+    def _now(self, found: Query, time: float) -> Answer:
+        rows = self._rows(found, lambda one: self._at(one, time))
+        extra = self.rows if "!~" in found["matchers"] and not self.gone else []
+        return self._answer(found, [*rows, *extra], time)
+
+    def _earlier(self, found: Query, time: float) -> Answer:
+        return self._answer(found, self._rows(found, lambda one: 1), time)
+
+    def _stamps(self, found: Query, time: float) -> Answer:
+        return self._answer(found, self._rows(found, lambda one: time), time)
+
+    def _births(self, found: Query, time: float) -> Answer:
+        first = -(-(time - _seconds(found["range"])) // 60) * 60
+        return self._answer(found, self._rows(found, lambda one: first), time)
+
+    def _over(self, found: Query, time: float) -> Answer:
+        range_s = _seconds(found["range"])
+        scrapes = max(1, int(range_s))
+
+        def over(one: _Series) -> float:
+            first, last = self._at(one, time - range_s), self._at(one, time)
+            return {
+                "rate": (last - first) / range_s,
+                "changes": scrapes if last > first else 0,
+                "min_over_time": first,
+                "max_over_time": last,
+                "sum_over_time": scrapes * (first + last) / 2,
+                "count_over_time": scrapes,
+            }[function]
+
+        function = found["function"]
+        if function not in _FUNCTIONS:
+            return bad_query(f"the scripted cluster knows no function {function}")
+        return self._answer(found, self._rows(found, over), time)
+
+    def _samples(self, found: Query, time: float) -> Answer:
+        times = list(_scrapes(time, found))
+        return matrix(
+            (one.labels, [(at, self._at(one, at)) for at in times])
+            for one in self._series(found["matchers"])
+        )
+
+    def _rows(self, found: Query, value: Callable[[_Series], float]) -> Iterator[Row]:
+        names = set(found["labels"].replace(" ", "").split(","))
+        keeps = names.__contains__ if found["how"] == "by" else lambda name: name not in names
+        rows: dict[tuple[tuple[str, str], ...], Row] = {}
+        for one in self._series(found["matchers"]):
+            labels = {k: v for k, v in one.labels.items() if k != "__name__" and keeps(k)}
+            rows[tuple(labels.items())] = (labels, value(one))
+        yield from rows.values()
+
+    def _answer(self, found: Query, rows: Iterable[Row], time: float) -> Answer:
+        asked = {name: text for name, _, text in _MATCHER.findall(found["matchers"])}
+        part = found.groupdict().get("function") or asked.get("value_type", "")
+        more = self.more.get((asked.get("container_metric_name", ""), part), [])
         return vector([*rows, *more], time)
 
-    def _part(self, query: str) -> str:
-        for part, sign in (("rate", "(rate("), ("over", "_over_time("), ("moved", "(changes(")):
-            if sign in query:
-                return part
-        found = _VALUE_TYPE.search(query)
-        return found[1] if found else ""
 
-    def _rows(self, query: str, metric: str, time: float) -> Iterator[Row]:
-        part = self._part(query)
-        value: Any = None
-        if part == "current" and " offset " not in query:
-            value = self.value(metric, time)
-        elif part == "capacity":
-            value = {"cpu_util": 1000, "mem": 1 << 40}.get(metric)
-        elif part == "rate":
-            value = RATES.get(metric)
-        elif part == "moved" or "count_over_time" in query or " offset " in query:
-            value = 1
-        elif part == "over" and "timestamp(" not in query:
-            value = self.value(metric, time)
-        if value is not None:
-            for kernel in self._asked(query):
-                yield {"kernel_id": kernel, "container_metric_name": metric, **_AGENT}, value
-
-    def _asked(self, query: str) -> list[str]:
-        found = _KERNELS.search(query)
-        return [kernel for kernel in self.ids if not found or re.fullmatch(found[1], kernel)]
+_FUNCTIONS = {
+    "rate", "changes", "min_over_time", "max_over_time", "sum_over_time", "count_over_time"
+}  # fmt: skip
 
 
-_AGENT = {"agent_id": "i-agent0"}
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+)(ms|s|m)", text)
+    assert found is not None
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _scrapes(time: float, found: Query) -> Iterator[float]:
+    """Return when the agent was scraped in the range before a time: every second, and then."""
+    first = int(time - _seconds(found["range"])) + 1
+    yield from (float(second) for second in range(first, -int(-time // 1)) if second < time)
+    yield time
+
+
+def _matches(labels: Mapping[str, str], matchers: str) -> bool:
+    tests = _MATCHER.findall(matchers)
+    return all(_fits(labels.get(name, ""), sign, text) for name, sign, text in tests)
+
+
+def _fits(value: str, sign: str, text: str) -> bool:
+    text = re.sub(r"\\(.)", r"\1", text)
+    equal = re.fullmatch(text, value) is not None if "~" in sign else value == text
+    return equal is not sign.startswith("!")

@@ -17,6 +17,7 @@ from poller.daemon.schedule import EveryInterval, Ticker
 from poller.errors import ClockError
 from poller.poll import assembly
 from tests.support.live import LivePoller, settings, tables
+from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import require
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis, wait_until
@@ -209,7 +210,7 @@ def preloaded(path: Path) -> dict[str, str]:
 
 
 def batch_times(prometheus: ScriptedPrometheus) -> list[float]:
-    return [one.time for one in prometheus.requests if "max by (agent_id) (rate(" in one.query]
+    return [one.time for one in prometheus.requests if STAGE_SECONDS in one.query]
 
 
 @pytest.mark.parametrize("step", ["+1h", "-1h", "+365d"])

@@ -14,6 +14,7 @@ from poller.poll import assembly
 from poller.poll.cycle import Outcome
 from tests.support.answers import Answer, data, matrix, vector
 from tests.support.live import read_legacy, settings
+from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
 from tests.support.world import World
@@ -115,7 +116,7 @@ async def test_a_counter_below_zero_is_no_value_and_its_kernel_is_left_alone(
     world.more["mem", "current"] = [row(STRANGER, "-5")]
     outcome, seen = await poll(world, scripted, keys, tmp_path)
     assert outcome.dropped == Counter(negative=1)
-    assert outcome.withheld == Counter(incomplete=1)
+    assert outcome.withheld == {STRANGER: "incomplete"}
     assert set(seen) == set(world.ids)
 
 
@@ -198,7 +199,8 @@ async def test_a_native_histogram_is_no_value(
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "1e999", "9" * 5000, "-1", "x"])
 @pytest.mark.parametrize(
-    "part", ["capacity", "rate", "over", "rounds", "count", "pairs", "births", "first"]
+    "part",
+    ["capacity", "rate", "over", "rounds", "tasks", "newest", "count", "pairs", "births", "first"],
 )
 async def test_a_bad_number_anywhere_reaches_no_reader(
     scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path, part: str, value: str
@@ -208,7 +210,9 @@ async def test_a_bad_number_anywhere_reaches_no_reader(
         "capacity": 'value_type="capacity"',
         "rate": "(kernel_id) (rate(",
         "over": "_over_time(",
-        "rounds": "stat_scope",
+        "rounds": STAGE_SECONDS,
+        "tasks": "stat_scope",
+        "newest": 'success!="False"',
         "count": "count(group",
         "pairs": "count by (container",
         "births": "timestamp(",
@@ -232,7 +236,7 @@ async def test_a_bad_number_anywhere_reaches_no_reader(
         for _ in range(3):
             outcome = await cycle.poll()
             await asyncio.sleep(0.002)
-    # An agent whose rounds go backwards stands still; everything else costs nobody anything.
+    # An agent whose rounds stay at one number measures nothing; everything else costs nobody.
     assert outcome.written == (0 if (part, value) == ("rounds", "-1") else 2)
     for key in keys.command("KEYS", "*"):
         read_legacy(keys.command("GET", key))

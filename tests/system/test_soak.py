@@ -28,10 +28,13 @@ from tests.support.servers import Redis
 from tests.support.world import MIB, World
 
 CYCLES = 1000
+DEATHS = random.Random(50).sample(range(1, 91), 50)
+"""How far each poller comes before it dies; see `progress`."""
+PARTS = 5
 KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
-IO_RATE = '(rate(backendai_container_utilization{container_metric_name="io_read"'
+IO_READ = 'container_metric_name="io_read",value_type="current"'
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ FAULTS = [
     Fault("noted", "", answers.noted([])),
     Fault("histograms", "", answers.histograms([{"kernel_id": "x"}])),
     Fault("bad rows", "", change=_bad_rows),
-    Fault("empty", "empty", change=_gone),
+    Fault("empty", "", change=_gone),  # no new round: nothing was measured, nothing is asked
     Fault("redis refuses", "connection", network=refusing()),
     Fault("redis resets", "connection", network=reset()),
     Fault("redis resets in mid-pipeline", "connection", network=reset(after_request_bytes=3000)),
@@ -113,6 +116,7 @@ class Soak:
         self.daemon = Daemon(config, lambda: config)
         self.prometheus, self.proxy = prometheus, proxy
         self.unhandled: list[Any] = []
+        self.unexpected: list[tuple[Fault, object]] = []
         self.good: list[float] = []
         self.tried: list[float] = []
 
@@ -120,11 +124,15 @@ class Soak:
         self._meet(fault)
         if fault.commands[0]:
             redis.command(*fault.commands[0])
-        before = self.succeeded
+        before, counted = self.succeeded, self.counted()
         await self.daemon._one_cycle(run)
-        self.tried.append(run.cycle.outcome.time)
+        (came,) = self.counted() - counted
+        if came != outcome_of(fault):
+            self.unexpected.append((fault, came))
+        asked = [one.time for one in self.prometheus.requests]
+        self.tried += asked
         if self.succeeded > before:
-            self.good.append(run.cycle.outcome.time)
+            self.good.append(asked[-1])
         if fault.commands[1]:
             redis.command(*fault.commands[1])
         if fault.network is not None:
@@ -137,7 +145,7 @@ class Soak:
         answer = fault.answer
 
         def handler(query: str, at: float, params: dict[str, str]) -> Answer:
-            struck = answer is not None and IO_RATE in query
+            struck = answer is not None and IO_READ in query
             return answer if struck and answer else self.world.handler(query, at, params)
 
         self.prometheus.handler = handler
@@ -162,6 +170,10 @@ class Soak:
         )
 
 
+def outcome_of(fault: Fault) -> tuple[str, str]:
+    return ("failed", fault.reason) if fault.reason else ("success", "")
+
+
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -171,6 +183,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 async def test_a_thousand_cycles_through_every_failure(
     redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,10 +206,11 @@ async def test_a_thousand_cycles_through_every_failure(
                     marks.append((open_files(), resident_bytes()))
         gc.collect()
         await asyncio.sleep(0)
+        assert soak.unexpected == []
         assert soak.unhandled == []
         assert len(asyncio.all_tasks()) == tasks
 
-    expected = Counter(("failed", one.reason) if one.reason else ("success", "") for one in plan())
+    expected = Counter(map(outcome_of, plan()))
     assert soak.counted() == expected
     (files_before, memory_before), (files_after, memory_after) = marks
     assert files_after <= files_before + 3
@@ -255,7 +269,7 @@ async def test_a_batch_is_counted_whole_or_not_at_all_when_the_deadline_strikes(
             await asyncio.gather(cycle_task, return_exceptions=True)
             assert cycle_task.cancelled()
             assert len(cycle.history.kernels) == KERNELS
-            assert cycle.history.time == cycle.outcome.time
+            assert cycle.history.time == prometheus.requests[-1].time
 
 
 # --- sudden death -------------------------------------------------------------------------------
@@ -275,12 +289,13 @@ def wait_for(reached: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_recovers(
-    redis: Redis, tmp_path: Path
+    redis: Redis, tmp_path: Path, part: int
 ) -> None:
     redis.command("FLUSHALL")
     world = World(100)
-    order = random.Random(50)
     interval_s = 0.6
     with ScriptedPrometheus(world.handler) as prometheus, FaultProxy(redis.port) as proxy:
         made = tables(
@@ -293,25 +308,24 @@ def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_re
         live = LivePoller(tmp_path, made)
         asked: set[int] = set()
         stages = Counter[str]()
-        for _ in range(50):
+        for point in DEATHS[part::PARTS]:
             prometheus.requests.clear()
             started = progress(prometheus, proxy)
-            until = started + order.randint(1, 90)
             with live:
-                assert wait_for(lambda: progress(prometheus, proxy) >= until, 20)  # noqa: B023
+                assert wait_for(lambda: progress(prometheus, proxy) >= started + point, 60)  # noqa: B023
                 live.kill()
             asked |= {world_used(world, one.time) for one in prometheus.requests if one.query}
             stages["asking" if progress(prometheus, proxy) < started + 30 else "writing"] += 1
             for kernel in world.ids:
                 value = redis.command("GET", kernel)
                 assert value is None or whole_value(value, world) in asked
-        assert min(stages["asking"], stages["writing"]) >= 5
+        assert min(stages["asking"], stages["writing"]) >= 1
 
         prometheus.requests.clear()
         with live:
-            assert wait_for(lambda: bool(prometheus.requests), 20)
+            assert wait_for(lambda: bool(prometheus.requests), 60)
             since, fresh = time.monotonic(), world_used(world, time.time())
-            assert wait_for(lambda: all_newer(redis, world, fresh), 10)
+            assert wait_for(lambda: all_newer(redis, world, fresh), 60)
             assert time.monotonic() - since < 2 * interval_s + 1.0  # and a little for the machine
             assert live.stop() == 0
 

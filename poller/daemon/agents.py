@@ -1,0 +1,84 @@
+"""What is wrong with agents, told apart: stalled, silent, or without a counter of rounds. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from poller.poll.cycle import Outcome
+from poller.poll.rounds import ExporterState
+
+_NAMED = 5
+
+
+class AgentTrouble(NamedTuple):
+    """Why an agent's kernels are not as they should be, and what to do."""
+
+    reason: str
+    detail: str
+    advice: str
+
+
+def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
+    """Return what is wrong with each agent in a cycle that went through."""
+    found = {agent: _stalled(None) for agent in outcome.stalled}
+    for one in outcome.exporters:
+        name = name_of(one)
+        if name in outcome.stalled:
+            found[name] = _stalled(one)
+        elif one.silent and outcome.kernels_of.get(one.instance):
+            found[name] = AgentTrouble(
+                "silent",
+                f"no sample of it has come from {one.instance} lately; its keys stay as they are",
+                "start the agent, or look at its target in Prometheus: is it down, or gone?",
+            )
+    return found
+
+
+def _stalled(one: ExporterState | None) -> AgentTrouble:
+    where = f"its exporter {one.instance}" if one is not None else "its exporter"
+    return AgentTrouble(
+        "stalled",
+        f"{where} answers but its measurements stand still; its kernels are withheld",
+        "restart the agent's statistics, or the agent",
+    )
+
+
+def name_of(one: ExporterState) -> str:
+    """Return the agent's name, or its exporter's where no series tells it."""
+    return one.agent or one.instance
+
+
+def ending(agent: str, outcome: Outcome) -> str:
+    """Return what became of an agent that was in trouble."""
+    there = any(name_of(one) == agent and not one.silent for one in outcome.exporters)
+    return "measures again" if there else "is gone"
+
+
+def counting(outcome: Outcome) -> str:
+    """Return in one line by what the agents' rounds are known, and how often they measure."""
+    counted: dict[str, list[ExporterState]] = {}
+    for one in outcome.exporters:
+        counted.setdefault(one.counter or "nothing", []).append(one)
+    return "; ".join(
+        f"{len(group)} by {counter}, every {_intervals(group)}"
+        for counter, group in sorted(counted.items())
+    )
+
+
+def _intervals(group: list[ExporterState]) -> str:
+    found = sorted({f"{one.interval_s:.3g}" for one in group if one.interval_s is not None})
+    if not found:
+        return "interval not known yet"
+    return " or ".join(found[:_NAMED]) + (" s" if len(found) <= _NAMED else " s or others")
+
+
+def roundless(outcome: Outcome) -> AgentTrouble | None:
+    """Return what is wrong where exporters with kernels count no rounds; None if none does."""
+    if not outcome.roundless:
+        return None
+    named = ", ".join(name or "without instance" for name in outcome.roundless[:_NAMED])
+    return AgentTrouble(
+        "roundless",
+        f"{len(outcome.roundless)} exporters count no rounds ({named}); their rates are averages",
+        "scrape the series that the README lists; agents before 25.12 have none",
+    )
