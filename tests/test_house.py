@@ -80,6 +80,8 @@ PURE = [
     "daemon/words",
     "daemon/chart",
     "daemon/page",
+    "commands/key_rows",
+    "daemon/withheld",
 ]
 SEES_STAGES = {
     "poll/duplicates": set(),
