@@ -26,7 +26,7 @@ AHEAD_S = 300
 PEER_DATABASE = 1
 _SETTINGS = """
 [poll]
-interval_s = 60.0          # the bench keeps the time; no deadline shall cut a slow round
+interval_s = 900.0         # the bench keeps the time; no deadline shall cut a slow round
 [prometheus]
 url = "{prometheus}"
 restore_window = "15m"     # there is no more to recall, and the warm-up is quicker
@@ -50,12 +50,18 @@ class Stage:
         self.prometheus, self.redis, self.cluster = prometheus, redis, cluster
         self._feed = Feed(prometheus.host, prometheus.port, cluster)
         self.at = time.time()
-        self.prolong(PAST_S)
 
-    def prolong(self, past_s: float = 0) -> None:
+    def fill(self, past_s: float, ahead_s: float) -> None:
+        """Let the data reach from so long ago to so far ahead of now, however long it takes."""
+        start = time.time() - past_s
+        while self._feed.until < time.time() + ahead_s:
+            self._feed.extend(start, time.time() + ahead_s + AHEAD_S)
+        self.at = time.time()
+
+    def prolong(self) -> None:
         """Let the data reach far enough ahead of now and of the next round."""
         latest = max(self.at, time.time())
-        self._feed.extend(self.at - past_s, latest + AHEAD_S)
+        self._feed.extend(self.at, latest + AHEAD_S)
 
     def prometheus_s(self) -> float:
         """Return the processor time that Prometheus has used."""
@@ -68,11 +74,13 @@ class Stage:
 
 
 @contextmanager
-def stage(cluster: Cluster) -> Iterator[Stage]:
+def stage(cluster: Cluster, past_s: float = PAST_S, ahead_s: float = 0) -> Iterator[Stage]:
     """Start the servers and fill Prometheus."""
     receiver = ["--web.enable-remote-write-receiver"]
     with Prometheus(arguments=receiver) as prometheus, Redis() as redis:
-        yield Stage(prometheus, redis, cluster)
+        made = Stage(prometheus, redis, cluster)
+        made.fill(past_s, ahead_s)
+        yield made
 
 
 def mean(cycles: Sequence[Figures], name: str) -> float:

@@ -95,15 +95,15 @@ class Feed:
     def __init__(self, host: str, port: int, cluster: Cluster) -> None:
         self._host, self._port = host, port
         self._cluster = cluster
-        self._until: float | None = None
+        self.until = 0.0
 
     def extend(self, start: float, end: float) -> None:
         """Write the samples between two Unix times; those that were written are left out."""
-        after = start if self._until is None else self._until
+        after = self.until or start
         while after < end:
             until = min(end, after + SLICE_S)
             self._write(round(after * 1000), round(until * 1000))
-            self._until = after = until
+            self.until = after = until
 
     def _write(self, after_ms: int, until_ms: int) -> None:
         """Write one slice: the next request is made while the server takes the last one."""
