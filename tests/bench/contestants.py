@@ -26,7 +26,7 @@ AHEAD_S = 300
 PEER_DATABASE = 1
 _SETTINGS = """
 [poll]
-interval_s = 900.0         # the bench keeps the time; no deadline shall cut a slow round
+interval_s = 300.0         # the bench keeps the time; no deadline shall cut a slow round
 [prometheus]
 url = "{prometheus}"
 restore_window = "15m"     # there is no more to recall, and the warm-up is quicker
