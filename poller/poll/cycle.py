@@ -258,7 +258,8 @@ class Cycle:
             self._anew,
         )
         self._anew = True  # until this cycle has gone through
-        batch = await self.observer.batch(outcome.time, read, outcome.timed)
+        with self.backfiller.pace.batch(self.observer.limits.within_s):
+            batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
         rounds = self.observer.rounds
