@@ -13,12 +13,15 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from poller import __version__, options
 from poller.errors import ConfigError, CycleError, RefusedRequest
+
+if TYPE_CHECKING:
+    from poller.commands.key_rows import Order
 
 T = TypeVar("T")
 
@@ -86,7 +89,9 @@ def run(parent: Path | None, path: Path | None) -> None:
 
     path = path or parent
     loaded = options.loaded(path)
-    _run(Daemon(loaded.config, lambda: options.read(path).config, str(loaded)).run())
+    # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
+    same = loaded.path or path
+    _run(Daemon(loaded.config, lambda: options.read(same).config, str(loaded)).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -231,6 +236,15 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 @options.common
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(["wrong", "cpu", "memory", "id", "age"]),
+    default="wrong",
+    show_default=True,
+    help="What comes first; `wrong`: keys that no reader can use, then stale ones, then the "
+    "busiest.",
+)
 @_DURATION
 @click.pass_obj
 def watch(
@@ -238,6 +252,7 @@ def watch(
     path: Path | None,
     kernels: tuple[str, ...],
     prefix: str | None,
+    order: Order,
     duration_s: float | None,
 ) -> None:
     """Show the keys in a live table, as legacy readers see them, and write nothing.
@@ -246,7 +261,7 @@ def watch(
     """
     from poller.commands import watch
 
-    _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s))
+    _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s, order))
 
 
 @_example("livestat-poller demo --kernels 20 --duration 60")

@@ -106,7 +106,7 @@ def locate(path: Path | None) -> Path | None:
 
     One that is there and may not be read counts too: to pass it over would be a surprise.
     """
-    return path or next((place for place in PLACES if _is_there(place)), None)
+    return path or next((place.absolute() for place in PLACES if _is_there(place)), None)
 
 
 def _is_there(path: Path) -> bool:

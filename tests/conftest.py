@@ -1,15 +1,110 @@
-"""What holds for every test: nothing leaks in, and where nothing may be skipped nothing is."""
+"""What holds for every test: nothing leaks in, none is skipped where none may be, turns."""
 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 import pytest
+from _pytest.runner import runtestprotocol
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.support import command, daemon, live
+from tests.support.process import Server, require
+from tests.support.turns import Turns
+
+PROCESSES_A_CORE = 3
+"""Tests wait for ticks and servers most of the time."""
+STARTERS = {require, command.poller, command.start_poller, live.LivePoller, daemon.DaemonProcess}
+BESIDE = "failed beside others, and passed alone"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` stands for."""
+    return PROCESSES_A_CORE * len(os.sched_getaffinity(0))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Return what deals the tests out to the processes, in the order in which they were found."""
+    return ByServers(config, log)
+
+
+class ByServers(LoadScopeScheduling):
+    """Deals tests out one by one, but those together that share servers which take long to make.
+
+    xdist's own groups are marks that it adds to the ids of tests, which pytest 9.2 forbids.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        parameters = test.partition("[")[2]
+        if module.endswith("/test_vectors.py"):
+            return f"{module} {parameters}"
+        if module.endswith("/test_readers.py"):
+            return f"{module} {parameters.partition('-')[0]}"
+        return nodeid
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts real processes, and begin with what takes longest."""
+    for item in items:
+        if starts_processes(item.getparent(pytest.Module).obj):
+            item.add_marker("servers")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def starts_processes(module: ModuleType) -> bool:
+    """Whether anything that starts a process is at hand in a module of tests."""
+    return any(_is_starter(one) for one in vars(module).values())
+
+
+def _is_starter(one: object) -> bool:
+    if isinstance(one, type) and issubclass(one, Server):
+        return True
+    return isinstance(one, type | type(require)) and one in STARTERS
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Hear a test of real processes that failed beside others again, alone.
+
+    What it says of times holds for a machine that has time for it. A test that fails alone fails.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return None
+    turns = Turns(run)
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    with turns.beside():
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    if item.get_closest_marker("servers") and any(report.failed for report in reports):
+        first = reports
+        item.session._setupstate.teardown_exact(None)
+        item._initrequest()  # type: ignore[attr-defined]
+        with turns.alone():
+            reports = runtestprotocol(item, log=False, nextitem=None)
+        if not any(report.failed for report in reports):
+            why = next(str(report.longrepr) for report in first if report.failed)
+            reports[-1].user_properties.append((BESIDE, why))
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what failed beside others and passed alone, with what it said."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            told = dict(getattr(report, "user_properties", ()))
+            if BESIDE in told:
+                terminalreporter.section(f"{report.nodeid} {BESIDE}", "-", yellow=True)
+                terminalreporter.write_line(told[BESIDE][-2000:])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run for a skipped test where POLLER_TEST_NO_SKIP is set: it has proved nothing."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # none in a worker
     skipped = len(reporter.stats.get("skipped", [])) if reporter else 0
     if skipped and os.environ.get("POLLER_TEST_NO_SKIP") == "1" and session.exitstatus == 0:
         reporter.write_line(f"{skipped} tests were skipped; none may be here", red=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -168,3 +169,10 @@ def test_a_class_name_is_one_thing():
         if len([module for module in found if room(module) != "demo"]) > 1
     }
     assert several == {}
+
+
+def test_the_readme_names_every_room():
+    readme = (PACKAGE.parent / "README.md").read_text("utf-8")
+    table = readme.partition("| room | what it knows |")[2].partition("\n\n")[0]
+    rooms = {f"{room(name)}/" if "/" in name else name for name in MODULES} - {"__main__"}
+    assert rooms | {"deploy/"} == set(re.findall(r"`([\w/]+)`", table))

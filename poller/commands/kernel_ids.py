@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from poller.clock import Clock
+from poller.commands.active_kernels import held
 from poller.commands.finding import listed
 from poller.config import Config
 from poller.errors import RefusedRequest, StoreError, UnknownKernel
 from poller.poll import assembly
-from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.store.keys import Store
@@ -17,7 +17,6 @@ from poller.store.scan import kernels_with_keys
 from poller.values import is_canonical_uuid
 
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
-_NOW_S = 0.001
 
 
 async def meant(
@@ -64,14 +63,11 @@ def resolved(text: str, known: Collection[str]) -> str:
 
 
 async def _in_prometheus(config: Config, starts: Sequence[str], at: float | None) -> set[str]:
-    text = lookup_queries.existed_query(_NOW_S, Scope(prefixes=tuple(starts)))
-    clock = Clock()
-    access = assembly.prometheus_access(config.prometheus)
-    async with Client(access, clock=clock.now) as client:
-        rows = await client.fail_over(
-            lambda: client.vector(text, at or clock.now()), float(config.poll.deadline_s)
+    clock, scope = Clock(), Scope(prefixes=tuple(starts))
+    async with Client(assembly.prometheus_access(config.prometheus), clock=clock.now) as client:
+        return await client.fail_over(
+            lambda: held(client, clock, scope, at), float(config.poll.deadline_s)
         )
-    return {row.metric.kernel_id for row in rows if row.metric.kernel_id}
 
 
 async def _in_redis(config: Config, starts: Sequence[str], prefix: str) -> set[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import io
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,17 +14,20 @@ from typing import Literal
 from rich import box, filesize
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from poller.commands.finding import counted
+from poller.commands.key_rows import KeyRow, Order, in_order, is_stale, number
 from poller.errors import CycleError
 from poller.format import encode
 from poller.store.keys import Store
-from poller.values import Fields, LiveStat
 
 SHORT_ID = 8
-_WIDTH = 100
-"""How wide a table is that goes to a file."""
+_WIDTH = 200
+"""How wide a table may be that goes to a file."""
+_WIDEST = 1000
 _AROUND = 8
 """Lines that the table and the shell need beside the rows."""
 _BUSY_PERCENT = 80.0
@@ -35,16 +38,6 @@ Show = Callable[[Table], None]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRow:
-    """One kernel's key: None for no value that can be read, or no TTL of ours."""
-
-    kernel: str
-    stat: LiveStat | None
-    age_s: float | None = None
-    invalid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """What is to be shown: the kernels' keys, and what went wrong with reading them."""
 
@@ -52,95 +45,101 @@ class Look:
     trouble: str = ""
 
 
-async def read(store: Store, kernels: Sequence[str]) -> list[KeyRow]:
-    """Read kernels' keys as any legacy reader does."""
+async def read(
+    store: Store, kernels: Sequence[str], known: Collection[str] | None = None
+) -> list[KeyRow]:
+    """Read kernels' keys as any legacy reader does. `known`: those that Prometheus holds."""
     found = await store.read(kernels)
     ages = await store.ages(kernels)
-    return [_row(kernel, found.values.get(kernel), ages.get(kernel)) for kernel in kernels]
+
+    def row(kernel: str) -> KeyRow:
+        value = found.values.get(kernel)
+        stat = encode.unpack(value) if value is not None else None
+        if stat is not None:
+            return KeyRow(kernel, stat, ages.get(kernel))
+        trouble = "no key: unknown to Prometheus"
+        if kernel in found.foreign:
+            trouble = "a key of another type"
+        elif value is not None:
+            trouble = "no live stat"
+        elif known is None or kernel in known:
+            trouble = "no key: not written yet"
+        return KeyRow(kernel, None, ages.get(kernel), trouble)
+
+    return [row(kernel) for kernel in kernels]
 
 
-def _row(kernel: str, value: bytes | None, age_s: float | None) -> KeyRow:
-    stat = encode.unpack(value) if value is not None else None
-    return KeyRow(kernel, stat, age_s, value is not None and stat is None)
+def rendered(
+    look: Look,
+    most: int,
+    stale_after_s: float,
+    order: Order = "id",
+    width: int | None = None,
+) -> Table:
+    """Return the table: the first `most` kernels in order, with as many columns as fit.
+
+    `width` is in characters; None: all columns.
+    """
+    shown = in_order(look.rows, order, stale_after_s)[:most]
+    troubled = any(_state(row, stale_after_s) for row in shown)
+    left = [column for column in _COLUMNS if column is not _STATE or troubled]
+    while True:
+        table = _table(left, shown, stale_after_s)
+        spare = [column for column in left if column.rank]
+        if width is None or not spare or _natural_width(table) <= width:
+            table.caption = _caption(look, len(shown), order)
+            return table
+        left.remove(max(spare, key=lambda column: column.rank))
 
 
-def rendered(seen: Look, most: int, stale_after_s: float) -> Table:
-    """Return the table: the `most` busiest kernels at most, old keys marked."""
+def _table(columns: Sequence[_Column], rows: Sequence[KeyRow], stale_after_s: float) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
-    for header, justify in _COLUMNS:
-        table.add_column(header, justify=justify, no_wrap=True)
-    shown = _busiest(seen.rows, most)
-    for row in shown:
-        table.add_row(*_cells(row, stale_after_s))
-    table.caption = _caption(seen, len(shown))
+    for column in columns:
+        table.add_column(column.header, justify=column.justify, no_wrap=column is not _STATE)
+    for row in rows:
+        table.add_row(*(column.cell(row, stale_after_s) for column in columns))
     return table
 
 
-_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("kernel", "left"),
-    ("CPU %", "right"),
-    ("memory", "right"),
-    ("capacity", "right"),
-    ("net in/s", "right"),
-    ("net out/s", "right"),
-    ("accelerators", "left"),
-    ("age", "right"),
-)
+def _natural_width(table: Table) -> int:
+    wide = Console(width=_WIDEST, file=io.StringIO())
+    return Measurement.get(wide, wide.options, table).maximum
 
 
-def _caption(seen: Look, shown: int) -> Text:
-    total = len(seen.rows)
-    keys = sum(row.stat is not None for row in seen.rows)
-    counts = f"{_counted(total, 'kernel')}, {_counted(keys, 'key')}"
+def _caption(look: Look, shown: int, order: Order) -> Text:
+    total = len(look.rows)
+    keys = sum(row.stat is not None for row in look.rows)
+    counts = f"{counted(total, 'kernel')}, {counted(keys, 'key')}"
     text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
-        text.append(f", the {shown} busiest shown")
-    if seen.trouble:
-        text.append(f"  {seen.trouble}", style="red")
+        text.append(f", {shown} shown by {order}")
+    if look.trouble:
+        text.append(f"  {look.trouble}", style="red")
     return text
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column; the one of the highest `rank` goes first where not all fit, 0 stays."""
+
+    header: str
+    justify: Literal["left", "right"]
+    rank: int
+    cell: Callable[[KeyRow, float], Text]
 
 
-def _busiest(rows: Sequence[KeyRow], most: int) -> list[KeyRow]:
-    """Return rows as they are where they fit, or the busiest of them first."""
-    if len(rows) <= most:
-        return list(rows)
-    return sorted(rows, key=lambda row: _cpu_percent(row.stat), reverse=True)[:most]
+_Cell = Callable[[KeyRow, float], Text]
 
 
-def _cpu_percent(stat: LiveStat | None) -> float:
-    found = _number((stat or {}).get("cpu_util", {}), "pct")
-    return -1.0 if found is None else found
+def _of(show: Callable[[float | None], Text], metric: str, field: str) -> _Cell:
+    """Return the cell of one field of one metric."""
+    return lambda row, stale: show(number((row.stat or {}).get(metric, {}), field))
 
 
-def _number(fields: Fields, field: str) -> float | None:
-    """Return a field as a number; whoever wrote the key may have written anything."""
-    try:
-        found = float(fields.get(field, ""))
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def _cells(row: KeyRow, stale_after_s: float) -> list[Text]:
-    kernel = Text(row.kernel[:SHORT_ID])
-    if row.stat is None:
-        what = Text("no live stat", style="red") if row.invalid else Text("no key", style="dim")
-        return [kernel, *[_NOTHING] * 5, what, _age(row.age_s, stale_after_s)]
-    memory = row.stat.get("mem", {})
-    return [
-        kernel,
-        _percent(_number(row.stat.get("cpu_util", {}), "pct")),
-        _size(_number(memory, "current")),
-        _size(_number(memory, "capacity")),
-        _size(_number(row.stat.get("net_rx", {}), "current")),
-        _size(_number(row.stat.get("net_tx", {}), "current")),
-        _accelerators(row.stat),
-        _age(row.age_s, stale_after_s),
-    ]
+def _state(row: KeyRow, stale_after_s: float) -> Text:
+    if row.trouble:
+        return Text(row.trouble, style="red")
+    return Text("stale", style="yellow") if is_stale(row, stale_after_s) else Text("")
 
 
 def _percent(value: float | None) -> Text:
@@ -156,20 +155,21 @@ def _size(value: float | None) -> Text:
     return Text(filesize.decimal(int(value)).replace("bytes", "B"))
 
 
-def _accelerators(stat: LiveStat) -> Text:
+def _accelerators(row: KeyRow, stale_after_s: float) -> Text:
     cells = []
-    for name, fields in stat.items():
+    for name, fields in (row.stat or {}).items():
         device = name.removesuffix("_util")
         if device == name or name == "cpu_util":
             continue
-        cells.append(Text(f"{device} ") + _percent(_number(fields, "pct")) + Text(" %"))
+        cells.append(Text(f"{device} ") + _percent(number(fields, "pct")) + Text(" %"))
     return Text(", ").join(cells) if cells else _NOTHING
 
 
-def _age(age_s: float | None, stale_after_s: float) -> Text:
+def _age(row: KeyRow, stale_after_s: float) -> Text:
+    age_s = row.age_s
     if age_s is None:
         return _NOTHING
-    style = "yellow" if age_s > stale_after_s else ""
+    style = "yellow" if is_stale(row, stale_after_s) else ""
     if age_s < 60:
         return Text(f"{max(0.0, age_s):.1f} s", style=style)
     if age_s < 3600:
@@ -177,11 +177,26 @@ def _age(age_s: float | None, stale_after_s: float) -> Text:
     return Text(f"{age_s / 3600:.1f} h", style=style)
 
 
+_STATE = _Column("state", "left", 0, _state)
+_COLUMNS = (
+    _Column("kernel", "left", 0, lambda row, stale: Text(row.kernel[:SHORT_ID])),
+    _Column("CPU %", "right", 1, _of(_percent, "cpu_util", "pct")),
+    _Column("memory", "right", 2, _of(_size, "mem", "current")),
+    _Column("capacity", "right", 4, _of(_size, "mem", "capacity")),
+    _Column("net in/s", "right", 5, _of(_size, "net_rx", "current")),
+    _Column("net out/s", "right", 6, _of(_size, "net_tx", "current")),
+    _Column("accelerators", "left", 3, _accelerators),
+    _Column("age", "right", 0, _age),
+    _STATE,
+)
+
+
 async def live(
     look: Callable[[], Awaitable[Sequence[KeyRow]]],
     every_s: float,
     stale_after_s: float,
     ended: asyncio.Event,
+    order: Order = "id",
 ) -> None:
     """Show what `look` gives every so often until `ended`, and once more at the end.
 
@@ -192,7 +207,8 @@ async def live(
     with _screen(console) as show:
         while True:
             most = max(3, console.height - _AROUND) if console.is_terminal else len(seen.rows)
-            show(rendered(seen, most, stale_after_s))
+            width = console.width if console.is_terminal else None
+            show(rendered(seen, most, stale_after_s, order, width))
             if ended.is_set():
                 return
             await _wait(ended, every_s)

@@ -75,3 +75,10 @@ def set_up(level: str, style: str) -> None:
     logging.getLogger("poller").setLevel(level.upper())
     # Its own lines about jobs say nothing that ours do not.
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error of the endpoints is one: what a client sent amiss is the client's."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not type(error).__module__.startswith("aiohttp.http_exceptions")

@@ -26,6 +26,8 @@ from poller.values import Batch, Drop, LiveStat, Stage
 
 KEYS_A_CYCLE = 10_000
 """So many keys are read at most in one cycle, at a start beside a large cluster."""
+FOREIGN_NAMED = 5
+"""Of so many kernels whose key has another type the names are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Outcome:
     owing: int = 0
     rivals: int = 0
     foreign: int = 0
+    foreign_kernels: tuple[str, ...] = ()
     invalid_keys: int = 0
     skew_s: float = 0.0
     window_s: float | None = None
@@ -206,6 +209,7 @@ class Cycle:
             finally:
                 outcome.rivals = len(self.publisher.rivals)
                 outcome.foreign = len(self.publisher.foreign)
+                outcome.foreign_kernels = tuple(sorted(self.publisher.foreign)[:FOREIGN_NAMED])
         return outcome
 
     async def compute(
@@ -307,6 +311,8 @@ class Cycle:
         outcome.restored = max(0, before - outcome.owing)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
+        for name in self.publisher.due_again(outcome.time):
+            self.history.kernels[name].key_read = False
         unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
         if not unread:
             return
@@ -316,7 +322,7 @@ class Cycle:
         outcome.invalid_keys = found.invalid
         outcome.failed += Counter(found.failed.values())
         self.publisher.found(found.values)
-        self.publisher.foreign |= found.foreign
+        self.publisher.found_foreign(found.foreign, outcome.time)
 
     def _fresh_s(self, kernel_id: str) -> float:
         """Return how old a kernel's key may be for its rates to be those of the last rounds."""

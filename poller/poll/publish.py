@@ -11,6 +11,8 @@ from poller.store.lease import Lease
 
 QUIET_INTERVALS = 3
 """A rival's key is ours again when it has not changed for so many intervals."""
+AGAIN_INTERVALS = 12
+"""A key of another type is looked at again after so many intervals."""
 _AT_ONCE = 2
 
 
@@ -18,16 +20,18 @@ class Publisher:
     """Writes values and remembers what it wrote, so that a rival's value is noticed.
 
     `rivals` are kernels whose key somebody else keeps writing: {kernel: Unix time of the last
-    foreign write noticed}. `foreign` are kernels whose key holds another type: left alone.
+    foreign write noticed}. `foreign` are kernels whose key holds another type: left alone, but
+    looked at again now and then. Each with the time when it was last seen so.
     """
 
     def __init__(self, store: Store, yields: bool, interval_s: float) -> None:
         self._store = store
         self._yields = yields
         self._quiet_s = QUIET_INTERVALS * interval_s
+        self._again_s = AGAIN_INTERVALS * interval_s
         self._left: dict[str, int] = {}
         self.rivals: dict[str, float] = {}
-        self.foreign: set[str] = set()
+        self.foreign: dict[str, float] = {}
 
     def found(self, values: Mapping[str, bytes]) -> None:
         """Remember what keys held when they were read: later changes are a rival's."""
@@ -37,10 +41,20 @@ class Publisher:
     def forget(self, living: Iterable[str]) -> None:
         """Drop what is remembered of kernels that live no more."""
         living = set(living)
-        for memory in (self._left, self.rivals):
+        for memory in (self._left, self.rivals, self.foreign):
             for kernel in memory.keys() - living:
                 del memory[kernel]
-        self.foreign &= living
+
+    def due_again(self, now: float) -> list[str]:
+        """Return the kernels whose key held another type, and is to be looked at again."""
+        due = [name for name, last in self.foreign.items() if now - last >= self._again_s]
+        for kernel in due:
+            del self.foreign[kernel]
+        return due
+
+    def found_foreign(self, kernels: Iterable[str], now: float) -> None:
+        """Remember kernels whose key holds another type."""
+        self.foreign |= dict.fromkeys(kernels, now)
 
     async def yielded(self, kernels: Sequence[str], now: float) -> set[str]:
         """Return which kernels are left to their rivals now; those quiet for long are not."""
@@ -111,7 +125,7 @@ class Publisher:
             self._left[kernel] = hash(values[kernel])
         for kernel, reason in written.failed.items():
             if reason == "wrong_type":
-                self.foreign.add(kernel)
+                self.foreign[kernel] = now
 
 
 Writes = set[asyncio.Task[Written]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from poller.commands import live_table
-from poller.commands.live_table import KeyRow, Look
+from poller.commands.key_rows import ORDERS, KeyRow
+from poller.commands.live_table import Look
 from poller.errors import StoreError
 from poller.store.keys import Store, StoreAccess
 from tests.support.command import environment, poller
@@ -32,10 +34,17 @@ STAT = {
 }
 
 
-def text_of(seen: Look, most: int = 50, stale_after_s: float = 15.0) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(live_table.rendered(seen, most, stale_after_s))
+def text_of(
+    seen: Look, most: int = 50, stale_after_s: float = 15.0, order: str = "id", width: int = 120
+) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(live_table.rendered(seen, most, stale_after_s, order, width))
     return console.file.getvalue()
+
+
+def ids(text: str) -> list[str]:
+    """Return the short ids of a table in their order."""
+    return re.findall(r"^ ([0-9a-f]{8}) ", text, re.MULTILINE)
 
 
 def cells(text: str, short_id: str) -> list[str]:
@@ -52,7 +61,8 @@ def test_a_row_shows_the_key_in_sizes_people_read():
 
 def test_ages_are_told_in_the_unit_that_fits():
     for age_s, told in ((0.04, "0.0 s"), (59.4, "59.4 s"), (61, "1 min"), (7200, "2.0 h")):
-        assert cells(text_of(Look([KeyRow(KERNEL, STAT, age_s)])), "3f9d4d5e")[-2:] == told.split()
+        text = text_of(Look([KeyRow(KERNEL, STAT, age_s)]), stale_after_s=9e9)
+        assert cells(text, "3f9d4d5e")[-2:] == told.split()
 
 
 def test_an_old_key_is_marked():
@@ -75,15 +85,62 @@ def test_anything_may_be_in_a_key():
     assert " ".join(row) == "3f9d4d5e - - - - - [red] 12.0 % -"
 
 
-def test_the_busiest_kernels_are_shown_where_not_all_fit():
-    rows = [
-        KeyRow(f"{number:08x}-", {**STAT, "cpu_util": {"pct": str(number * 7 % 10)}})
-        for number in range(10)
-    ]
-    text = text_of(Look(rows, "redis: gone"), most=3)
-    shown = [line.split()[0] for line in text.splitlines() if line.strip().startswith("0000")]
-    assert shown == ["00000007", "00000004", "00000001"]
-    assert "10 kernels, 10 keys, the 3 busiest shown  redis: gone" in text
+def row_of(number: int, cpu: float = 0, memory: float = 0, **more: object) -> KeyRow:
+    stat = {**STAT, "cpu_util": {"pct": str(cpu)}, "mem": {"current": str(memory)}}
+    return KeyRow(f"{number:08x}-8a1b-4c6e-9d53-0b7f5a7c2e11", **{"stat": stat, **more})
+
+
+ROWS = [
+    row_of(1, cpu=10, memory=5e9, age_s=3.0),
+    row_of(2, cpu=99, memory=1e9, age_s=2.0),
+    row_of(3, stat=None, trouble="no key: not written yet"),
+    row_of(4, cpu=50, memory=2e9, age_s=3600.0),
+    row_of(5, cpu=0, memory=9e9, age_s=1.0),
+    row_of(6, stat=None, trouble="no live stat", age_s=5.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "places"),
+    [
+        ("wrong", [3, 6, 4, 2, 1, 5]),
+        ("cpu", [2, 4, 1, 5, 3, 6]),
+        ("memory", [5, 1, 4, 2, 3, 6]),
+        ("id", [1, 2, 3, 4, 5, 6]),
+        ("age", [4, 6, 1, 2, 5, 3]),
+    ],
+)
+def test_the_order_is_the_one_that_was_chosen(order: str, places: list[int]):
+    assert ids(text_of(Look(ROWS), order=order)) == [f"{place:08x}" for place in places]
+
+
+def test_every_order_has_a_test():
+    assert set(ORDERS) == {"wrong", "cpu", "memory", "id", "age"}
+
+
+def test_what_is_wrong_is_shown_first_where_not_all_fits():
+    text = text_of(Look(ROWS, "redis: gone"), most=3, order="wrong")
+    assert ids(text) == ["00000003", "00000006", "00000004"]
+    assert "no key: not written yet" in text
+    assert "stale" in text
+    assert "6 kernels, 4 keys, 3 shown by wrong  redis: gone" in text
+
+
+def test_a_table_in_which_all_is_well_has_no_column_of_states():
+    assert "state" not in text_of(Look(ROWS[:2]))
+
+
+@pytest.mark.parametrize("width", range(30, 121))
+def test_columns_are_left_out_rather_than_ids_and_numbers_clipped(width: int):
+    rows = [KeyRow(KERNEL, STAT, 1.25), KeyRow(KERNEL.replace("3f", "4f", 1), STAT, 3000.0)]
+    text = text_of(Look(rows), width=width)
+    assert ids(text) == ["3f9d4d5e", "4f9d4d5e"]
+    assert "…" not in text
+    assert "50 min" in text
+    whole = {"148.5", "1.5", "8.6", "2.0", "0", "57.0", "0.0"}
+    found = set(re.findall(r"(?<=\s)\d+(?:\.\d)?(?=\s)", text.splitlines()[3]))
+    assert found - {"1.2"} <= whole
+    assert width < 100 or whole <= found
 
 
 async def test_a_store_that_fails_leaves_the_last_values(capsys: pytest.CaptureFixture[str]):
@@ -124,12 +181,12 @@ async def test_keys_are_read_as_they_are(redis_server: Redis):
         )
     assert good.stat == STAT
     assert 10 <= good.age_s < 20
-    assert (rubbish.stat, rubbish.invalid, rubbish.age_s) == (None, True, None)
-    assert foreign == KeyRow("foreign", None)
-    assert none == KeyRow("none", None)
-    text = text_of(Look([good, rubbish, foreign, none]))
-    assert "no live stat" in text
-    assert text.count("no key") == 2
+    assert rubbish == KeyRow("rubbish", None, None, "no live stat")
+    assert foreign == KeyRow("foreign", None, None, "a key of another type")
+    assert none == KeyRow("none", None, None, "no key: not written yet")
+    async with Store(StoreAccess(url=redis_server.url)) as store:
+        (unknown,) = await live_table.read(store, ["none"], known=["good"])
+    assert unknown.trouble == "no key: unknown to Prometheus"
 
 
 def watch(redis_server: Redis, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,7 +19,7 @@ from poller.errors import ConfigError, StoreError
 from tests.support import statuses
 from tests.support.daemon import DaemonProcess
 from tests.support.endpoints import StatusServer
-from tests.support.process import wait_until
+from tests.support.process import HOST, wait_until
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
 from tests.support.world import World
@@ -121,7 +122,7 @@ def test_a_daemon_tells_what_it_does() -> None:
     ):
 
         def told() -> dict[str, Any]:
-            made: dict[str, Any] = json.loads(daemon.get("/api/status")[1])
+            made: dict[str, Any] = json.loads(daemon.page("/api/status")[1])
             return made
 
         wait_until(lambda: told()["written"] == 3, "three keys are written")
@@ -130,10 +131,15 @@ def test_a_daemon_tells_what_it_does() -> None:
         assert status["agents"][0]["name"] == "i-agent0"
         assert status["agents"][0]["kernels"] == 3
         assert "query" in status["cycles"][-1]["parts"]
-        assert "Leads and publishes" in daemon.get("/")[1]
+        assert "Leads and publishes" in daemon.page("/")[1]
+        assert daemon.page("/?kernel=" + "x" * 10_000)[0] == 400
+        with socket.create_connection((HOST, daemon.port)) as client:
+            client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.0 400 ")
         redis.kill()
         wait_until(lambda: told()["fails_since"] is not None, "it fails")
         (trouble,) = told()["troubles"]
         assert trouble["subject"] == "redis"
-        assert trouble["detail"] in daemon.get("/")[1]
+        assert trouble["detail"] in daemon.page("/")[1]
         assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log

@@ -73,6 +73,25 @@ def test_settings_that_cannot_work_end_with_the_status_that_is_not_restarted() -
     assert str(done.returncode) in unit()["RestartPreventExitStatus"][0].split()
 
 
+def test_a_secret_that_may_yet_come_ends_with_a_status_that_is_restarted(tmp_path: Path) -> None:
+    done = poller("run", env=environment(redis__password_file=tmp_path / "none"))
+    assert done.returncode == 3
+    assert "3" not in unit()["RestartPreventExitStatus"][0].split()
+    assert unit()["Restart"] == ["on-failure"]
+
+
+def test_a_settings_file_that_has_gone_is_refused_at_a_reload(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[poll]\ninterval_s = 0.5\n")
+    with Redis() as valkey, DaemonProcess(None, valkey.url, cwd=tmp_path) as daemon:
+        assert f"settings: {path}" in daemon.log
+        path.unlink()
+        daemon.send(signal.SIGHUP)
+        refused = f"settings: refused, the old ones go on: {path}: cannot be read"
+        wait_until(lambda: refused in daemon.log, "the reload is refused")
+        assert daemon.stop() == 0
+
+
 @pytest.fixture(scope="module")
 def prometheus() -> Iterator[Prometheus]:
     with (

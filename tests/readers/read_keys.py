@@ -1,6 +1,7 @@
 """Read keys with the real legacy readers; print as JSON what each makes of them.
 
-usage: read_keys.py HOST:PORT KERNEL_ID …      (needs backend.ai-manager and backend.ai-client)
+A line of standard input, `HOST:PORT KERNEL_ID …`, is answered by a line of standard output.
+Needs backend.ai-manager and backend.ai-client.
 
 Runs in a virtual environment of its own and imports nothing of ours. A reader that raises
 fails the whole run, as it would fail its caller.
@@ -102,5 +103,11 @@ async def read(address: str, kernels: list[str]) -> dict[str, Any]:
     return made
 
 
+async def main() -> None:
+    for line in sys.stdin:
+        address, *kernels = line.split()
+        print(json.dumps(await read(address, kernels), default=str), flush=True)
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(read(sys.argv[1], sys.argv[2:])), default=str))
+    asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.error
 import urllib.parse
@@ -11,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .openmetrics import Series, line_of, number, samples_of
-from .process import HOST, Server, StartFailedError, require, wait_until
+from .process import HOST, PATIENCE_S, Server, StartFailedError, require, wait_until
 
 # The environment's HTTP proxy must not see loopback traffic.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+PROMETHEUS_VARIABLE = "POLLER_TEST_PROMETHEUS_BINARY"
+VICTORIA_VARIABLE = "POLLER_TEST_VICTORIA_BINARY"
 _IMPORT_LINES = 20_000
 
 Row = tuple[dict[str, str], float]
@@ -50,7 +53,7 @@ class MetricServer(Server):
         answer = json.loads(self._fetch(f"/api/v1/query?{urllib.parse.urlencode(fields)}"))
         return [(row["metric"], float(row["value"][1])) for row in answer["data"]["result"]]
 
-    def wait_for(self, text: str, rows: int = 1, timeout_s: float = 20.0) -> list[Row]:
+    def wait_for(self, text: str, rows: int = 1, timeout_s: float = PATIENCE_S) -> list[Row]:
         """Wait until a query gives at least as many rows now; return them."""
         wait_until(lambda: len(self.query(text)) >= rows, f"{rows} rows of {text}", timeout_s, 0.1)
         return self.query(text)
@@ -87,7 +90,7 @@ class Prometheus(MetricServer):
         config: str | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
-        self._binary = require("prometheus")
+        self._binary = require(os.environ.get(PROMETHEUS_VARIABLE, "prometheus"))
         super().__init__()
         self._arguments = arguments
         self.data_path = self.directory / "data"
@@ -138,7 +141,7 @@ class VictoriaMetrics(MetricServer):
     _ready_path = "/health"
 
     def __init__(self, *, samples: Path | None = None, arguments: Sequence[str] = ()) -> None:
-        self._binary = require("victoria-metrics")
+        self._binary = require(os.environ.get(VICTORIA_VARIABLE, "victoria-metrics"))
         super().__init__()
         self._samples = samples
         self._arguments = arguments

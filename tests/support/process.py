@@ -5,10 +5,8 @@ from __future__ import annotations
 import abc
 import atexit
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,13 +17,14 @@ from typing import Self
 
 import pytest
 
-HOST = "127.0.0.1"
-NO_SKIP = "POLLER_TEST_NO_SKIP"
+from .ports import HOST, free_port
 
-# Below Linux's ephemeral range: a client that retries the port of a dead server in that
-# range can be given the same port as its own, and then talks to itself.
-_PORTS = range(20_000, 32_000)
-_handed_out: set[int] = set()
+__all__ = ["HOST", "Server", "StartFailedError", "free_port", "require", "wait_until"]
+
+NO_SKIP = "POLLER_TEST_NO_SKIP"
+PATIENCE_S = 60.0
+"""What is bound to happen is waited for so long: a machine with much to do takes its time."""
+
 _live: set[Server] = set()
 # The kernel sends the death signal when the thread that forked ends, not the process. One
 # thread forks for all, so that no server dies with a short-lived thread of some test.
@@ -34,24 +33,6 @@ _forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
 
 class StartFailedError(Exception):
     """A server did not become ready; the message holds what it logged."""
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody uses and that was not handed out before."""
-    while True:
-        port = random.choice(_PORTS)
-        if port not in _handed_out and _can_bind(port):
-            _handed_out.add(port)
-            return port
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def require(binary: str) -> str:
@@ -66,7 +47,10 @@ def require(binary: str) -> str:
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, timeout_s: float = 20.0, interval_s: float = 0.02
+    condition: Callable[[], bool],
+    what: str,
+    timeout_s: float = PATIENCE_S,
+    interval_s: float = 0.02,
 ) -> None:
     """Wait until `condition()` holds; raise TimeoutError that says `what` did not come true."""
     deadline = time.monotonic() + timeout_s
@@ -89,7 +73,7 @@ class Server(abc.ABC):
     """
 
     name: str
-    start_timeout_s = 30.0
+    start_timeout_s = PATIENCE_S
     stop_timeout_s = 5.0
 
     def __init__(self) -> None:

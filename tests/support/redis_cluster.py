@@ -9,7 +9,7 @@ from typing import Any, Self
 import redis
 from redis.crc import key_slot
 
-from .process import HOST, free_port, wait_until
+from .process import HOST, PATIENCE_S, free_port, wait_until
 from .redis_server import Redis
 
 SLOTS = 16384
@@ -93,11 +93,11 @@ class RedisCluster:
         """The URL of the first node."""
         return self.nodes[0].url
 
-    def wait_healthy(self, timeout_s: float = 30.0) -> None:
+    def wait_healthy(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until every running node sees all nodes and a cluster that serves all it can."""
         wait_until(lambda: all(map(self._is_healthy, self._running())), "a cluster", timeout_s)
 
-    def wait_failed(self, index: int, timeout_s: float = 30.0) -> None:
+    def wait_failed(self, index: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the other nodes agree that the one at `index` is dead."""
         lost = self.nodes[index].port
         wait_until(

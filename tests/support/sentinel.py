@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import redis
 
-from .process import HOST, Server, wait_until
+from .process import HOST, PATIENCE_S, Server, wait_until
 from .redis_server import Redis, connect, redis_binary
 
 SERVICE_NAME = "poller-test"
@@ -162,7 +162,7 @@ class SentinelGroup:
         self.server(port).kill()
         return port
 
-    def wait_promotion(self, old_port: int | None = None, timeout_s: float = 30.0) -> int:
+    def wait_promotion(self, old_port: int | None = None, timeout_s: float = PATIENCE_S) -> int:
         """Wait until all sentinels name the same living master; return its port.
 
         `old_port` is the one it must not be; without it, any dead server's.
@@ -177,7 +177,7 @@ class SentinelGroup:
         ports = {sentinel.master_port() for sentinel in running}
         return len(ports) == 1 and not ports & refused and _is_master(self.server(ports.pop()))
 
-    def wait_settled(self, timeout_s: float = 30.0) -> None:
+    def wait_settled(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until every sentinel knows the master, the replica and the other sentinels."""
         others = len(self.sentinels) - 1
         wait_until(

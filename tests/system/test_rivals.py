@@ -60,7 +60,7 @@ def live() -> Iterator[tuple[Exporter, Prometheus]]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     process.terminate()
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     return log
 

@@ -28,6 +28,9 @@ from tests.support.servers import Redis
 from tests.support.world import MIB, World
 
 CYCLES = 1000
+DEATHS = random.Random(50).sample(range(1, 91), 50)
+"""How far each poller comes before it dies; see `progress`."""
+PARTS = 5
 KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
@@ -180,6 +183,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 async def test_a_thousand_cycles_through_every_failure(
     redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,12 +289,13 @@ def wait_for(reached: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_recovers(
-    redis: Redis, tmp_path: Path
+    redis: Redis, tmp_path: Path, part: int
 ) -> None:
     redis.command("FLUSHALL")
     world = World(100)
-    order = random.Random(50)
     interval_s = 0.6
     with ScriptedPrometheus(world.handler) as prometheus, FaultProxy(redis.port) as proxy:
         made = tables(
@@ -303,25 +308,24 @@ def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_re
         live = LivePoller(tmp_path, made)
         asked: set[int] = set()
         stages = Counter[str]()
-        for _ in range(50):
+        for point in DEATHS[part::PARTS]:
             prometheus.requests.clear()
             started = progress(prometheus, proxy)
-            until = started + order.randint(1, 90)
             with live:
-                assert wait_for(lambda: progress(prometheus, proxy) >= until, 20)  # noqa: B023
+                assert wait_for(lambda: progress(prometheus, proxy) >= started + point, 60)  # noqa: B023
                 live.kill()
             asked |= {world_used(world, one.time) for one in prometheus.requests if one.query}
             stages["asking" if progress(prometheus, proxy) < started + 30 else "writing"] += 1
             for kernel in world.ids:
                 value = redis.command("GET", kernel)
                 assert value is None or whole_value(value, world) in asked
-        assert min(stages["asking"], stages["writing"]) >= 5
+        assert min(stages["asking"], stages["writing"]) >= 1
 
         prometheus.requests.clear()
         with live:
-            assert wait_for(lambda: bool(prometheus.requests), 20)
+            assert wait_for(lambda: bool(prometheus.requests), 60)
             since, fresh = time.monotonic(), world_used(world, time.time())
-            assert wait_for(lambda: all_newer(redis, world, fresh), 10)
+            assert wait_for(lambda: all_newer(redis, world, fresh), 60)
             assert time.monotonic() - since < 2 * interval_s + 1.0  # and a little for the machine
             assert live.stop() == 0
 

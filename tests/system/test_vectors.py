@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgpack
 import pytest
@@ -14,7 +13,7 @@ from poller.commands import once
 from tests.support.command import environment, poller
 from tests.support.openmetrics import Series, samples_of
 from tests.support.servers import Prometheus, Redis, VictoriaMetrics
-from tests.support.vectors import NAMES, Vector
+from tests.support.vectors import FOLDER, NAMES, Vector
 
 RECORDED = [name for name in NAMES if "lives" not in name]  # all four kernels move together
 RATES = {"cpu_util": "current", "net_rx": "current", "net_tx": "current",
@@ -176,5 +175,4 @@ def test_a_prefix_writes_beside_and_leaves_every_real_key_alone(stage: Stage):
 
 def test_the_folder_of_vectors_is_whole():
     assert len(NAMES) == 5
-    assert all((Path(__file__).parent / "vectors" / name / "expected.json").is_file()
-               for name in NAMES)  # fmt: skip
+    assert all((FOLDER / name / "expected.json").is_file() for name in NAMES)

@@ -1,0 +1,109 @@
+"""Who leads, by what the lease says; who takes over begins afresh."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from poller.daemon.conditions import Conditions
+from poller.daemon.leadership import Leadership
+from poller.daemon.metrics import Telemetry
+from poller.daemon.report import Watch
+from poller.errors import PrometheusError
+
+
+class Recorder:
+    """Stands for a cycle: remembers what it was told to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.reachable = True
+
+    async def probe(self) -> None:
+        if not self.reachable:
+            raise PrometheusError("refused", "connection refused")
+
+    def start_afresh(self) -> None:
+        self.calls.append("afresh")
+
+    def read_keys_again(self) -> None:
+        self.calls.append("read again")
+
+
+class PaperLease:
+    """A lease that a test gives and takes."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.other: str | None = None
+
+    async def take(self) -> bool:
+        self.held = self.other is None
+        return self.held
+
+    async def renew(self) -> bool:
+        return self.held
+
+    async def holder(self) -> str | None:
+        return self.other
+
+
+@pytest.fixture
+def leadership() -> Leadership:
+    telemetry = Telemetry()
+    return Leadership(telemetry, Watch(telemetry, Conditions()))
+
+
+async def test_who_cannot_have_the_lease_stands_by_and_takes_over_afresh(
+    leadership: Leadership, caplog: pytest.LogCaptureFixture
+) -> None:
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    caplog.set_level(logging.INFO, "poller")
+    assert leadership.role == "does not lead"
+    lease.other = "host:1:abc"
+    for _ in range(2):
+        assert not await leadership.leads(cycle, lease)
+    assert (leadership.role, leadership.holder) == ("stands by", "host:1:abc")
+    lease.other = None
+    for _ in range(2):
+        assert await leadership.leads(cycle, lease)
+    assert (leadership.role, leadership.holder) == ("leads", None)
+    assert cycle.calls == ["afresh"]
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", "leader: standing by, host:1:abc writes"),
+        ("WARNING", "leader: this poller writes from now on"),
+    ]
+
+
+async def test_whose_lease_ran_out_reads_the_keys_again(leadership: Leadership) -> None:
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    assert await leadership.leads(cycle, lease)
+    lease.held = False
+    assert await leadership.leads(cycle, lease)
+    assert cycle.calls == ["read again", "read again"]
+
+
+async def test_who_cannot_ask_prometheus_does_not_take_the_lease(leadership: Leadership) -> None:
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    cycle.reachable = False
+    with pytest.raises(PrometheusError):
+        await leadership.leads(cycle, lease)
+    assert not lease.held
+    assert leadership.role == "does not lead"
+
+
+async def test_without_a_lease_it_leads_and_says_so_once(
+    leadership: Leadership, caplog: pytest.LogCaptureFixture
+) -> None:
+    cycle: Any = Recorder()
+    caplog.set_level(logging.INFO, "poller")
+    for _ in range(3):
+        assert await leadership.leads(cycle, None)
+    assert [one.getMessage() for one in caplog.records] == [
+        "leader: this poller writes; no lease is asked for"
+    ]
