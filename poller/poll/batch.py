@@ -62,6 +62,7 @@ class Observer:
         self._counted: float | None = None
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
+        self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
 
@@ -90,7 +91,10 @@ class Observer:
         self._asking = todo.kernels
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None)
-        merger, glimpses = Merger(self.catalog, self._ids), Glimpses(self._trail, read.since or at)
+        merger, glimpses = (
+            Merger(self.catalog, self._ids),
+            Glimpses(self._trail, read.since or at, self._sampled),
+        )
         mixed: Instances = frozenset()
         if todo.asked is None or todo.asked:
             with timed("query"):
@@ -103,6 +107,7 @@ class Observer:
             with timed("settle"):
                 batch = await self._settle(batch, known.survey)
         self._trail.clear()
+        self._sampled |= glimpses.newest()
         return batch
 
     async def _look(self, at: float) -> None:

@@ -71,6 +71,7 @@ class Outcome:
     exporters: tuple[ExporterState, ...] = ()
     kernels_of: Mapping[str, int] = field(default_factory=dict)
     roundless: tuple[str, ...] = ()
+    roundless_agents: frozenset[str] = frozenset()
     restored: int = 0
     owing: int = 0
     rivals: int = 0
@@ -284,6 +285,7 @@ class Cycle:
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
         outcome.roundless = tuple(sorted(self.history.roundless))
+        outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
         return fed

@@ -152,6 +152,8 @@ class History:
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
                 if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
+                    if kept.current != text:
+                        kernel.moved, kernel.judged = facts.at, True
                     _measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
@@ -242,6 +244,7 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 _recall_fields(kept, metric, remembered)
+                kept.prior_is_fresh = fresh
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
