@@ -65,6 +65,8 @@ PURE = [
     "prometheus/lookup_queries",
     "prometheus/round_queries",
     "poll/duplicates",
+    "poll/exporter",
+    "poll/measure",
     "poll/merge",
     "poll/plan",
     "poll/rates",
@@ -85,11 +87,13 @@ PURE = [
 ]
 SEES_STAGES = {
     "poll/duplicates": set(),
-    "poll/history": {"poll/rates", "poll/rounds", "poll/state"},
+    "poll/exporter": set(),
+    "poll/history": {"poll/measure", "poll/rates", "poll/rounds", "poll/state"},
+    "poll/measure": {"poll/exporter", "poll/rates", "poll/rounds", "poll/state"},
     "poll/merge": set(),
     "poll/plan": {"poll/rates", "poll/rounds"},
     "poll/rates": set(),
-    "poll/rounds": set(),
+    "poll/rounds": {"poll/exporter"},
     "poll/state": set(),
     "poll/trail": set(),
     "poll/withhold": {"poll/state"},  # it judges what is kept of a kernel

@@ -28,7 +28,8 @@ from poller.commands.writers import (
 )
 from poller.config import Config
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row

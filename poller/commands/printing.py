@@ -18,7 +18,7 @@ from poller.commands.differences import VERDICTS, Difference, totals
 from poller.commands.finding import Finding, agreed, counted, listed
 from poller.commands.prometheus_findings import interval
 from poller.commands.show import Shown
-from poller.poll.rounds import ExporterState
+from poller.poll.exporter import ExporterState
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50

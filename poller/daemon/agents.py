@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from poller.poll.cycle import Outcome
-from poller.poll.rounds import ExporterState
+from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 
 _NAMED = 5
 

@@ -17,7 +17,7 @@ from poller import config
 from poller.daemon.daemon import Daemon
 from poller.daemon.report import Report
 from poller.errors import CycleError
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 from tests.bench.asked import Asked
 from tests.bench.blocked import Heartbeat
 from tests.bench.worker import Figures, peak_mib

@@ -18,7 +18,8 @@ from typing import Any
 from poller import config
 from poller.format import encode
 from poller.poll import assembly, merge
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.prometheus import client
 from poller.store.lease import Lease
 from tests.bench.asked import Asked

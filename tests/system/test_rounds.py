@@ -12,7 +12,7 @@ import pytest
 
 from poller.errors import StoreError
 from poller.poll import assembly
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 from tests.support.answers import Answer
 from tests.support.command import environment, poller
 from tests.support.live import LivePoller, read_legacy, settings, tables
