@@ -32,6 +32,7 @@ class Report:
         self._telemetry = telemetry
         self._conditions = conditions
         self._failures = 0
+        self._faults: set[str] = set()
         self._succeeded = False
         self._backfilling = False
         self._agents: frozenset[str] = frozenset()
@@ -51,8 +52,7 @@ class Report:
         if not self._succeeded:
             return "no good cycle yet"
         if self._failures >= unready_after:
-            troubled = ", ".join(self._conditions.troubled)
-            return f"{self._failures} cycles failed one after another: {troubled}"
+            return f"{self._failures} cycles failed one after another: {self._at_fault()}"
         return ""
 
     def status(self, stands_by: bool) -> str:
@@ -60,8 +60,12 @@ class Report:
         if stands_by:
             return "standing by"
         if self._failures:
-            return f"{self._failures} cycles failed: {', '.join(self._conditions.troubled)}"
+            return f"{self._failures} cycles failed: {self._at_fault()}"
         return f"{self._last.written} keys written" if self._last else "starting"
+
+    def _at_fault(self) -> str:
+        """Return at whose doors the cycles failed; other troubles did not end one."""
+        return ", ".join(sorted(self._faults))
 
     def stood_by(self) -> None:
         """Take a tick at which another poller writes."""
@@ -93,6 +97,7 @@ class Report:
 
     def _note(self, subject: str, error: CycleError, outcome: Outcome) -> None:
         self._failures += 1
+        self._faults.add(subject)
         self._result = ("failed", error.reason)
         self._telemetry.cycles.labels("failed", error.reason).inc()
         if outcome.observed and subject != "prometheus":
@@ -111,6 +116,7 @@ class Report:
             self._note("redis", _unwritten(outcome, reason), outcome)
             return
         self._failures = 0
+        self._faults.clear()
         self._succeeded = True
         self._result = ("success", "")
         self._last = outcome

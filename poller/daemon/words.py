@@ -56,4 +56,4 @@ def seconds(value: float | None) -> str:
 
 
 def _ms(value: float) -> str:
-    return f"{value * 1000:.0f} ms"
+    return f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.1f} ms"

@@ -1,22 +1,29 @@
 """What happened before the poller looked: asked once per kernel, in bounded chunks.
 
 Reads the keys that are already there, and Prometheus over the restore window. A composition,
-like the cycle; it never delays one.
+like the cycle; it never delays one: no question is put while a batch is asked, and where batches
+are slow, chunks come one by one with pauses between them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from poller.errors import PollerError, PrometheusError
 from poller.format import encode, numbers
+from poller.format.catalog import ESSENTIAL
 from poller.poll.history import History
+from poller.poll.state import KernelState
 from poller.poll.withhold import Patience
 from poller.prometheus import lookup_queries
-from poller.prometheus.answers import Row
+from poller.prometheus.answers import Row, Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.store.keys import Store
@@ -26,6 +33,10 @@ ATTEMPTS = 3
 """After so many failed recalls a kernel goes on with what is known of it."""
 _TOO_MUCH = ("rejected", "oversized", "timeout")
 """Answers to a question that was too large: half of it may pass."""
+_SLOW = 1 / 3
+"""A batch that takes more than this share of its time leaves little for anything else."""
+_AGES_S = (900.0, 7200.0)
+"""Kernels are sorted by age before their births are looked for: each step of it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +62,89 @@ class Keys:
     failed: Mapping[str, str]
 
 
+class Pace:
+    """Lets questions of the past pass between the batches, fewer of them where those are slow."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self._free = asyncio.Event()
+        self._free.set()
+
+    @contextmanager
+    def batch(self, within_s: float) -> Iterator[None]:
+        """Hold every new question back, and see how long this batch takes of `within_s`."""
+        started = time.perf_counter()
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self.slow = time.perf_counter() - started > _SLOW * within_s
+            self._free.set()
+
+    async def turn(self) -> None:
+        """Wait until no batch is asked."""
+        await self._free.wait()
+
+    async def rest(self, after_s: float) -> None:
+        """Where batches are slow, leave as much time as the last chunk took."""
+        if self.slow:
+            await asyncio.sleep(after_s)
+
+
+class _Queue:
+    """The chunks that are still to be recalled: what a kernel without a key waits for, first."""
+
+    def __init__(self, history: History, chunk: int) -> None:
+        self._history, self._chunk = history, chunk
+        self._chunks: list[tuple[int, int, int, Owed, list[str]]] = []
+        self._number = itertools.count()
+        self._taken: set[str] = set()
+
+    async def next(self) -> tuple[Owed, list[str]] | None:
+        """Return kernels that owe the same stretch; None if nothing is left to be taken."""
+        await self._fill()
+        while self._chunks:
+            owed, chunk = heapq.heappop(self._chunks)[3:]
+            kernels = [kernel for kernel in chunk if kernel in self._history.owing]
+            self._taken.difference_update(set(chunk).difference(kernels))
+            if kernels:
+                return owed, kernels
+        return None
+
+    def done(self, kernels: Iterable[str]) -> None:
+        """Let these be taken again if they owe something more."""
+        self._taken.difference_update(kernels)
+
+    async def _fill(self) -> None:
+        """Put what came to be owed in its place: of one urgency, the fewest kernels first."""
+        groups: dict[tuple[int, Owed], list[str]] = {}
+        for place, kernel_id in enumerate(sorted(self._history.owing - self._taken)):
+            kernel = self._history.kernels.get(kernel_id)
+            owed = kernel.owing if kernel is not None else None
+            if kernel is not None and owed is not None:
+                groups.setdefault((_urgency(kernel), owed), []).append(kernel_id)
+                self._taken.add(kernel_id)
+            if place % 500 == 499:
+                await asyncio.sleep(0)
+        for (urgency, owed), kernels in groups.items():
+            for start in range(0, len(kernels), self._chunk):
+                chunk = kernels[start : start + self._chunk]
+                entry = (urgency, len(kernels), next(self._number), owed, chunk)
+                heapq.heappush(self._chunks, entry)
+
+
+def _urgency(kernel: KernelState) -> int:
+    """Return 0 for a kernel that cannot be written yet, 2 for one whose key told enough."""
+    if not kernel.key_read:
+        return 1
+    return 2 if all(kept.known for kept in kernel.metrics.values()) else 0
+
+
 class Backfiller:
-    """Recalls what a history owes. `on_progress(left)` is told how many kernels are left."""
+    """Recalls what a history owes. `on_progress(left)` is told how many kernels are left.
+
+    `pace` is to be told of every batch.
+    """
 
     def __init__(
         self,
@@ -63,7 +155,7 @@ class Backfiller:
         self._history = history
         self._reach = reach
         self._on_progress = on_progress
-        self._busy: set[str] = set()
+        self.pace = Pace()
 
     async def read_keys(
         self,
@@ -93,13 +185,13 @@ class Backfiller:
 
     async def backfill_all(self, client: Client, patience: Patience) -> int:
         """Recall everything that is owed, some chunks at a time; return how many gave up."""
+        queue = _Queue(self._history, self._reach.chunk)
         given_up = 0
         running: set[asyncio.Task[int]] = set()
         try:
             while True:
-                while len(running) < self._reach.concurrency and (chunk := self._next()):
-                    owed, kernels = chunk
-                    running.add(asyncio.create_task(self._recall(client, owed, kernels, patience)))
+                while len(running) < self._at_once and (chunk := await queue.next()):
+                    running.add(asyncio.create_task(self._one(client, *chunk, patience, queue)))
                 if not running:
                     return given_up
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -108,21 +200,20 @@ class Backfiller:
         finally:
             for task in running:
                 task.cancel()
-            self._busy.clear()
 
-    def _next(self) -> tuple[Owed, list[str]] | None:
-        """Return the next chunk: kernels that owe the same stretch, fewest kernels first."""
-        by_stretch: dict[Owed, list[str]] = {}
-        for kernel_id in self._history.owing - self._busy:
-            owed = self._history.kernels[kernel_id].owing
-            if owed is not None:
-                by_stretch.setdefault(owed, []).append(kernel_id)
-        if not by_stretch:
-            return None
-        owed, kernels = min(by_stretch.items(), key=lambda item: len(item[1]))
-        chunk = sorted(kernels)[: self._reach.chunk]
-        self._busy.update(chunk)
-        return owed, chunk
+    @property
+    def _at_once(self) -> int:
+        return 1 if self.pace.slow else self._reach.concurrency
+
+    async def _one(
+        self, client: Client, owed: Owed, kernels: list[str], patience: Patience, queue: _Queue
+    ) -> int:
+        """Recall one chunk and rest; return how many of it gave up."""
+        started = time.perf_counter()
+        given_up = await self._recall(client, owed, kernels, patience)
+        queue.done(kernels)
+        await self.pace.rest(time.perf_counter() - started)
+        return given_up
 
     async def _recall(
         self, client: Client, owed: Owed, kernels: list[str], patience: Patience
@@ -140,22 +231,21 @@ class Backfiller:
             return sum(self._history.give_up(kernel, ATTEMPTS) for kernel in kernels)
         for kernel, life in lives.items():
             self._history.recall_life(kernel, life, owed)
-        self._busy.difference_update(kernels)
         return 0
 
     async def _lives(
         self, client: Client, owed: Owed, kernels: list[str], patience: Patience
     ) -> dict[str, Life]:
         range_s = self._reach.window_s if owed.start is None else owed.end - owed.start
-        ask = _Questioner(client, owed.end, self._reach.timeout_s)
+        ask = _Questioner(client, owed.end, self._reach.timeout_s, self.pace)
         scope = Scope(kernels=tuple(kernels))
         names = self._owed_metrics(kernels, owed)
         past = await self._past(ask, names, range_s, scope)
         moved, young = await _movements(ask, kernels, patience, owed.end, scope)
         born = await _births(ask, young, patience) if owed.start is None else {}
-        older = await ask.kernels(lookup_queries.existed_query(range_s, scope))
+        older = await ask.kernels(lookup_queries.older_query(range_s, scope))
         if owed.start is None:
-            await self._add_firsts(ask, past, kernels, range_s)
+            await self._add_firsts(ask, past, kernels, older, range_s)
         return {
             kernel: Life(
                 moved=moved[kernel],
@@ -197,42 +287,106 @@ class Backfiller:
     async def _add_firsts(
         self,
         ask: _Questioner,
-        past: dict[tuple[str, str], Past],
+        past: dict[Place, Past],
         kernels: Iterable[str],
+        older: Container[str],
         range_s: float,
     ) -> None:
-        """Find the first sample of every metric that has no capacity of its own."""
+        """Find the first sample of every metric that has no capacity of its own.
+
+        A kernel's metrics are born together as a rule; those that were not are looked for alone.
+        """
+        wanted = self._without_first(kernels)
+        cells = await _kernel_cells(ask, wanted, older, range_s)
+        firsts = await _in_cells(ask, cells)
+        late: dict[str, list[str]] = {}
+        for kernel, names in wanted.items():
+            left = [name for name in names if (kernel, name) not in firsts]
+            if left:
+                late[kernel] = left
+        if late:
+            firsts |= await _in_cells(ask, await _metric_cells(ask, late, range_s))
+        for place, text in firsts.items():
+            past[place] = past.get(place, Past())._replace(first=text)
+
+    def _without_first(self, kernels: Iterable[str]) -> dict[str, list[str]]:
+        """Return the metrics of each kernel whose first value is wanted, in their order."""
         wanted: dict[str, list[str]] = {}
         for kernel in kernels:
             history = self._history.kernels.get(kernel)
             for name, kept in history.metrics.items() if history else ():
                 if kept.capacity is None and kept.first is None:
                     wanted.setdefault(kernel, []).append(name)
-        if not wanted:
-            return
-        names = self._history.catalog.ordered({name for row in wanted.values() for name in row})
-        scope = Scope(kernels=tuple(wanted))
-        births = await ask.numbers(lookup_queries.births_query(names, range_s, scope))
-        for (end, reach_s), places in _cells(wanted, births, ask.at).items():
-            firsts = await _first_samples(ask, places, end, reach_s)
-            for place, text in firsts.items():
-                past[place] = past.get(place, Past())._replace(first=text)
+        return wanted
 
 
 Place = tuple[str, str]
 """(kernel id, metric)."""
+Cells = dict[tuple[float, float], list[Place]]
+"""Places by the stretch (end, length) that holds their first sample."""
 
 
-def _cells(
-    wanted: dict[str, list[str]], births: dict[Place, str], at: float
-) -> dict[tuple[float, float], list[Place]]:
-    """Group places by the stretch (end, length) that holds their first sample.
+async def _kernel_cells(
+    ask: _Questioner, wanted: dict[str, list[str]], older: Container[str], range_s: float
+) -> Cells:
+    """Find the births of kernels by one metric of theirs, over no longer than they may live."""
+    step = lookup_queries.BIRTH_STEP_S
+    oldest = (min(ask.at, ask.at - range_s + step), float(step))
+    cells: Cells = {}
+    left = [kernel for kernel in wanted if kernel not in older]
+    for kernel in wanted.keys() - set(left):
+        cells.setdefault(oldest, []).extend((kernel, name) for name in wanted[kernel])
+    for age_s in (*(age_s for age_s in _AGES_S if age_s < range_s), range_s):
+        if not left:
+            break
+        scope = Scope(kernels=tuple(left))
+        query = lookup_queries.older_query(age_s, scope)
+        beyond = await ask.kernels(query) if age_s < range_s else set()
+        found = {kernel: wanted[kernel] for kernel in left if kernel not in beyond}
+        births = await _births_of_kernels(ask, found, age_s)
+        for cell, places in _cells(found, births, ask.at).items():
+            cells.setdefault(cell, []).extend(places)
+        left = [kernel for kernel in left if kernel in beyond]
+    return cells
+
+
+async def _births_of_kernels(
+    ask: _Questioner, wanted: dict[str, list[str]], range_s: float
+) -> dict[Place, str]:
+    if not wanted:
+        return {}
+    scope = Scope(kernels=tuple(wanted))
+    births = await ask.numbers(lookup_queries.births_query(ESSENTIAL[:1], range_s, scope))
+    return {
+        (kernel, name): born
+        for (kernel, _), born in births.items()
+        for name in wanted.get(kernel, ())
+    }
+
+
+async def _metric_cells(ask: _Questioner, wanted: dict[str, list[str]], range_s: float) -> Cells:
+    names = dict.fromkeys(name for row in wanted.values() for name in row)
+    query = lookup_queries.births_query(names, range_s, Scope(kernels=tuple(wanted)))
+    return _cells(wanted, await ask.numbers(query), ask.at)
+
+
+async def _in_cells(ask: _Questioner, cells: Cells) -> dict[Place, str]:
+    firsts: dict[Place, str] = {}
+    for (end, reach_s), places in cells.items():
+        wanted = set(places)
+        found = await _first_samples(ask, places, end, reach_s)
+        firsts |= {place: text for place, text in found.items() if place in wanted}
+    return firsts
+
+
+def _cells(wanted: dict[str, list[str]], births: dict[Place, str], at: float) -> Cells:
+    """Group places by the stretch that holds their first sample.
 
     A place without a birth on the grid was born after the last grid point.
     """
     step = lookup_queries.BIRTH_STEP_S
     last_point = math.floor(at / step) * step
-    cells: dict[tuple[float, float], list[Place]] = {}
+    cells: Cells = {}
     for kernel, names in wanted.items():
         for name in names:
             birth = births.get((kernel, name))
@@ -251,7 +405,7 @@ async def _first_samples(
     scope = Scope(kernels=tuple(dict.fromkeys(kernels)))
     text = lookup_queries.first_samples_query(dict.fromkeys(names), reach_s, scope)
     first: dict[Place, tuple[float, bool, str]] = {}
-    for series in await ask.client.matrix(text, end, ask.timeout_s):
+    for series in await ask.series(text, end):
         place = (
             series.metric.get("kernel_id", ""),
             series.metric.get("container_metric_name", ""),
@@ -270,7 +424,7 @@ async def _births(ask: _Questioner, young: Sequence[str], patience: Patience) ->
         return {}
     text = lookup_queries.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
     births: dict[str, float] = {}
-    for series in await ask.client.matrix(text, ask.at, ask.timeout_s):
+    for series in await ask.series(text, ask.at):
         kernel = series.metric.get("kernel_id", "")
         if series.values:
             first = series.values[0][0]
@@ -286,19 +440,33 @@ async def _movements(
     None stands for a kernel that has stood still too long.
     """
     lately = await ask.numbers(lookup_queries.moved_query(patience.stall_s, scope))
-    before_stall = await ask.kernels(lookup_queries.existed_query(patience.stall_s, scope))
+    before_stall = await ask.kernels(lookup_queries.older_query(patience.stall_s, scope))
+    moves = {
+        kernel
+        for kernel in kernels
+        if float(lately.get((kernel, ""), "0")) > 0 or kernel not in before_stall
+    }
+    still = [kernel for kernel in kernels if kernel not in moves]
+    moved: dict[str, float | None] = dict.fromkeys(moves, at)
+    for kernel in still:
+        moved[kernel] = None
+    for kernel in await _moved_before(ask, still, patience):
+        moved[kernel] = at - patience.stall_s - 1.0
+    return moved, [kernel for kernel in kernels if kernel not in before_stall]
+
+
+async def _moved_before(ask: _Questioner, kernels: Sequence[str], patience: Patience) -> list[str]:
+    """Return those of some resting kernels that have not rested for too long."""
+    if not kernels:
+        return []
+    scope = Scope(kernels=tuple(kernels))
     at_all = await ask.numbers(lookup_queries.moved_query(patience.still_s, scope))
-    before_still = await ask.kernels(lookup_queries.existed_query(patience.still_s, scope))
-
-    def moved(kernel: str) -> float | None:
-        if float(lately.get((kernel, ""), "0")) > 0 or kernel not in before_stall:
-            return at
-        if float(at_all.get((kernel, ""), "0")) > 0 or kernel not in before_still:
-            return at - patience.stall_s - 1.0
-        return None
-
-    young = [kernel for kernel in kernels if kernel not in before_stall]
-    return {kernel: moved(kernel) for kernel in kernels}, young
+    before_still = await ask.kernels(lookup_queries.older_query(patience.still_s, scope))
+    return [
+        kernel
+        for kernel in kernels
+        if float(at_all.get((kernel, ""), "0")) > 0 or kernel not in before_still
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +476,16 @@ class _Questioner:
     client: Client
     at: float
     timeout_s: float
+    pace: Pace
 
     async def _rows(self, text: str) -> list[Row]:
+        await self.pace.turn()
         return await self.client.vector(text, self.at, self.timeout_s)
+
+    async def series(self, text: str, at: float) -> list[Series]:
+        """Return the raw samples that a query gives as of a time."""
+        await self.pace.turn()
+        return await self.client.matrix(text, at, self.timeout_s)
 
     async def numbers(self, text: str) -> dict[Place, str]:
         """Return {(kernel, metric or ""): number as text}; what is no number is left out."""

@@ -71,6 +71,7 @@ class Outcome:
     exporters: tuple[ExporterState, ...] = ()
     kernels_of: Mapping[str, int] = field(default_factory=dict)
     roundless: tuple[str, ...] = ()
+    roundless_agents: frozenset[str] = frozenset()
     restored: int = 0
     owing: int = 0
     rivals: int = 0
@@ -258,7 +259,8 @@ class Cycle:
             self._anew,
         )
         self._anew = True  # until this cycle has gone through
-        batch = await self.observer.batch(outcome.time, read, outcome.timed)
+        with self.backfiller.pace.batch(self.observer.limits.within_s):
+            batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
         outcome.dropped = batch.dropped
         rounds = self.observer.rounds
@@ -283,6 +285,7 @@ class Cycle:
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
         outcome.roundless = tuple(sorted(self.history.roundless))
+        outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         outcome.standing = frozenset(self.history.standing)
         self.publisher.forget(self.history.kernels)
         return fed
@@ -342,7 +345,8 @@ class Cycle:
         """Return the kernels whose keys are written now; the others are told by reason."""
         patience, known = self.patience(), self.history.kernels
         silent = self.observer.rounds.stalled()
-        asleep = withhold.stalled_agents(known, self.history.roundless, batch.time, patience)
+        mute = self.history.roundless - self.observer.rounds.living()
+        asleep = withhold.stalled_agents(known, mute, batch.time, patience)
         due = [kernel for kernel in self._due if kernel in known]
         yielded = await self.publisher.yielded(due, batch.time)
         grounds = Grounds(silent, asleep, self.publisher.foreign, yielded)

@@ -107,7 +107,7 @@ class History:
     ) -> None:
         stamp = batch.stamp_of(kernel_id)
         kernel = self.kernels.get(kernel_id)
-        newborn = kernel is None and self._is_followed(stamp, steps)
+        newborn = kernel is None and self._is_new(kernel_id, stamp, batch, steps)
         if kernel is None:
             kernel = self.kernels[kernel_id] = KernelState(batch.time)
         if newborn:
@@ -135,10 +135,13 @@ class History:
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
 
-    def _is_followed(self, stamp: Stamp | None, steps: _Steps) -> bool:
-        """Whether the exporter was read a moment ago: what it tells of now is new there."""
+    def _is_new(self, kernel_id: str, stamp: Stamp | None, batch: Batch, steps: _Steps) -> bool:
+        """Whether the exporter was read a moment ago, and did not tell of this kernel since."""
         before = self.stamps.get(stamp.instance) if stamp is not None else None
-        return before is not None and steps.step(before, stamp) is not None
+        if stamp is None or before is None or steps.step(before, stamp) is None:
+            return False
+        between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
+        return stamp.instance not in batch.gaps and not between
 
     def _take_glimpse(self, glimpse: Glimpse, facts: _Facts, steps: _Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
@@ -149,6 +152,8 @@ class History:
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
                 if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
+                    if kept.current != text:
+                        kernel.moved, kernel.judged = facts.at, True
                     _measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
@@ -239,6 +244,7 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 _recall_fields(kept, metric, remembered)
+                kept.prior_is_fresh = fresh
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
@@ -421,20 +427,22 @@ class _Taking(NamedTuple):
         step = self.steps.step(before, self.stamp)
         unknown = kept.rate is None
         fell = fact.counts and float(reading.current) < float(kept.current)
+        missed = fell and (step is None or step.rounds > 1)
+        if missed:  # what it had reached before is to be looked up
+            kept.owed = kept.owed or Owed(self.facts.since, self.at)
         _measure(kept, reading.current, fact, step, owed=self._is_owed(kept))
         if step is None and kept.rate is None and reading.rate is not None:
             kept.rate = reading.rate
         if unknown and kept.rate is not None:
             kernel.reorder()
-        if fell and (step is None or step.rounds > 1):
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
-            return True
-        return False
+        return missed
 
     def _without_rounds(
         self, kernel: KernelState, kept: MetricState, reading: Reading, fact: _Fact
     ) -> bool:
         fell = fact.counts and float(reading.current) < float(kept.current)
+        if fell:
+            kept.owed = kept.owed or Owed(self.facts.since, self.at)
         if self.counts:
             _measure(kept, reading.current, fact, None, owed=self._is_owed(kept))
         kept.current, kept.stamp = reading.current, None
@@ -445,8 +453,6 @@ class _Taking(NamedTuple):
                 if kept.rate is None:
                     kernel.reorder()
                 kept.rate = rate
-        if fell:  # what it had reached before is to be looked up
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
         return fell
 
     def _is_owed(self, kept: MetricState) -> bool:

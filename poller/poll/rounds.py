@@ -34,6 +34,8 @@ DEFAULT_INTERVAL_S = 30.0
 """What an agent does by default since 26.4.4; assumed until its rounds tell."""
 STALL_PERIODS = 4
 _STALL_SCRAPES = 3
+_GONE_SCRAPES = 3
+"""A counter that so many scrapes in a row lacked is exported no more."""
 _ARRIVALS = 48
 """So many rounds are held against a new one to find the interval."""
 _LATE_S = 0.1
@@ -114,12 +116,13 @@ class Exporter:
         self._count: float | None = None
         self._shift_s = 0.0
         self._first_scraped = 0.0
+        self._without = 0
         self._arrivals: dict[float, _Arrival] = {}
         self._steady: deque[_Arrival] = deque(maxlen=_ARRIVALS)
         self._low_s, self._high_s = 0.0, float("inf")
         self._known_s: float | None = None
         self._lasted: tuple[float, float] | None = None
-        self._rested_s = self._mean_s = 0.0
+        self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
@@ -159,6 +162,12 @@ class Exporter:
         if self.stamp is None:
             return False
         return self._stood_s > self.patience_s
+
+    @property
+    def lives(self) -> bool:
+        """Whether its count of successes, the only one that it has, moved lately."""
+        counted = self.counter == "successes" and self.scrape_s is not None
+        return counted and self._stood_s <= self.patience_s
 
     @property
     def patience_s(self) -> float:
@@ -225,9 +234,11 @@ class Exporter:
 
     def _choose_counter(self, scrape: _Scrape) -> None:
         best = next((name for name in COUNTERS if name in scrape.counts), None)
+        self._without = 0 if self.counter in scrape.counts else self._without + 1
         if best is None or best == self.counter:
             return
-        if self.counter is None or COUNTERS.index(best) < COUNTERS.index(self.counter):
+        gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
+        if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
             self._arrivals.clear()
             self._steady.clear()
@@ -246,21 +257,27 @@ class Exporter:
             gathered_s = scrape.gathering_s or 0.0
             if not rounds or lasted_s is None:
                 return gathered_s
-            return gathered_s + self._rested(count, rounds, max(0.0, lasted_s - gathered_s))
+            return gathered_s + self._rested(count, rounds, gathered_s, lasted_s)
         if self.counter == "durations":
             return lasted_s or 0.0
         return self._own_duration(rounds, lasted_s)
 
-    def _rested(self, count: float, rounds: float, rested_s: float) -> float:
+    def _rested(self, count: float, rounds: float, gathered_s: float, lasted_s: float) -> float:
         """Return the durations beside the gathering, of all rounds before this one, in seconds."""
-        last, before_s, self._rested_s = self._count, self._rested_s, rested_s
-        self._ahead = min(self._ahead, count - rounds)
-        if count == last:
-            return 0.0  # no new round
-        if count - rounds > self._ahead:  # this round has not ended yet
-            return rested_s
+        last, before_s, gathered_before_s = self._count, self._rested_s, self._gathered_s
         if last is None or count < last:  # the first round seen, of this agent's life
-            last, before_s = 0.0, 0.0
+            last, before_s, gathered_before_s, self._ahead = 0.0, 0.0, 0.0, float("inf")
+        self._ahead = min(self._ahead, count - rounds)
+        running = count - rounds > self._ahead  # it has gathered, and has not ended yet
+        if count == last:
+            self._rested_s = before_s if running else max(0.0, lasted_s - gathered_s)
+            return 0.0  # no new round
+        self._gathered_s = gathered_s
+        if running:
+            own_s = (gathered_s - gathered_before_s) / (count - last)
+            self._rested_s = max(0.0, lasted_s - gathered_s + own_s)
+            return self._rested_s
+        self._rested_s = rested_s = max(0.0, lasted_s - gathered_s)
         return rested_s - (rested_s - before_s) / (count - last)
 
     def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
@@ -289,7 +306,7 @@ class Exporter:
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
             self._low_s, self._high_s = low_s, high_s
-        elif self._paused_before(arrival):
+        elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
             self._begin_again(arrival)
@@ -330,7 +347,7 @@ class Exporter:
     def step(self, before: Stamp, after: Stamp) -> Step | None:
         """Return how far apart two measurements are; None if the counter began anew between."""
         rounds = after.number - before.number
-        if rounds <= 0:
+        if rounds <= 0 or self._is_of_another_life(before):
             return None
         first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
         interval_s = self.interval_s
@@ -342,6 +359,13 @@ class Exporter:
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
+
+    def _is_of_another_life(self, stamp: Stamp) -> bool:
+        """Whether a round was counted before this counter began: its number was met since."""
+        met = self._arrivals.get(stamp.number)
+        if met is None:
+            return len(self._arrivals) < _ARRIVALS  # or it is among those that were dropped
+        return abs(met.by - stamp.scraped) > self.patience_s
 
 
 def _likeliest(low_s: float, high_s: float) -> float | None:
@@ -434,6 +458,11 @@ class Rounds:
         """Return how far the newest scrape of all is behind a time, in seconds."""
         newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
         return at - newest if newest else None
+
+    def living(self) -> set[str]:
+        """Return the instances that count successes alone, and did so lately: a sign of life."""
+        there = (self.of(instance) for instance in self._of_instance)
+        return {one.instance for one in there if one is not None and one.lives}
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""

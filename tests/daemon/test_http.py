@@ -122,7 +122,7 @@ def test_a_daemon_tells_what_it_does() -> None:
     ):
 
         def told() -> dict[str, Any]:
-            made: dict[str, Any] = json.loads(daemon.get("/api/status")[1])
+            made: dict[str, Any] = json.loads(daemon.page("/api/status")[1])
             return made
 
         wait_until(lambda: told()["written"] == 3, "three keys are written")
@@ -131,8 +131,8 @@ def test_a_daemon_tells_what_it_does() -> None:
         assert status["agents"][0]["name"] == "i-agent0"
         assert status["agents"][0]["kernels"] == 3
         assert "query" in status["cycles"][-1]["parts"]
-        assert "Leads and publishes" in daemon.get("/")[1]
-        assert daemon.get("/?kernel=" + "x" * 10_000)[0] == 400
+        assert "Leads and publishes" in daemon.page("/")[1]
+        assert daemon.page("/?kernel=" + "x" * 10_000)[0] == 400
         with socket.create_connection((HOST, daemon.port)) as client:
             client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
             assert client.recv(4096).startswith(b"HTTP/1.0 400 ")
@@ -140,6 +140,6 @@ def test_a_daemon_tells_what_it_does() -> None:
         wait_until(lambda: told()["fails_since"] is not None, "it fails")
         (trouble,) = told()["troubles"]
         assert trouble["subject"] == "redis"
-        assert trouble["detail"] in daemon.get("/")[1]
+        assert trouble["detail"] in daemon.page("/")[1]
         assert daemon.stop() == 0
-        assert "Traceback" not in daemon.log()
+        assert "Traceback" not in daemon.log

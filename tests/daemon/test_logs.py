@@ -134,11 +134,11 @@ def test_no_secret_is_ever_logged(style: str, tmp_path: Path) -> None:
         }
         dead = f"http://user:{SECRET}-query@127.0.0.1:9"
         with DaemonProcess(dead, url, **settings) as daemon:
-            wait_until(lambda: "prometheus" in daemon.log(), "a failure of Prometheus")
-            seen = daemon.log() + daemon.get("/metrics")[1] + daemon.get("/-/ready")[1]
+            wait_until(lambda: "prometheus" in daemon.log, "a failure of Prometheus")
+            seen = daemon.log + daemon.page("/metrics")[1] + daemon.page("/-/ready")[1]
             seen += "\n".join(daemon.told())
             daemon.stop()
-            seen += daemon.log()
+            seen += daemon.log
     assert "refused" in seen
     assert SECRET not in seen
 
@@ -150,6 +150,6 @@ def test_no_secret_of_the_store_is_logged_when_it_refuses_us() -> None:
             ScriptedPrometheus() as prometheus,
             DaemonProcess(prometheus.url, url, poll__interval_s=0.5, log__level="debug") as daemon,
         ):
-            wait_until(lambda: " redis: " in daemon.log(), "a refusal")
-            assert "check redis.username and password_file" in daemon.log()
-            assert SECRET not in daemon.log() + daemon.get("/metrics")[1]
+            wait_until(lambda: " redis: " in daemon.log, "a refusal")
+            assert "check redis.username and password_file" in daemon.log
+            assert SECRET not in daemon.log + daemon.page("/metrics")[1]

@@ -84,11 +84,11 @@ def test_a_settings_file_that_has_gone_is_refused_at_a_reload(tmp_path: Path) ->
     path = tmp_path / "config.toml"
     path.write_text("[poll]\ninterval_s = 0.5\n")
     with Redis() as valkey, DaemonProcess(None, valkey.url, cwd=tmp_path) as daemon:
-        assert f"settings: {path}" in daemon.log()
+        assert f"settings: {path}" in daemon.log
         path.unlink()
         daemon.send(signal.SIGHUP)
         refused = f"settings: refused, the old ones go on: {path}: cannot be read"
-        wait_until(lambda: refused in daemon.log(), "the reload is refused")
+        wait_until(lambda: refused in daemon.log, "the reload is refused")
         assert daemon.stop() == 0
 
 

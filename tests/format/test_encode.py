@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poller.format import encode, numbers
 from poller.format.catalog import Catalog
-from poller.poll.state import MetricHistory
+from poller.poll.state import MetricState
 from tests.support.vectors import FOLDER, NAMES
 
 
@@ -127,7 +127,7 @@ def test_digits_beyond_the_agents_precision_are_all_written():
 
 def test_a_metric_carries_its_fields_in_order_and_no_other():
     metric = Catalog()["cuda_util"]
-    kept = MetricHistory("35.10", capacity="100", maximum="99.5", total=30.0, count=4)
+    kept = MetricState("35.10", capacity="100", maximum="99.5", total=30.0, count=4)
     made = encode.fields(metric, kept)
     assert list(made.items()) == [
         ("current", "35.1"),
@@ -143,7 +143,7 @@ def test_every_statistic_stands_in_the_formats_order():
     from poller.format.catalog import Override
 
     catalog = Catalog(overrides={"x": Override(stats=("rate", "diff", "avg", "sum", "max", "min"))})
-    kept = MetricHistory("5", rate="2", maximum="9", minimum="1", total=20.0, count=4)
+    kept = MetricState("5", rate="2", maximum="9", minimum="1", total=20.0, count=4)
     made = encode.fields(catalog["x"], kept, encode.Manner(measure_s=3.0))
     assert {key: value for key, value in made.items() if key.startswith("stats.")} == {
         "stats.min": "1",
@@ -159,19 +159,19 @@ def test_every_statistic_stands_in_the_formats_order():
 
 
 def test_the_first_value_stands_in_for_a_missing_capacity():
-    kept = MetricHistory("300", first="200")
+    kept = MetricState("300", first="200")
     made = encode.fields(Catalog()["io_read"], kept)
     assert (made["capacity"], made["pct"]) == ("200", "150")
 
 
 def test_the_managers_sentinel_stands_in_where_it_is_asked_for():
-    kept = MetricHistory("300", first="200")
+    kept = MetricState("300", first="200")
     made = encode.fields(Catalog()["io_read"], kept, encode.Manner("sentinel"))
     assert (made["capacity"], made["pct"]) == ("9223372036854775807", "0")
 
 
 def test_a_rate_that_is_not_known_yet_is_zero_and_never_the_raw_counter():
-    kept = MetricHistory("123456", capacity="1000", maximum="123456")
+    kept = MetricState("123456", capacity="1000", maximum="123456")
     made = encode.fields(Catalog()["cpu_util"], kept)
     assert (made["current"], made["pct"], made["stats.max"]) == ("0", "0", "123456")
 

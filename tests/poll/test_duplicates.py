@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from poller.poll import duplicates
-from poller.poll.duplicates import Identity, Sets
+from collections.abc import Callable
+
+from poller.poll.duplicates import Identity, Sets, settle
 from poller.prometheus.answers import SetRow
 from poller.values import Batch, Reading, Stamp
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
+OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OWNED = {"session_id": "s", "user_id": "u", "project_id": "p"}
 GHOST = {"session_id": "undefined", "user_id": "undefined", "project_id": "undefined"}
 
@@ -26,19 +28,23 @@ def sets(*described: tuple[dict[str, str], str, float, int]) -> Sets:
     return Sets(values, stamps, changes)
 
 
-def stamp_of(identity: Identity) -> Stamp:
-    return Stamp("a", float(len(identity)), 0.0, 50.0)
+def nobody(identity: Identity) -> None:
+    """Tell of no round."""
 
 
-def conflicting() -> Batch:
-    return Batch(100.0, {KERNEL: {"mem": Reading("900")}}, conflicts=frozenset({KERNEL}))
+def batch(conflicts: frozenset[str] = frozenset({KERNEL})) -> Batch:
+    merged = {"mem": Reading("900", "1000"), "io_read": Reading("7", rate="2")}
+    return Batch(100.0, {KERNEL: dict(merged), OTHER: {"mem": Reading("5")}}, conflicts=conflicts)
+
+
+def after(told: Sets, stamp_of: Callable[[Identity], Stamp | None] = nobody) -> Batch:
+    return settle(batch(), told, 5.0, stamp_of)
 
 
 def settled(told: Sets) -> str:
-    batch = conflicting()
-    after = duplicates.settle(batch, told, 5.0, stamp_of)
-    assert not after.conflicts
-    return after.observations[KERNEL]["mem"].current
+    done = after(told)
+    assert not done.conflicts
+    return done.observations[KERNEL]["mem"].current
 
 
 def test_an_owned_set_goes_before_a_ghost_that_stands_still():
@@ -63,6 +69,31 @@ def test_of_two_replicas_the_fresher_one_counts():
     assert settled(sets((one, "900", 48.0, 9), (two, "100", 50.0, 9))) == "100"
 
 
+def test_a_metric_that_the_best_set_lacks_comes_from_the_next():
+    told = sets((OWNED, "100", 50.0, 3), (GHOST, "900", 50.0, 0))
+    told.values[1].metric["container_metric_name"] = "io_read"
+    readings = after(told).observations[KERNEL]
+    assert (readings["mem"].current, readings["io_read"].current) == ("100", "900")
+
+
+def test_what_is_not_in_conflict_stays_as_it_was_and_so_do_rates_and_capacities():
+    told = sets((OWNED, "100", 50.0, 3), ({**OWNED, "kernel_id": OTHER}, "8", 50.0, 3))
+    assert after(told).observations == {
+        KERNEL: {"mem": Reading("100", "1000"), "io_read": Reading("7", rate="2")},
+        OTHER: {"mem": Reading("5")},
+    }
+
+
+def test_the_kernel_is_in_the_round_of_the_exporter_whose_set_was_chosen():
+    rounds = {name: Stamp(name, number, 0.0, 50.0) for name, number in (("a", 7.0), ("b", 70.0))}
+    told = sets(
+        ({**OWNED, "instance": "a"}, "100", 50.0, 3), ({**OWNED, "instance": "b"}, "9", 20.0, 3)
+    )
+    done = after(told, lambda identity: rounds[dict(identity)["instance"]])
+    assert done.own_stamps == {KERNEL: rounds["a"]}
+    assert done.stamp_of(KERNEL) == rounds["a"]
+
+
 def test_settling_survives_rubbish():
     rubbish = Sets(
         [SetRow({}, None), SetRow({"kernel_id": KERNEL}, (1.0, "NaN"))],
@@ -70,10 +101,3 @@ def test_settling_survives_rubbish():
         [SetRow({"kernel_id": "?"}, None)],
     )
     assert settled(rubbish) == "900"
-
-
-def test_a_settled_kernel_is_read_in_the_round_of_its_best_set():
-    one, two = OWNED, {**OWNED, "replica": "b"}
-    told = sets((one, "900", 40.0, 9), (two, "100", 50.0, 9))
-    after = duplicates.settle(conflicting(), told, 5.0, stamp_of)
-    assert after.stamp_of(KERNEL) == stamp_of(frozenset(told.stamps[1].metric.items()))

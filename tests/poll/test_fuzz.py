@@ -3,6 +3,7 @@ a legacy reader, and the order in which rows and answers come decides nothing.""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -15,20 +16,26 @@ from hypothesis import strategies as st
 from poller.errors import PollerError
 from poller.format import encode
 from poller.format.catalog import INTRINSIC, Catalog
-from poller.poll import merge, survey
+from poller.poll import duplicates, rates, survey
+from poller.poll.duplicates import Sets
 from poller.poll.history import History
-from poller.poll.merge import Merger, Sets
+from poller.poll.merge import Merger
+from poller.poll.rounds import Rounds, newest_scrapes
+from poller.poll.trail import Glimpses
 from poller.prometheus import errors
-from poller.prometheus.answers import Row
+from poller.prometheus.answers import Row, Series
 from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
-from poller.values import Batch, Life, Owed, Past, Query
+from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
 from tests.support.live import read_legacy
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
-PARTS = (
-    *("current", "current", "current", "capacity", "rate", "peak", "trough", "mean"),
-    *("samples", "rounds", "rest"),
+INSTANCES = ("a:1", "b:1")
+PARTS = ("current", "current", "current", "capacity", "rate", "samples", "rest")
+COUNTERS = (
+    *("backendai_stage_count_total", "backendai_stage_duration_sec_sum"),
+    *("backendai_stat_task_duration_sec_count", "backendai_stat_task_duration_sec_sum"),
+    "backendai_stat_task_success_count_total",
 )
 METRICS = ("cpu_util", "mem", "io_read", "io_scratch_size", "net_rx", "cuda_mem", "x_util", "other")
 
@@ -49,6 +56,7 @@ labels = st.fixed_dictionaries(
         "value_type": st.sampled_from(["current", "capacity", "pct"]) | st.text(max_size=5),
         "agent_id": st.sampled_from(["i-a", "i-b"]) | st.text(max_size=5),
         "session_id": st.sampled_from(["undefined", "s"]),
+        "instance": st.sampled_from(INSTANCES) | st.text(max_size=5),
     },
 )
 stamps = st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 2_000_000_000)
@@ -58,6 +66,22 @@ elements = st.fixed_dictionaries(
 )
 tracks = st.fixed_dictionaries(
     {"metric": labels, "values": st.lists(st.tuples(stamps, numbers), max_size=6)}
+)
+counters = st.fixed_dictionaries(
+    {
+        "metric": st.fixed_dictionaries(
+            {"__name__": st.sampled_from(COUNTERS), "instance": st.sampled_from(INSTANCES)},
+            optional={
+                "stage": st.sampled_from(["gather_measures", "before_observe", "redis_write", ""]),
+                "success": st.sampled_from(["True", "False"]),
+                "replica": st.sampled_from("xy"),
+                "agent_id": st.sampled_from(["i-a", ""]),
+            },
+        ),
+        "values": st.lists(
+            st.tuples(st.integers(900, 1100), numbers | st.integers(0, 30).map(str)), max_size=9
+        ),
+    }
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(0, (1 << 64) - 1) | st.floats() | st.text(max_size=5),
@@ -98,6 +122,7 @@ crowd = st.fixed_dictionaries(
 )
 crowded = st.lists(crowd, min_size=2, max_size=5).map(lambda rows: document("vector", rows))
 matrices = st.lists(tracks, max_size=5).map(lambda rows: document("matrix", rows))
+rounds = st.lists(counters, max_size=8).map(lambda rows: document("matrix", rows))
 bodies = st.one_of(
     mutated(vectors),
     mutated(matrices),
@@ -118,6 +143,10 @@ def ours_or_nothing(decode: Callable[[], list[Any]]) -> list[Any]:
 
 def rows_of(body: bytes) -> list[Row]:
     return ours_or_nothing(lambda: _decoded(_ROWS, body, "vector").data.result)  # type: ignore
+
+
+def series_of(body: bytes) -> list[Series]:
+    return ours_or_nothing(lambda: _decoded(_SERIES, body, "matrix").data.result)  # type: ignore
 
 
 def merged(answers: list[tuple[Query, list[Row]]]) -> Batch:
@@ -145,23 +174,35 @@ def test_any_refusal_is_told_in_few_words(status: int, start: bytes) -> None:
 @FUZZ
 @given(
     st.lists(st.tuples(queries, vectors), min_size=1, max_size=8),
+    st.lists(rounds, min_size=2, max_size=2),
+    matrices,
     st.sampled_from(["classic", "26.9"]),
     st.sampled_from(["first", "sentinel"]),
     st.dictionaries(st.sampled_from(METRICS), st.tuples(numbers, numbers, numbers)),
 )
 def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
     answers: list[tuple[Query, bytes]],
+    counted: list[bytes],
+    between: bytes,
     profile: Any,
     capacity_of: str,
     held: dict[str, tuple[str, str, str]],
 ) -> None:
     catalog = Catalog(profile)
-    history = History(catalog, 300.0)
-    for time in (1000.0, 1005.0):
+    history, clocks = History(catalog, 300.0), Rounds()
+    for time, counts in zip((1000.0, 1005.0), counted, strict=True):
         merger = Merger(catalog)
         for query, body in answers:
             merger.take(query, rows_of(body))
-        history.feed(merger.finish(time, "between" if time > 1000 else "instant"))
+        glimpses = Glimpses(clocks.see(series_of(counts), time), 1000.0)
+        glimpses.take(series_of(between))
+        batch = dataclasses.replace(
+            merger.finish(time),
+            stamps=clocks.stamps(0.0),
+            windows={"": Window(25.0, 5.0)},
+            glimpses=glimpses.in_order(),
+        )
+        history.feed(batch, clocks)
     told = {
         name: {"current": a, "capacity": b, "unit_hint": "x", "stats.max": c, "stats.avg": a}
         for name, (a, b, c) in held.items()
@@ -195,7 +236,8 @@ def test_duplicate_series_are_settled_whatever_is_answered_about_them(
 ) -> None:
     batch = merged([(query, rows_of(body)) for query, body in answers])
     sets = [_decoded(_SET_ROWS, body, "vector").data for body in (values, stamped, changes)]
-    settled = merge.settle(batch, Sets(*(one.result for one in sets)), 5.0)  # type: ignore
+    found = Sets(*(one.result for one in sets))  # type: ignore
+    settled = duplicates.settle(batch, found, 5.0, lambda identity: Stamp("a:1", 1.0, 0.0, 1.0))
     assert not settled.conflicts
     assert settled.observations.keys() == batch.observations.keys()
 
@@ -203,15 +245,32 @@ def test_duplicate_series_are_settled_whatever_is_answered_about_them(
 @FUZZ
 @given(matrices, matrices)
 def test_any_raw_samples_give_intervals_that_can_be_asked_for(one: bytes, other: bytes) -> None:
-    rounds = _decoded(_SERIES, one, "matrix").data.result  # type: ignore[union-attr]
-    samples = _decoded(_SERIES, other, "matrix").data.result  # type: ignore[union-attr]
-    found = survey.intervals(
-        survey.scrape_interval(rounds),
-        survey.measure_interval(rounds) or survey.change_interval(samples),
-        survey.Given(),
+    counted, samples = series_of(one), series_of(other)
+    window = rates.window(
+        survey.scrape_interval(counted),
+        survey.measure_interval(counted) or survey.change_interval(samples),
     )
-    assert 0 < found.window_s <= 5 * 3600
-    assert 0 < found.stall_s <= 5 * 3600
+    assert 0 < window.range_s <= 5 * 3600
+
+
+@FUZZ
+@given(st.lists(rounds | matrices, min_size=1, max_size=4), st.floats(0, 2000))
+def test_whatever_counters_say_time_goes_on_between_two_measurements(
+    answers: list[bytes], since: float
+) -> None:
+    clocks = Rounds()
+    met: dict[str, Stamp] = {}
+    for body in answers:
+        answer = series_of(body)
+        newest_scrapes(answer)
+        clocks.see(answer, 1000.0)
+        for instance, stamp in clocks.stamps(since).items():
+            step = clocks.step(met.get(instance, stamp), stamp)
+            assert step is None or (step.rounds > 0 and step.elapsed_s > 0)
+            met[instance] = stamp
+    clocks.stalled()
+    clocks.forget(since)
+    assert all(state.scraped is None or state.scraped >= since for state in clocks.states())
 
 
 def packed(value: Any) -> bytes:

@@ -34,7 +34,7 @@ def current(metric: str) -> Query:
 
 def test_the_parts_of_a_batch_meet_in_one_reading_per_metric():
     batch = merged(
-        (current("cpu_util"), [row("500", agent_id="i-a", instance="10.0.0.1:6003")]),
+        (current("cpu_util"), [row("500", agent_id="i-a", instance="a:1")]),
         (Query("capacity", "cpu_util", ""), [row("1000")]),
         (Query("rate", "cpu_util", ""), [row("12.5")]),
         (Query("samples", "cpu_util", ""), [row("5")]),
@@ -44,8 +44,27 @@ def test_the_parts_of_a_batch_meet_in_one_reading_per_metric():
         KERNEL: {"cpu_util": Reading("500", "1000", "12.5")},
         OTHER: {"mem": Reading("7")},
     }
-    assert (batch.samples, batch.agents) == ({KERNEL: 5.0}, {KERNEL: "i-a"})
-    assert (batch.instances, batch.time) == ({KERNEL: "10.0.0.1:6003"}, 100.0)
+    assert (batch.samples, batch.time) == ({KERNEL: 5.0}, 100.0)
+    assert (batch.agents, batch.instances) == ({KERNEL: "i-a"}, {KERNEL: "a:1"})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_exporters_of_one_kernel_the_same_counts_whichever_comes_first(order: int):
+    rows = [
+        row("5", agent_id="i-a", instance="a:1"),
+        row("5", agent_id="i-b", instance="b:1"),
+        row("5", agent_id=""),
+    ]
+    batch = merged((current("cpu_util"), rows[::order]))
+    assert (batch.agents, batch.instances) == ({KERNEL: "i-b"}, {KERNEL: "b:1"})
+
+
+def test_what_came_without_a_survey_is_told_with_whether_it_has_a_capacity():
+    merger = merge.Merger(Catalog())
+    kinds = [("a_mem", "current"), ("a_mem", "capacity"), ("b", "current")]
+    rows = [row("1", container_metric_name=name, value_type=kind) for name, kind in kinds]
+    merger.take(Query("rest", "", ""), rows)
+    assert merger.fresh == {"a_mem": True, "b": False}
 
 
 def test_a_kernel_asked_for_and_not_found_is_there_and_empty():
@@ -121,7 +140,7 @@ def test_equal_duplicates_are_one_row_and_unequal_ones_a_conflict():
     assert batch.dropped == {"duplicate": 2}
 
 
-@given(st.permutations(range(5)), st.randoms())
+@given(st.permutations(range(6)), st.randoms())
 def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: random.Random):
     answers = [
         (current("cpu_util"), [row("5"), row("5"), row("NaN", OTHER), row("9", OTHER)]),
@@ -129,6 +148,7 @@ def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: r
         (Query("capacity", "mem", ""), [row("10"), row("x", OTHER), row("11", OTHER)]),
         (Query("rate", "cpu_util", ""), [row("0.5"), row("+Inf", OTHER)]),
         (Query("rest", "", ""), [row("4", container_metric_name="q", value_type="current")]),
+        (Query("samples", "cpu_util", ""), [row("5"), row("4"), row("3", OTHER)]),
     ]
     straight = merged(*answers)
     mixed = [answers[place] for place in order]

@@ -1,236 +1,596 @@
-"""The agents' clock: which round each exporter is in, and how much time passed between rounds."""
+"""The agents' clock: held against simulated agents whose measurements are known to the instant."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.poll.rounds import ExporterState, Rounds, newest_scrapes
+from poller.poll.rounds import Exporter, ExporterState, Rounds, newest_scrapes, target_of
 from poller.prometheus.answers import Series
 from poller.values import Stamp
-from tests.poll.simulated import STAGE, TASK, Agent, scrapes
 
-TARGET = {"instance": "a:1", "job": "agents"}
+A = {"instance": "a:1", "job": "agents"}
+STAGES = {"upper_layer": "collect_container_stat"}
+TASKS = {"stat_scope": "container", "agent_id": "i-a"}
+SERIES = {
+    "gathers": {**STAGES, "__name__": "backendai_stage_count_total", "stage": "gather_measures",
+                "success": "True"},
+    "gathering": {**STAGES, "__name__": "backendai_stage_duration_sec_sum",
+                  "stage": "gather_measures", "success": "True"},
+    "observes": {**STAGES, "__name__": "backendai_stage_count_total", "stage": "before_observe",
+                 "success": "True"},
+    "writes": {**STAGES, "__name__": "backendai_stage_count_total", "stage": "redis_write",
+               "success": "True"},
+    "ends": {**TASKS, "__name__": "backendai_stat_task_duration_sec_count"},
+    "lasted": {**TASKS, "__name__": "backendai_stat_task_duration_sec_sum"},
+    "successes": {**TASKS, "__name__": "backendai_stat_task_success_count_total"},
+}  # fmt: skip
+SLEEPER = ("gathers", "gathering", "ends", "lasted", "successes")
+"""What an agent since 26.4.4 has: it sleeps its interval after each round."""
+TIMER = ("observes", "ends", "lasted", "successes")
+"""What an agent of 25.12 to 26.4.3 has: a timer fires every interval."""
+COUNT_OF = {"gathers": "gather_measures", "observes": "before_observe", "ends": "durations"}
 
 
-def watched(agent: Agent, at: list[float]) -> tuple[Rounds, list[Stamp]]:
-    """Let a clock see these scrapes, one after another, as a poller does."""
-    rounds, seen = Rounds(), []
-    for when in at:
-        seen += rounds.see(agent.series([when]), when).get("a:1", [])
-    return rounds, seen
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a simulated agent: when it measured and ended, its durations so far."""
+
+    measured: float
+    ended: float
+    gathered_s: float
+    lasted_s: float
 
 
-def errors(agent: Agent, rounds: Rounds, seen: list[Stamp]) -> list[float]:
-    """Return by what share each step is off the true time between its measurements."""
-    found = []
-    for before, after in zip(seen, seen[1:], strict=False):
-        step = rounds.step(before, after)
-        assert step is not None
-        truth = agent.measured[int(after.number) - 1] - agent.measured[int(before.number) - 1]
-        found.append(abs(step.elapsed_s / truth - 1))
+def sleeping(
+    interval_s: float,
+    durations: Iterable[tuple[float, float]],
+    pauses: Mapping[int, float] | None = None,
+    start: float = 0.0,
+) -> list[Round]:
+    """Run rounds of (gathering, rest) seconds, and sleep after each; by number, longer."""
+    rounds: list[Round] = []
+    now, gathered_s, lasted_s = start, 0.0, 0.0
+    for number, (gather_s, rest_s) in enumerate(durations, 1):
+        gathered_s, lasted_s = gathered_s + gather_s, lasted_s + gather_s + rest_s
+        measured = now + gather_s
+        rounds.append(Round(measured, measured + rest_s, gathered_s, lasted_s))
+        now = measured + rest_s + interval_s + (pauses or {}).get(number, 0.0)
+    return rounds
+
+
+def firing(interval_s: float, durations: Iterable[float]) -> list[Round]:
+    """Run a round every interval; it measures at its end, but for a few milliseconds."""
+    rounds: list[Round] = []
+    lasted_s = 0.0
+    for number, duration_s in enumerate(durations):
+        lasted_s += duration_s
+        ended = number * interval_s + duration_s
+        rounds.append(Round(ended - 0.005, ended, lasted_s, lasted_s))
+    return rounds
+
+
+def every(scrape_s: float, until: float, start: float = 0.3, jitter_s: float = 0.0) -> list[float]:
+    """Return the times of scrapes."""
+    dice = random.Random(7)
+    count = int((until - start) / scrape_s)
+    return [start + place * scrape_s + dice.uniform(0, jitter_s) for place in range(count)]
+
+
+def scraped(
+    rounds: Sequence[Round],
+    scrapes: Iterable[float],
+    has: Iterable[str] = SLEEPER,
+    target: Mapping[str, str] = A,
+    late_s: float = 0.0,
+) -> list[Series]:
+    """Return what the scrapes saw; each saw it `late_s` after its timestamp."""
+    values: dict[str, list[tuple[float, str]]] = {name: [] for name in has}
+    for at in scrapes:
+        measured = [one for one in rounds if one.measured <= at + late_s]
+        ended = [one for one in rounds if one.ended <= at + late_s]
+        now = {
+            "gathers": len(measured),
+            "observes": len(measured),
+            "gathering": measured[-1].gathered_s if measured else 0.0,
+            "ends": len(ended),
+            "lasted": ended[-1].lasted_s if ended else 0.0,
+            "successes": len(ended),
+            "writes": len(ended),
+        }
+        for name in has:
+            values[name].append((at, repr(float(now[name]))))
+    return [Series({**SERIES[name], **target}, samples) for name, samples in values.items()]
+
+
+def count(
+    *samples: tuple[float, float], name: str = "gathers", target: Mapping[str, str] = A,
+    **more: str,
+) -> Series:  # fmt: skip
+    """Return one counter as it was scraped: (time, count)."""
+    return Series(
+        {**SERIES[name], **target, **more}, [(at, repr(float(number))) for at, number in samples]
+    )
+
+
+def followed(*answers: Sequence[Series]) -> Rounds:
+    made = Rounds()
+    for answer in answers:
+        made.see(answer, max(at for series in answer for at, _ in series.values))
+    return made
+
+
+def clock(rounds: Rounds, instance: str = "a:1") -> Exporter:
+    found = rounds.of(instance)
+    assert found is not None
     return found
 
 
 def state(rounds: Rounds) -> ExporterState:
-    (one,) = rounds.states()
-    return one
+    (found,) = rounds.states()
+    return found
 
 
-@pytest.mark.parametrize("timer", [False, True], ids=["sleeps after a round", "timer"])
-@pytest.mark.parametrize("jitter_s", [0.0, 0.5])
+def stamps_of(answer: Sequence[Series]) -> tuple[Rounds, list[Stamp]]:
+    made = Rounds()
+    return made, made.see(answer, 1e6)["a:1"]
+
+
+def truth(rounds: Sequence[Round], before: Stamp, after: Stamp) -> float:
+    """Return how many seconds there were between two measurements."""
+    return rounds[int(after.number) - 1].measured - rounds[int(before.number) - 1].measured
+
+
+# Which counter.
+
+
 @pytest.mark.parametrize(
-    ("interval_s", "scrape_s"), [(3.0, 2.0), (5.0, 5.0), (30.0, 15.0), (2.0, 1.0), (5.0, 1.0)]
+    ("has", "counter"),
+    [
+        (SLEEPER, "gather_measures"),
+        (("gathers", "observes", "ends"), "gather_measures"),
+        (TIMER, "before_observe"),
+        (("ends", "lasted", "successes"), "durations"),
+        (("successes",), "successes"),
+        (("writes", "lasted"), None),
+    ],
 )
-def test_the_time_between_measurements_is_found(
-    interval_s: float, scrape_s: float, jitter_s: float, timer: bool
-):
-    agent = Agent(interval_s, timer, jitter_s).run(1000.0 + 40 * interval_s)
-    at = scrapes(scrape_s, end=1000.0 + 40 * interval_s)
-    rounds, seen = watched(agent, at)
-    assert state(rounds).interval_s == pytest.approx(interval_s, rel=0.01)
-    assert max(errors(agent, rounds, seen)[4:]) < 0.01
+def test_the_best_of_several_counters_counts(has: tuple[str, ...], counter: str | None):
+    rounds = followed(scraped(sleeping(5.0, [(0.1, 0.1)] * 9), every(2.0, 40.0), has))
+    assert state(rounds).counter == counter
 
 
-def test_scrapes_rarer_than_rounds_give_steps_of_several_rounds():
-    agent = Agent(1.0).run(1100.0)
-    rounds, seen = watched(agent, scrapes(3.0, end=1100.0))
-    steps = [rounds.step(a, b) for a, b in zip(seen, seen[1:], strict=False)]
-    assert {step.rounds for step in steps if step} <= {2.0, 3.0}
-    assert max(errors(agent, rounds, seen)[4:]) < 0.02
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.floats(0.8, 40.0),
-    st.floats(0.2, 3.0),
-    st.floats(0.0, 0.4),
-    st.booleans(),
-    st.integers(0, 99),
-)
-def test_any_interval_lies_between_the_bounds_that_scrapes_give(
-    interval_s: float, ratio: float, jitter_s: float, timer: bool, seed: int
-):
-    agent = Agent(interval_s, timer, min(jitter_s, interval_s / 4), seed=seed)
-    agent.run(1000.0 + 25 * interval_s)
-    at = scrapes(max(0.5, interval_s * ratio), end=1000.0 + 25 * interval_s)
-    rounds, seen = watched(agent, at)
-    found = state(rounds).interval_s
-    for share in errors(agent, rounds, seen)[8:]:
-        assert share < 0.12
-    if found is not None and len(seen) > 12:
-        assert found == pytest.approx(interval_s, rel=0.12, abs=0.12)
-
-
-def test_a_poller_that_starts_later_learns_the_same_from_raw_samples():
-    agent = Agent(3.0, jitter_s=0.4).run(1200.0)
-    at = scrapes(2.0, end=1200.0)
-    rounds, late = Rounds(), Rounds()
-    for when in at:
-        rounds.see(agent.series([when]), when)
-    late.see(agent.series(at), at[-1])
-    assert late.stamps(0.0) == rounds.stamps(0.0)
-    assert state(late).interval_s == state(rounds).interval_s
-
-
-def test_the_best_counter_of_several_is_taken():
-    agent = Agent(5.0).run(1100.0)
-    at = scrapes(5.0, end=1100.0)
-    assert state(watched(agent, at)[0]).counter == "gather_measures"
-    assert state(watched(replace(agent, timer=True), at)[0]).counter == "before_observe"
-    tasks = [one for one in agent.series(at) if one.metric.get("stat_scope")]
-    rounds = Rounds()
-    rounds.see(tasks, at[-1])
-    assert state(rounds).counter == "durations"
-
-
-def test_the_count_of_successful_writes_is_a_sign_of_life_and_no_clock():
-    samples = [(at, "7") for at in scrapes(5.0, end=1300.0)]
-    only = Series(
-        {"__name__": "backendai_stat_task_success_count_total", **TASK, **TARGET}, samples
-    )
-    rounds = Rounds()
-    rounds.see([only], 1300.0)
-    assert (state(rounds).counter, rounds.stamps(0.0), rounds.stalled()) == ("successes", {}, set())
+def test_a_count_of_successful_writes_gives_no_round_and_no_stall():
+    rounds = followed([count((0.0, 5), (5.0, 6), (10.0, 7), name="successes")])
+    rounds.see([count(*((at, 7) for at in range(15, 900, 5)), name="successes")], 900.0)
+    assert rounds.stamps(0.0) == {}
+    assert rounds.stalled() == set()
 
 
 def test_a_round_that_was_cancelled_is_none():
-    agent = Agent(5.0).run(1100.0)
-    at = scrapes(5.0, end=1100.0)
-    cancelled = Series(
-        {"__name__": "backendai_stage_count_total", **STAGE, "success": "False", **TARGET},
-        [(when, "100") for when in at],
-    )
-    rounds = Rounds()
-    rounds.see([*agent.series(at), cancelled], at[-1])
-    assert rounds.stamps(0.0)["a:1"].number == agent.rounds(at[-1])
+    done = [(at, at // 5) for at in range(0, 60, 5)]
+    cancelled = [(at, at) for at in range(0, 60, 5)]
+    rounds = followed([count(*done), count(*cancelled, success="False")])
+    assert rounds.stamps(0.0)["a:1"].number == 11.0
+    alone = followed([count(*cancelled, success="False")])
+    assert (state(alone).counter, alone.stamps(0.0)) == (None, {})
 
 
-def test_samples_that_were_seen_are_passed_over():
-    agent = Agent(5.0).run(1100.0)
-    at = scrapes(5.0, end=1100.0)
+def test_a_better_counter_takes_over_and_a_worse_one_does_not_stand_in():
+    rounds = followed([count((0.0, 50), (5.0, 51), name="ends")])
+    assert rounds.stamps(0.0)["a:1"].number == 51.0
+    new = rounds.see([count((10.0, 3)), count((10.0, 52), (15.0, 53), name="ends")], 15.0)
+    assert [stamp.number for stamp in new["a:1"]] == [3.0]
+    assert rounds.stamps(0.0)["a:1"].number == 3.0
+
+
+# Which exporter.
+
+
+def test_a_counter_without_an_instance_is_nobodys():
+    series = count((0.0, 1), (5.0, 2))
+    del series.metric["instance"]
+    rounds = followed([series])
+    assert (rounds.states(), rounds.stamps(0.0)) == ([], {})
+    assert newest_scrapes([series]) == {}
+
+
+def test_labels_that_tell_what_is_counted_tell_no_targets_apart():
+    assert target_of(SERIES["gathers"] | A) == target_of(SERIES["lasted"] | A)
+    assert target_of(A | {"replica": "x"}) != target_of(A)
+
+
+def test_two_agents_of_one_host_are_two_clocks():
+    other = {**A, "instance": "a:2"}
+    rounds = followed([count((0.0, 1), (5.0, 2)), count((0.0, 70), (5.0, 71), target=other)])
+    found = {name: stamp.number for name, stamp in rounds.stamps(0.0).items()}
+    assert found == {"a:1": 2.0, "a:2": 71.0}
+
+
+def test_of_two_replicas_the_one_that_was_scraped_last_counts():
+    x, y = {**A, "replica": "x"}, {**A, "replica": "y"}
+    answer = [count((0.0, 6), (5.0, 7), target=x), count((1.0, 6), (4.0, 6), target=y)]
+    for order in (answer, answer[::-1]):
+        rounds = followed(order)
+        assert rounds.stamps(0.0)["a:1"] == Stamp("a:1", 7.0, 0.0, 5.0)
+        assert len(rounds.states()) == 1
+
+
+def test_a_restarted_agents_new_series_go_before_the_lingering_old_ones():
+    old, new = {**A, "service_id": "1"}, {**A, "service_id": "2"}
+    rounds = followed([count((0.0, 600), (5.0, 601), target=old)])
+    before = rounds.stamps(0.0)["a:1"]
+    rounds.see([count((5.0, 601), target=old), count((20.0, 1), (25.0, 2), target=new)], 25.0)
+    after = rounds.stamps(0.0)["a:1"]
+    assert after.number == 2.0
+    assert rounds.step(before, after) is None
+
+
+def test_an_exporter_that_is_not_scraped_any_more_is_in_no_round_and_is_forgotten():
+    gone = {**A, "instance": "b:1"}
+    rounds = followed([count((0.0, 1), (500.0, 9)), count((0.0, 1), (100.0, 3), target=gone)])
+    assert rounds.stamps(200.0).keys() == {"a:1"}
+    rounds.forget(200.0)
+    assert [one.instance for one in rounds.states()] == ["a:1"]
+    assert rounds.of("b:1") is None
+
+
+def test_an_exporter_is_silent_where_others_were_scraped_since():
+    other = {**A, "instance": "b:1"}
+    steady = [(at, at) for at in range(0, 60, 5)]
+    late = count(*steady[:8], target=other)
+    assert [one.silent for one in followed([count(*steady[:9]), late]).states()] == [False, False]
+    assert [one.silent for one in followed([count(*steady), late]).states()] == [False, True]
+
+
+def test_an_exporter_tells_its_agent():
+    rounds = followed(scraped(sleeping(5.0, [(0.1, 0.1)] * 3), every(2.0, 15.0)))
+    assert state(rounds).agent == "i-a"
+
+
+# Samples.
+
+
+def test_samples_that_were_seen_before_are_passed_over():
+    rounds = sleeping(3.0, [(0.2, 0.1)] * 40)
+    scrapes = every(2.0, 100.0)
+    once, twice = Rounds(), Rounds()
+    new = once.see(scraped(rounds, scrapes), 100.0)
+    bits = [twice.see(scraped(rounds, scrapes[at : at + 12]), 100.0) for at in range(0, 60, 5)]
+    assert [stamp for bit in bits for stamp in bit.get("a:1", [])] == new["a:1"]
+    assert twice.states() == once.states()
+
+
+def test_new_rounds_are_told_in_order_each_by_the_scrape_that_saw_it_first():
     rounds = Rounds()
-    assert rounds.see(agent.series(at[:10]), at[9])["a:1"]
-    assert rounds.see(agent.series(at[:10]), at[9]) == {}
-    assert [one.number for one in rounds.see(agent.series(at[:12]), at[11])["a:1"]] == [
-        agent.rounds(when) for when in at[10:12]
+    answer = [count((1.0, 4), (3.0, 4), (5.0, 5), (7.0, 7), (9.0, 7))]
+    new = rounds.see(answer, 9.0)
+    assert [(one.number, one.scraped) for one in new["a:1"]] == [(4.0, 1.0), (5.0, 5.0), (7.0, 7.0)]
+    assert rounds.see(answer, 9.0) == {}
+
+
+def test_what_is_no_number_is_no_sample():
+    answer = [count((0.0, 1), (5.0, 2))]
+    answer[0].values += [(10.0, "NaN"), (15.0, "+Inf")]
+    assert followed(answer).stamps(0.0)["a:1"].number == 2.0
+
+
+def test_the_newest_scrape_of_a_target_is_told_whatever_it_counts():
+    answer = [count((0.0, 1), (5.0, 2)), count((0.0, 1), (6.0, 2), name="observes")]
+    assert list(newest_scrapes(answer).values()) == [6.0]
+
+
+# The interval, and the time between measurements.
+
+
+def uneven(count: int, gather_s: float, rest_s: float, seed: int = 3) -> list[tuple[float, float]]:
+    dice = random.Random(seed)
+    return [
+        (gather_s * dice.uniform(0.5, 2.0), rest_s * dice.uniform(0.5, 2.0)) for _ in range(count)
     ]
 
 
-def test_a_counter_that_begins_anew_gives_no_step_and_keeps_the_interval():
-    old, new = Agent(5.0).run(1100.0), Agent(5.0, start=1112.0).run(1200.0)
-    rounds, seen = watched(old, scrapes(5.0, end=1100.0))
-    before = seen[-1]
-    first = rounds.see(new.series([1115.0]), 1115.0)["a:1"][0]
-    assert rounds.step(before, first) is None
-    assert state(rounds).interval_s == pytest.approx(5.0, rel=0.01)
+@pytest.mark.parametrize("late_s", [0.0, 0.08])
+@pytest.mark.parametrize(
+    ("interval_s", "scrape_s"), [(3.0, 2.0), (3.0, 0.7), (5.0, 5.0), (30.0, 15.0), (2.0, 6.0)]
+)
+def test_a_sleeping_agents_interval_and_every_step_are_found(
+    interval_s: float, scrape_s: float, late_s: float
+):
+    rounds = sleeping(interval_s, uneven(120, 0.25, 0.05))
+    scrapes = every(scrape_s, rounds[-1].ended, jitter_s=0.1 * scrape_s)
+    clocks, stamps = stamps_of(scraped(rounds, scrapes, late_s=late_s))
+    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    for before, after in zip(stamps[-40:], stamps[-39:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.rounds == after.number - before.number
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
 
 
-def test_an_agent_that_was_stopped_is_noticed_by_its_scrapes():
-    agent = Agent(3.0).run(1200.0, pause=(1090.0, 20.0))
-    rounds, seen = watched(agent, scrapes(2.0, end=1200.0))
-    shares = errors(agent, rounds, seen)
-    assert max(shares[4:]) < 0.1  # of 23 s, by at most a scrape
-    assert sorted(shares[4:])[-2] < 0.01  # every other step
-    assert state(rounds).interval_s == pytest.approx(3.0, rel=0.01)
+@pytest.mark.parametrize(("interval_s", "scrape_s"), [(5.0, 2.0), (3.0, 2.0), (3.0, 10.0)])
+def test_a_timers_interval_and_every_step_are_found(interval_s: float, scrape_s: float):
+    rounds = firing(interval_s, [gather for gather, _ in uneven(200, 0.05, 0.0)])
+    clocks, stamps = stamps_of(scraped(rounds, every(scrape_s, rounds[-1].ended), TIMER))
+    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
 
 
-def test_standing_still_under_scrapes_for_some_intervals_is_a_stall():
-    agent = Agent(3.0).run(1060.0)
-    rounds, _ = watched(agent, scrapes(2.0, end=1068.0))
-    assert rounds.stalled() == set()
-    for when in scrapes(2.0, 1070.0, 1080.0):
-        rounds.see(agent.series([when]), when)
-    assert rounds.stalled() == {"a:1"}
-    agent.run(1085.0)
-    rounds.see(agent.series([1086.0]), 1086.0)
-    assert rounds.stalled() == set()
+def test_durations_are_no_part_of_a_timers_period_and_are_of_a_sleepers():
+    slow = [(0.9, 0.1)] * 60
+    sleeper = followed(scraped(sleeping(5.0, slow), every(1.0, 300.0)))
+    timer = followed(scraped(firing(5.0, [1.0] * 60), every(1.0, 290.0), TIMER))
+    assert clock(sleeper).period_s == pytest.approx(6.0, rel=0.01)
+    assert clock(timer).period_s == pytest.approx(5.0, rel=0.01)
 
 
-def test_a_gap_in_the_scrapes_is_no_stall():
-    agent = Agent(3.0).run(1060.0)
-    rounds, _ = watched(agent, scrapes(2.0, end=1060.0))
-    rounds.see(agent.series([1100.0]), 1100.0)
-    assert rounds.stalled() == set()
+def test_one_slow_round_is_known_by_its_duration():
+    durations = [(0.1, 0.1)] * 60
+    durations[50] = (4.0, 0.1)
+    rounds = sleeping(5.0, durations)
+    clocks, stamps = stamps_of(scraped(rounds, every(1.0, rounds[-1].ended)))
+    slow = next(place for place, stamp in enumerate(stamps) if stamp.number == 51.0)
+    step = clocks.step(stamps[slow - 1], stamps[slow])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(9.1, rel=0.01)
 
 
-def test_an_exporter_that_is_scraped_no_more_is_silent_while_others_are():
-    one, other = Agent(5.0).run(1100.0), Agent(5.0, target={"instance": "b:1"}).run(1200.0)
-    rounds = Rounds()
-    rounds.see(
-        [*one.series(scrapes(5.0, end=1100.0)), *other.series(scrapes(5.0, end=1200.0))], 1200
+def test_a_scrape_between_a_measurement_and_the_end_of_its_round_is_as_good_as_any():
+    gathers = [0.3 + 0.2 * (number % 3) for number in range(60)]
+    rounds = sleeping(5.0, [(gather_s, 1.5) for gather_s in gathers])
+    scrapes = every(1.0, rounds[-1].ended)
+    assert sum(any(one.measured <= at < one.ended for one in rounds) for at in scrapes) > 60
+    clocks, stamps = stamps_of(scraped(rounds, scrapes))
+    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.005)
+
+
+def test_unseen_rounds_count():
+    rounds = sleeping(2.0, [(0.1, 0.1)] * 100)
+    clocks, stamps = stamps_of(scraped(rounds, every(6.0, 210.0)))
+    step = clocks.step(stamps[-2], stamps[-1])
+    assert step is not None
+    assert step.rounds in (2.0, 3.0)
+    assert step.elapsed_s == pytest.approx(step.rounds * 2.2, rel=0.01)
+
+
+def test_before_the_interval_is_known_the_scrapes_tell_the_time():
+    clocks, stamps = stamps_of([count((0.0, 5), (4.0, 6))])
+    assert state(clocks).interval_s is None
+    step = clocks.step(*stamps)
+    assert step is not None
+    assert tuple(step) == (1.0, 4.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(1.0, 40.0),
+    st.floats(0.3, 20.0),
+    st.floats(0.0, 0.5),
+    st.floats(0.0, 0.09),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_the_true_interval_always_lies_between_the_bounds(
+    interval_s: float,
+    scrape_s: float,
+    duration_s: float,
+    late_s: float,
+    sleeps: bool,
+    seed: int,
+):
+    dice = random.Random(seed)
+    if sleeps:
+        durations = [(dice.uniform(0, duration_s), 0.1 * duration_s) for _ in range(40)]
+        rounds, has = sleeping(interval_s, durations), SLEEPER
+    else:
+        rounds, has = firing(interval_s, [0.1 * duration_s] * 40), TIMER
+    scrapes = every(scrape_s, rounds[-1].ended, start=dice.uniform(0, scrape_s))
+    answer = scraped(rounds, scrapes, has, late_s=late_s)
+    followed_by_scrape = Rounds()
+    for place in range(len(scrapes)):
+        one = [Series(series.metric, series.values[place : place + 1]) for series in answer]
+        followed_by_scrape.see(one, scrapes[place])
+        known = clock(followed_by_scrape)
+        assert known._low_s <= interval_s + 1e-6
+        assert known._high_s >= interval_s - 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0]) | st.floats(2.0, 40.0),
+    st.floats(0.2, 1.5),
+    st.floats(0.0, 0.4),
+    st.integers(0, 1000),
+)
+def test_after_some_rounds_every_step_is_true(
+    interval_s: float, share: float, duration_s: float, seed: int
+):
+    dice = random.Random(seed)
+    durations = [(dice.uniform(0, duration_s), dice.uniform(0, 0.03)) for _ in range(100)]
+    rounds = sleeping(interval_s, durations)
+    scrape_s = share * interval_s
+    scrapes = [
+        at + dice.uniform(0, 0.02 * scrape_s) for at in every(scrape_s, rounds[-1].ended)
+    ]  # fmt: skip
+    clocks, stamps = stamps_of(scraped(rounds, scrapes))
+    for before, after in zip(stamps[-20:], stamps[-19:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.03)
+
+
+# What breaks the rhythm.
+
+
+def test_a_counter_that_falls_gives_no_step_and_keeps_the_interval():
+    rounds = sleeping(3.0, [(0.2, 0.1)] * 50)
+    again = sleeping(3.0, [(0.2, 0.1)] * 3, start=rounds[-1].ended + 20.0)
+    scrapes = every(2.0, again[-1].ended)
+    boundary = again[0].measured - 10.0
+    clocks, old = stamps_of(scraped(rounds, [at for at in scrapes if at < boundary]))
+    new = clocks.see(scraped(again, [at for at in scrapes if at >= again[0].measured]), 1e6)
+    assert clocks.step(old[-1], new["a:1"][0]) is None
+    assert state(clocks).interval_s == pytest.approx(3.0, rel=0.01)
+    assert clock(clocks).restarts == 1
+
+
+def test_no_step_leads_from_one_life_of_an_agent_into_the_middle_of_another():
+    old = sleeping(5.0, [(0.1, 0.1)] * 6)
+    new = sleeping(5.0, [(0.1, 0.1)] * 20, start=600.0)
+    scrapes = every(2.0, 700.0)
+    before, after = [at for at in scrapes if at < 30], [at for at in scrapes if at > 600]
+    for target in (A, {**A, "service_id": "2"}):
+        clocks, stamps = stamps_of(scraped(old, before))
+        later = clocks.see(scraped(new, after, target=target), 700.0)["a:1"][-1]
+        assert later.number > stamps[-1].number
+        assert clocks.step(stamps[-1], later) is None
+
+
+def test_a_step_may_lead_from_one_replica_to_the_other():
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 60)
+    scrapes = every(2.0, 300.0)
+    clocks, stamps = stamps_of(scraped(rounds, scrapes, target={**A, "replica": "x"}))
+    other = scraped(rounds, [at + 0.9 for at in scrapes], target={**A, "replica": "y"})
+    new = clocks.see(other, 300.0)["a:1"]
+    step = clocks.step(stamps[-2], new[-1])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(5.2 * step.rounds, rel=0.01)
+
+
+def test_a_step_over_more_rounds_than_are_kept_is_known_all_the_same():
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 200)
+    clocks, stamps = stamps_of(scraped(rounds, every(2.0, 1000.0)))
+    step = clocks.step(stamps[10], stamps[-1])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(truth(rounds, stamps[10], stamps[-1]), rel=0.01)
+
+
+def test_a_pause_that_no_duration_explains_is_noticed_and_forgotten():
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 60, pauses={40: 20.0})
+    clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
+    numbers = [int(stamp.number) for stamp in stamps]
+    paused = numbers.index(41)
+    step = clocks.step(stamps[paused - 1], stamps[paused])
+    assert step is not None
+    assert abs(step.elapsed_s - 25.2) <= 2.0 + 0.2  # a scrape at each end, and its lateness
+    assert state(clocks).interval_s == pytest.approx(5.0, rel=0.01)
+    step = clocks.step(stamps[paused], stamps[paused + 1])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(5.2, rel=0.01)
+
+
+@pytest.mark.parametrize("interval_s", [3.0, 12.0])
+def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
+    first = sleeping(5.0, [(0.1, 0.1)] * 60)
+    then = sleeping(interval_s, [(0.1, 0.1)] * 60, start=first[-1].ended + interval_s)
+    last = first[-1]
+    rounds = first + [
+        Round(one.measured, one.ended, last.gathered_s + one.gathered_s,
+              last.lasted_s + one.lasted_s) for one in then
+    ]  # fmt: skip
+    clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
+    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    step = clocks.step(stamps[-2], stamps[-1])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
+
+
+# Stalls.
+
+STEADY = sleeping(5.0, [(0.1, 0.1)] * 20)
+"""It measures every 5.2 s, for the last time at 98.9."""
+STILL_AT = STEADY[-1].ended
+
+
+def stands(until: float, scrapes: Iterable[float] | None = None) -> bool:
+    """Whether the agent is taken to have stalled at a time after its last round."""
+    times = every(2.0, until) if scrapes is None else scrapes
+    return followed(scraped(STEADY, times)).stalled() == {"a:1"}
+
+
+def test_standing_still_for_several_periods_while_scraped_is_a_stall():
+    assert not stands(STILL_AT + 3 * 5.2)
+    assert stands(STILL_AT + 6 * 5.2)
+
+
+def test_an_exporter_that_is_not_scraped_has_not_stalled():
+    before = [at for at in every(2.0, 110.0) if at < STILL_AT + 4]
+    assert not stands(0.0, before)
+    assert not stands(0.0, [*before, STILL_AT + 300.0])  # nor right after a gap
+    after = [STILL_AT + 300.0 + 2.0 * place for place in range(20)]
+    assert stands(0.0, [*before, *after])
+
+
+def test_scrapes_rarer_than_rounds_are_given_their_time():
+    rare = every(60.0, 800.0)
+    known = sleeping(5.0, [(0.1, 0.1)] * 80)
+    assert followed(scraped(known, [at for at in rare if at < 600])).stalled() == set()
+    assert followed(scraped(known, rare)).stalled() == {"a:1"}
+
+
+def test_a_round_ends_a_stall():
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 30, pauses={20: 100.0})
+    scrapes = every(2.0, 250.0)
+    clocks = followed(scraped(rounds, [at for at in scrapes if at < STILL_AT + 90]))
+    assert clocks.stalled() == {"a:1"}
+    clocks.see(scraped(rounds, scrapes), 250.0)
+    assert clocks.stalled() == set()
+
+
+# Whether the agent writes keys itself.
+
+
+def writing(*tries: tuple[float, float], rounds: int, **more: str) -> bool | None:
+    counted = [count(*((float(at), at) for at in range(rounds)))]
+    return state(
+        followed([*counted, count(*tries, name="writes", **more)] if tries else counted)
+    ).writes_itself  # fmt: skip
+
+
+def test_tries_that_go_on_with_the_rounds_are_an_agent_that_writes():
+    assert writing(*((float(at), at) for at in range(6)), rounds=6) is True
+
+
+def test_a_refused_write_is_a_try():
+    assert writing(*((float(at), at) for at in range(6)), rounds=6, success="False") is True
+
+
+def test_an_agent_that_tried_nothing_for_some_rounds_writes_none():
+    assert writing(*((float(at), 9) for at in range(6)), rounds=6) is False
+    assert writing(rounds=6) is False
+
+
+def test_until_some_rounds_have_passed_it_is_not_known():
+    assert writing((0.0, 9), (1.0, 9), rounds=2) is None
+    assert writing(rounds=2) is None
+
+
+def test_where_no_stage_is_counted_it_is_never_known():
+    counted = count(*((float(at), at) for at in range(9)), name="ends")
+    assert state(followed([counted])).writes_itself is None
+
+
+# All exporters together.
+
+
+def test_how_often_most_exporters_are_scraped_and_how_far_behind_the_newest_is():
+    rounds = followed(
+        [
+            count(*((float(at), at) for at in range(0, 60, step)), target={"instance": name})
+            for name, step in (("a:1", 5), ("b:1", 5), ("c:1", 15))
+        ]
     )
-    assert {state.instance: state.silent for state in rounds.states()} == {
-        "a:1": True,
-        "b:1": False,
-    }
-    assert rounds.stamps(1150.0).keys() == {"b:1"}
-
-
-def test_of_a_restarted_agents_series_the_newest_count():
-    old = Agent(5.0, target={**TARGET, "service_id": "1"}).run(1100.0)
-    new = Agent(5.0, start=1105.0, target={**TARGET, "service_id": "2"}).run(1200.0)
-    rounds = Rounds()
-    at = scrapes(5.0, end=1200.0)
-    rounds.see([*old.series(at[:21]), *new.series(at[22:])], 1200.0)
-    assert rounds.stamps(0.0)["a:1"].number == new.rounds(1200.0)
-
-
-def test_series_without_an_instance_belong_to_nobody():
-    agent = Agent(5.0, target={"job": "agents"}).run(1100.0)
-    rounds = Rounds()
-    assert rounds.see(agent.series(scrapes(5.0, end=1100.0)), 1100.0) == {}
-    assert rounds.states() == []
-
-
-@pytest.mark.parametrize(("tries", "still"), [(True, True), (False, False)])
-def test_it_is_known_whether_an_agent_still_tries_to_write(tries: bool, still: bool):
-    agent = Agent(5.0).run(1100.0)
-    rounds = Rounds()
-    for when in scrapes(5.0, end=1100.0):
-        count = agent.rounds(when) if tries else min(3, agent.rounds(when))
-        writes = Series(
-            {"__name__": "backendai_stage_count_total", "stage": "redis_write", "success": "False",
-             "upper_layer": "collect_container_stat", **TARGET},
-            [(when, str(count))],
-        )  # fmt: skip
-        rounds.see([*agent.series([when]), writes], when)
-    assert state(rounds).writes_itself is still
-
-
-def test_the_newest_scrape_of_each_target_is_told():
-    agent = Agent(5.0).run(1100.0)
-    newest = newest_scrapes(agent.series([1000.0, 1005.0, 1010.0]))
-    assert list(newest.values()) == [1010.0]
-
-
-def test_exporters_that_are_long_gone_are_forgotten():
-    agent = Agent(5.0).run(1100.0)
-    rounds, _ = watched(agent, scrapes(5.0, end=1100.0))
-    rounds.forget(1050.0)
-    assert rounds.exporters
-    rounds.forget(1150.0)
-    assert (rounds.exporters, rounds.of("a:1")) == ({}, None)
+    assert rounds.scrape_s == 5.0
+    assert rounds.lag_s(70.0) == 15.0
+    assert (Rounds().scrape_s, Rounds().lag_s(70.0)) == (None, None)

@@ -1,11 +1,13 @@
-"""What Prometheus holds, and how often exporters without rounds measure."""
+"""What Prometheus holds, and the intervals of agents that count no rounds."""
 
 from __future__ import annotations
 
 import pytest
 
 from poller.poll import survey
+from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series
+from poller.prometheus.selectors import EVERYTHING
 
 
 def counter(scrape_s: float, measure_s: float, length_s: float = 300.0, start: float = 10.0,
@@ -57,9 +59,111 @@ def test_without_a_counter_busy_kernels_tell_the_interval():
 
 
 def test_the_metrics_that_exist_are_known_with_their_capacities():
-    rows = [
-        Row(Labels(container_metric_name=name, value_type=kind), (1.0, "3"))
-        for name, kind in (("mem", "current"), ("mem", "capacity"), ("io_read", "current"),
-                           ("odd", "capacity"))
-    ]  # fmt: skip
+    rows = pairs(
+        ("mem", "current"), ("mem", "capacity"), ("io_read", "current"), ("odd", "capacity")
+    )
     assert survey.metrics_found(rows) == {"mem": True, "io_read": False}
+
+
+def pairs(*found: tuple[str, str]) -> list[Row]:
+    return [
+        Row(Labels(container_metric_name=name, value_type=kind), (1.0, "3")) for name, kind in found
+    ]
+
+
+class Told:
+    """A Prometheus that knows some metrics, one busy kernel, and perhaps the agents' writes."""
+
+    def __init__(self, writes: Series | None = None, changes: Series | None = None) -> None:
+        self.writes, self.changes = writes, changes
+        self.metrics = pairs(("mem", "current"))
+        self.asked: list[str] = []
+
+    async def vector(self, text: str, at: float) -> list[Row]:
+        self.asked.append(text)
+        return [Row(Labels(kernel_id="k"), (at, "1"))] if "topk" in text else self.metrics
+
+    async def matrix(self, text: str, at: float) -> list[Series]:
+        self.asked.append(text)
+        found = self.writes if "success_count" in text else self.changes
+        return [] if found is None else [found]
+
+
+async def looked(
+    told: Told, given: Given | None = None, roundless: bool = True, at: float = 0.0
+) -> Surveyor:
+    surveyor = Surveyor(given or Given(), EVERYTHING)
+    await surveyor.look(told, at, roundless)  # type: ignore[arg-type]  # all of it that is used
+    return surveyor
+
+
+async def test_where_every_agent_counts_its_rounds_intervals_are_not_looked_for():
+    told = Told(counter(5.0, 30.0), counter(5.0, 30.0))
+    surveyor = await looked(told, roundless=False)
+    assert surveyor.last is not None
+    assert (surveyor.last.scrape_s, surveyor.last.measure_s, surveyor.last.timed) == (
+        None,
+        None,
+        False,
+    )
+    assert len(told.asked) == 1
+
+
+async def test_the_counter_of_writes_tells_intervals_before_the_busiest_kernels_do():
+    surveyor = await looked(Told(writes=counter(5.0, 30.0), changes=counter(1.0, 1.0)))
+    assert surveyor.last is not None
+    assert surveyor.last.scrape_s == pytest.approx(5.0)
+    assert surveyor.last.measure_s == pytest.approx(30.0, rel=0.1)
+
+
+async def test_without_that_counter_the_busiest_kernels_tell_intervals():
+    told = Told(changes=counter(2.0, 10.0))
+    surveyor = await looked(told)
+    assert surveyor.last is not None
+    assert surveyor.last.scrape_s == pytest.approx(2.0)
+    assert surveyor.last.measure_s == pytest.approx(10.0, rel=0.1)
+    assert 'kernel_id=~"k"' in told.asked[-1]
+
+
+async def test_the_measurement_interval_of_the_settings_goes_before_what_is_found():
+    surveyor = await looked(Told(writes=counter(5.0, 30.0)), Given(measure_s=7.0))
+    assert surveyor.last is not None
+    assert surveyor.last.measure_s == 7.0
+
+
+async def test_a_survey_is_made_anew_now_and_then():
+    surveyor = Surveyor(Given(), EVERYTHING)
+    assert surveyor.due(0.0, roundless=False)
+    surveyor = await looked(Told(), roundless=False)
+    assert not surveyor.due(599.0, roundless=False)
+    assert surveyor.due(600.0, roundless=False)
+    assert surveyor.due(-1.0, roundless=False)  # the clock was set back
+
+
+async def test_intervals_are_looked_for_as_soon_as_an_agent_counts_no_rounds_and_more_often():
+    surveyor = await looked(Told(), roundless=False)
+    assert surveyor.due(1.0, roundless=True)
+    surveyor = await looked(Told(writes=counter(5.0, 30.0)))
+    assert not surveyor.due(59.0, roundless=True)
+    assert surveyor.due(60.0, roundless=True)
+
+
+async def test_what_was_not_found_is_looked_for_again_soon():
+    nothing = Told()
+    nothing.metrics = []
+    for surveyor in (await looked(Told()), await looked(nothing)):
+        assert not surveyor.due(14.0, roundless=True)
+        assert surveyor.due(15.0, roundless=True)
+    surveyor = await looked(nothing, roundless=False)
+    assert surveyor.due(15.0, roundless=False)
+
+
+async def test_a_metric_that_the_survey_does_not_know_is_looked_up_at_the_next_time():
+    told = Told()
+    surveyor = await looked(told, roundless=False)
+    surveyor.look_again()
+    told.metrics = pairs(("mem", "current"), ("new_mem", "current"), ("new_mem", "capacity"))
+    assert surveyor.due(1.0, roundless=False)
+    survey = await surveyor.look(told, 1.0, False)  # type: ignore[arg-type]
+    assert survey.metrics == {"mem": False, "new_mem": True}
+    assert not surveyor.due(2.0, roundless=False)

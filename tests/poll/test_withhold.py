@@ -12,7 +12,7 @@ NOW = 10_000.0
 
 def kernel(moved: float | None = NOW, agent: str | None = "i-a", **changes: object) -> KernelState:
     made = KernelState(NOW, moved=moved, judged=True, complete=True, key_read=True, agent=agent)
-    made.metrics = {name: MetricState("1", rate="0", known=True) for name in ("cpu_util", "mem")}
+    made.metrics = {name: MetricState("1", known=True, rate="0") for name in ("cpu_util", "mem")}
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -47,28 +47,46 @@ def test_a_kernel_waits_until_its_key_and_its_past_are_known():
     assert why(unknown) == "waiting"
 
 
-def test_a_stalled_agents_kernels_are_withheld_and_no_others():
-    assert why(kernel(), stalled_agents={"i-a"}) == "stalled"
-    assert why(kernel(agent="i-b"), stalled_agents={"i-a"}) is None
-
-
-def test_the_kernels_of_an_exporter_whose_rounds_stand_still_are_withheld():
-    assert why(kernel(instance="a:1"), stalled_instances={"a:1"}) == "stalled"
-    assert why(kernel(instance="a:2"), stalled_instances={"a:1"}) is None
-
-
-def test_a_kernel_without_a_rate_that_can_be_relied_on_waits():
+def test_a_kernel_waits_for_a_rate_that_is_not_false_rather_than_show_none():
     unknown = kernel()
     unknown.metrics["cpu_util"].rate = None
     assert why(unknown) == "waiting"
 
 
-def test_a_foreign_key_and_one_left_to_an_agent_are_not_written():
+def test_a_stalled_agents_kernels_are_withheld_and_no_others():
+    assert why(kernel(), stalled_agents={"i-a"}) == "stalled"
+    assert why(kernel(agent="i-b"), stalled_agents={"i-a"}) is None
+
+
+def test_a_stalled_exporters_kernels_are_withheld_and_no_others():
+    assert why(kernel(instance="a:1"), stalled_instances={"a:1"}) == "stalled"
+    assert why(kernel(instance="b:1"), stalled_instances={"a:1"}) is None
+
+
+def test_a_key_of_another_type_is_left_alone():
     assert why(kernel(), foreign={"k"}) == "foreign"
+    assert why(kernel(), foreign={"another"}) is None
+
+
+def test_a_key_that_its_agent_writes_is_left_to_it():
     assert why(kernel(), yielded={"k"}) == "yielded"
 
 
-def stalled(roundless: set[str], *kernels: KernelState) -> set[str]:
+def test_the_reason_told_is_the_one_that_has_to_go_first():
+    everything = {"stalled_agents": {"i-a"}, "foreign": {"k"}, "yielded": {"k"}}
+    ended = kernel(moved=None, complete=False)
+    told = []
+    for mend in ("complete", "stalled_agents", "moved", "foreign", "yielded"):
+        told.append(why(ended, **everything))
+        if mend in everything:
+            del everything[mend]
+        else:
+            setattr(ended, mend, NOW)
+    assert told == ["incomplete", "stalled", "still", "foreign", "yielded"]
+    assert why(ended, **everything) is None
+
+
+def stalled(*kernels: KernelState, roundless: tuple[str, ...] = ("",)) -> set[str]:
     named = {str(place): one for place, one in enumerate(kernels)}
     return withhold.stalled_agents(named, roundless, NOW, PATIENCE)
 
@@ -76,21 +94,28 @@ def stalled(roundless: set[str], *kernels: KernelState) -> set[str]:
 IDLE = NOW - 300
 
 
+def test_an_agent_without_rounds_of_which_nothing_moves_has_stalled():
+    assert stalled(kernel(moved=IDLE), kernel(moved=IDLE)) == {"i-a"}
+
+
 def test_an_agent_that_counts_its_rounds_is_well_however_idle_its_kernels_are():
-    assert stalled(set(), kernel(moved=IDLE), kernel(moved=IDLE)) == set()
+    idle = [kernel(moved=IDLE, instance="a:1") for _ in range(2)]
+    assert stalled(*idle, roundless=()) == set()
+    assert stalled(*idle, roundless=("b:1",)) == set()
 
 
-def test_without_a_counter_an_agent_of_which_nothing_moves_has_stalled():
-    assert stalled({""}, kernel(moved=IDLE), kernel(moved=IDLE)) == {"i-a"}
+def test_one_moving_kernel_shows_that_its_agent_is_well():
+    assert stalled(kernel(moved=IDLE), kernel(moved=NOW - 10)) == set()
 
 
-def test_without_a_counter_one_moving_kernel_shows_that_its_agent_is_well():
-    assert stalled({""}, kernel(moved=IDLE), kernel(moved=NOW - 10)) == set()
-
-
-def test_without_a_counter_one_idle_kernel_alone_tells_nothing():
-    assert stalled({""}, kernel(moved=IDLE)) == set()
+def test_one_idle_kernel_alone_tells_nothing():
+    assert stalled(kernel(moved=IDLE)) == set()
 
 
 def test_ended_kernels_do_not_make_a_stalled_agent():
-    assert stalled({""}, kernel(moved=None), kernel(moved=NOW - 5000), kernel(moved=IDLE)) == set()
+    assert stalled(kernel(moved=None), kernel(moved=NOW - 5000), kernel(moved=IDLE)) == set()
+
+
+def test_a_stalled_agent_says_nothing_of_another():
+    well = [kernel(moved=NOW, agent="i-b"), kernel(moved=NOW, agent="i-b")]
+    assert stalled(kernel(moved=IDLE), kernel(moved=IDLE), *well) == {"i-a"}

@@ -38,18 +38,19 @@ def test_no_list_of_ids_is_needed_for_all_kernels():
     assert "kernel_id=" not in selectors.selector("mem", "current")
 
 
-def test_a_scope_of_some_exporters_names_them_and_keeps_its_kernels():
-    scope = selectors.shard(0, 2).on({"b:1", "a.b:1"})
-    assert scope.matcher().endswith(',instance=~"a\\\\.b:1|b:1"')
-    assert scope.matcher().startswith(",kernel_id=~")
-    assert selectors.EVERYTHING.on(None) is selectors.EVERYTHING
+def test_exporters_narrow_a_scope_and_none_of_them_is_no_kernel():
+    narrowed = selectors.shard(0, 16).on(["b:1", 'a"'])
+    assert narrowed.matcher() == ',kernel_id=~"(?:[0]).*",instance=~"a\\"|b:1"'
+    assert selectors.EVERYTHING.on(None).matcher() == ""
+    assert selectors.EVERYTHING.on([]).matcher() == ',instance=~""'
 
 
-def test_series_without_an_instance_can_be_asked_for_beside_others():
-    pattern = unquoted(Scope().on({"", "a:1"}).matcher().partition("=~")[2])
-    assert re.fullmatch(pattern, "")
-    assert re.fullmatch(pattern, "a:1")
-    assert not re.fullmatch(pattern, "b:1")
+def test_durations_are_whole_milliseconds_and_never_nothing():
+    assert [selectors.duration(seconds) for seconds in (25.0, 0.7, 0.00001)] == [
+        "25000ms",
+        "700ms",
+        "1ms",
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 16, 17, 100, 256])

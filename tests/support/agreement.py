@@ -29,15 +29,11 @@ _ROUNDED = 0.011  # two texts of one number, rounded to two decimals, differ by 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What stood in the keys at one time, by kernel; a kernel without a key is not in it.
-
-    `age_s` is how long ago our keys were written.
-    """
+    """What stood in the keys at one time, by kernel; a kernel without a key is not in it."""
 
     time: float
     agent: Mapping[str, Stat]
     ours: Mapping[str, Stat]
-    age_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -26,69 +28,107 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class DaemonProcess:
-    """`poller run` with settings from the environment. Use as a context manager.
+class Daemon:
+    """`poller run`, its log in a file of `directory`. Use as a context manager.
 
-    `settings` are named `section__key`. Its standard error is a file, `log_path`.
+    `before` is Python that runs first in its process, `prefix` a program that starts it.
     """
 
     def __init__(
         self,
-        prometheus_url: str | None,
-        redis_url: str | None,
-        cwd: Path = Path(os.sep),
-        **settings: object,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        *,
+        prefix: Sequence[str] = (),
+        before: str = "",
+        cwd: Path | None = None,
     ) -> None:
-        self._cwd = cwd
         self.port = free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix="poller-daemon-"))
-        self.log_path = self.directory / "stderr.log"
-        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._manager.bind(str(self.directory / "notify"))
-        self._manager.setblocking(False)
-        self._told: list[str] = []
-        self._environment = environment(prometheus_url, redis_url)
-        self._environment |= {
-            "POLLER_HTTP__ENABLED": "true",
-            "POLLER_HTTP__PORT": str(self.port),
-            "NOTIFY_SOCKET": str(self.directory / "notify"),
-            **{f"POLLER_{name.upper()}": str(value) for name, value in settings.items()},
-        }
+        self.directory = directory
+        self._cwd = cwd or directory
+        self.log_path = directory / "live.log"
+        main = f"{before}\nfrom poller.cli import main\nmain()"
+        self._command = [*prefix, sys.executable, "-c", main, "run", *arguments]
+        self._environ = environment() | dict(environ or {})
+        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "poller", "run"],
-                env=self._environment,
-                cwd=self._cwd,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
-        try:
-            wait_until(self._listens_or_ended, "the daemon listens")
-        except BaseException:
-            self.__exit__()
-            raise
+        self.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._manager.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self._runs():
+            self.kill()
+
+    def start(self) -> None:
+        """Start the process; what it logs is added to the log."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env=self._environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_listens(self) -> None:
+        """Wait until it listens; RuntimeError with its log if it ends instead."""
+        wait_until(self._listens_or_ended, "the daemon listens")
 
     def _listens_or_ended(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the daemon ended: {self.process.returncode}\n{self.log()}")
+        if not self._runs():
+            raise RuntimeError(f"the daemon ended\n{self.log}")
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
 
+    def _runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL)."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
+        """Ask it to end as systemd does; return its exit status."""
+        assert self.process is not None
+        self.send(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    @property
     def log(self) -> str:
-        """Return all that it has written to standard error."""
+        """All it has logged."""
         return self.log_path.read_text("utf-8")
 
-    def get(self, path: str) -> tuple[int, str]:
-        """Return status and body of one of its pages."""
+    def lines(self, part: str) -> list[str]:
+        """Return the lines of the log with a text in them."""
+        return [line for line in self.log.splitlines() if part in line]
+
+    def wait_line(self, part: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until the log has so many lines with a text in them."""
+        wait_until(
+            lambda: len(self.lines(part)) >= count, f"{count}x {part!r} in\n{self.log}", timeout_s
+        )
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Return status and text of one of its pages; a reload closes the port for a moment."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._page(path)
+            except OSError:
+                if time.monotonic() > deadline or not self._runs():
+                    raise
+                time.sleep(0.05)
+
+    def _page(self, path: str) -> tuple[int, str]:
         try:
             with _opener.open(f"http://{HOST}:{self.port}{path}", timeout=10) as answer:
                 return answer.status, answer.read().decode()
@@ -96,9 +136,26 @@ class DaemonProcess:
             with error:
                 return error.code, error.read().decode()
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return one of its metrics, without the prefix, summed over labels not named."""
+        return metric_of(self.page("/metrics")[1], name, **labels)
+
+    def wait_metric(
+        self, name: str, least: float, timeout_s: float = PATIENCE_S, **labels: str
+    ) -> None:
+        """Wait until one of its metrics is at least so large."""
+
+        def reached() -> bool:
+            try:
+                return self.metric(name, **labels) >= least
+            except OSError:
+                return False
+
+        wait_until(reached, f"{name} {labels} >= {least}", timeout_s)
+
     def series(self) -> Series:
         """Return every sample of `/metrics` as of one moment."""
-        families = text_string_to_metric_families(self.get("/metrics")[1])
+        families = text_string_to_metric_families(self.page("/metrics")[1])
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in families
@@ -109,6 +166,47 @@ class DaemonProcess:
         """Return one sample, without the prefix in its name; 0 where it is not there."""
         return value_in(self.series(), name, **labels)
 
+
+class DaemonProcess(Daemon):
+    """A daemon with settings from the environment and a service manager that it tells of itself.
+
+    `settings` are named `section__key`. It listens when the context is entered.
+    """
+
+    def __init__(
+        self,
+        prometheus_url: str | None,
+        redis_url: str | None,
+        cwd: Path | None = None,
+        **settings: object,
+    ) -> None:
+        directory = Path(tempfile.mkdtemp(prefix="poller-daemon-"))
+        super().__init__(directory, environ=environment(prometheus_url, redis_url), cwd=cwd)
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager.bind(str(directory / "notify"))
+        self._manager.setblocking(False)
+        self._told: list[str] = []
+        self._environ |= {
+            "POLLER_HTTP__ENABLED": "true",
+            "POLLER_HTTP__PORT": str(self.port),
+            "NOTIFY_SOCKET": str(directory / "notify"),
+            **{f"POLLER_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_listens()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        self._manager.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def told(self) -> list[str]:
         """Return every line that the service manager was sent, in order."""
         while True:
@@ -117,16 +215,19 @@ class DaemonProcess:
             except BlockingIOError:
                 return self._told
 
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def stop(self, timeout_s: float = PATIENCE_S) -> int:
-        """Ask it to end as systemd does; return its exit status."""
-        self.send(signal.SIGTERM)
-        return self.process.wait(timeout_s)
-
 
 def value_in(series: Series, name: str, **labels: str) -> float:
     """Return one sample of all, without the prefix in its name; 0 where it is not there."""
     return series.get((PREFIX + name, frozenset(labels.items())), 0.0)
+
+
+def metric_of(page: str, name: str, **labels: str) -> float:
+    """Return one of our metrics from the text of /metrics, summed over labels not named."""
+    total = 0.0
+    for line in page.splitlines():
+        head, _, value = line.rpartition(" ")
+        found, _, inner = head.partition("{")
+        pairs = dict(re.findall(r'(\w+)="([^"]*)"', inner))
+        if found == PREFIX + name and labels.items() <= pairs.items():
+            total += float(value)
+    return total

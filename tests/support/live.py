@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgpack
 
 from poller import config
 from poller.config import Config
 
-from .command import ROOT
-from .process import HOST, PATIENCE_S, free_port, wait_until
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+from .daemon import Daemon
+from .process import HOST
 
 
 def write_settings(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> Path:
@@ -98,8 +89,8 @@ def check_metric(name: str, fields: Mapping[str, str]) -> None:
         int(fields["stats.max"])
 
 
-class LivePoller:
-    """The daemon in a process of its own, its log in a file. Use as a context manager."""
+class LivePoller(Daemon):
+    """A daemon with settings from a file, which may be written again."""
 
     def __init__(
         self,
@@ -111,128 +102,15 @@ class LivePoller:
         before: str = "",
         arguments: Sequence[str] = (),
     ) -> None:
-        self.port = free_port()
         self.path = directory / "live.toml"
-        self.log_path = directory / "live.log"
-        self._prefix = list(prefix)
-        self._before = before
-        self._arguments = arguments
-        self._environ = dict(environ or {})
+        # What is told to the environment would go before the file.
+        file = {"POLLER_CONFIG": str(self.path)}
+        environ = file | dict(environ or {})
+        super().__init__(directory, arguments, environ, prefix=prefix, before=before)
+        del self._environ["POLLER_HTTP__ENABLED"]
         self.write(made)
-        self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, made: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the settings; a running daemon sees them after `reload` only."""
         http = {"enabled": True, "host": HOST, "port": self.port}
         write_settings(self.path, {**made, "http": {**made.get("http", {}), **http}})
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    def start(self) -> None:
-        """Start the process; what it logs is added to the log."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("POLLER_")}
-        main = f"{self._before}\nfrom poller.cli import main\nmain()"
-        arguments = [
-            sys.executable,
-            "-c",
-            main,
-            "--config",
-            str(self.path),
-            "run",
-            *self._arguments,
-        ]
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._prefix, *arguments],
-                cwd=self.log_path.parent,
-                env={**inherited, "PYTHONPATH": str(ROOT), **self._environ},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """End the process at once (SIGKILL)."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, timeout_s: float = PATIENCE_S) -> int:
-        """Send SIGTERM and return the exit status."""
-        assert self.process is not None
-        self.send(signal.SIGTERM)
-        return self.process.wait(timeout_s)
-
-    @property
-    def log(self) -> str:
-        """All it has logged."""
-        return self.log_path.read_text()
-
-    def lines(self, part: str) -> list[str]:
-        """Return the lines of the log with a text in them."""
-        return [line for line in self.log.splitlines() if part in line]
-
-    def wait_line(self, part: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until the log has so many lines with a text in them."""
-        wait_until(
-            lambda: len(self.lines(part)) >= count, f"{count}x {part!r} in\n{self.log}", timeout_s
-        )
-
-    def page(self, path: str) -> tuple[int, str]:
-        """Return status and text of one of its pages; a reload closes the port for a moment."""
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                return self._page(path)
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def _page(self, path: str) -> tuple[int, str]:
-        try:
-            with _opener.open(f"http://{HOST}:{self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def metric(self, name: str, **labels: str) -> float:
-        """Return one of its metrics, without the prefix, summed over labels not named."""
-        return metric_of(self.page("/metrics")[1], name, **labels)
-
-    def wait_metric(
-        self, name: str, least: float, timeout_s: float = PATIENCE_S, **labels: str
-    ) -> None:
-        """Wait until one of its metrics is at least so large."""
-
-        def reached() -> bool:
-            try:
-                return self.metric(name, **labels) >= least
-            except OSError:
-                return False
-
-        wait_until(reached, f"{name} {labels} >= {least}", timeout_s)
-
-
-def metric_of(page: str, name: str, **labels: str) -> float:
-    """Return one of our metrics from the text of /metrics, summed over labels not named."""
-    total = 0.0
-    for line in page.splitlines():
-        head, _, value = line.rpartition(" ")
-        found, _, inner = head.partition("{")
-        pairs = dict(re.findall(r'(\w+)="([^"]*)"', inner))
-        if found == f"livestat_poller_{name}" and labels.items() <= pairs.items():
-            total += float(value)
-    return total
