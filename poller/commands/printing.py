@@ -120,7 +120,7 @@ def _summary(one: Comparison) -> str:
 
 def _verdict(one: Comparison) -> str:
     if not one.kernels and not one.allow_empty:
-        return "nothing was compared; if the cluster is empty, say --allow-empty"
+        return "there is nothing to compare; if the cluster is empty, say --allow-empty"
     return "something differs" if one.differs else "nothing differs"
 
 
