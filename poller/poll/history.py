@@ -7,7 +7,6 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -61,6 +60,7 @@ class History:
         self.roundless: frozenset[str] = frozenset()
         self.standing: set[tuple[str, str]] = set()
         self._movers: dict[tuple[str, str], int] = {}
+        self._plugins = _Plugins(catalog)
         self._lookback_s = lookback_s
 
     @property
@@ -157,28 +157,36 @@ class History:
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on.
         """
-        moved: Counter[tuple[str, str]] = Counter()
-        seen: set[tuple[str, str]] = set()
+        moved: dict[tuple[str, str], int] = {}
         for kernel_id, observation in batch.observations.items():
             kernel, stamp = self.kernels.get(kernel_id), batch.stamp_of(kernel_id)
-            if kernel is None or stamp is None or stamp == kernel.stamp:
-                continue
-            plugins: dict[str, bool] = {}
-            for name, reading in observation.items():
-                kept = kernel.metrics.get(name)
-                if kept is not None:
-                    plugin = self.catalog[name].plugin
-                    changed = kept.current != reading.current
-                    plugins[plugin] = changed or plugins.get(plugin, False)
-            for plugin, changed in plugins.items():
-                seen.add((stamp.instance, plugin))
-                moved[stamp.instance, plugin] += changed
-        for place in seen:
-            if not moved[place] and self._movers.get(place, 0) >= _TOGETHER:
+            if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                self._note_moved(kernel, observation, stamp.instance, moved)
+        for place, movers in moved.items():
+            if not movers and self._movers.get(place, 0) >= _TOGETHER:
                 self.standing.add(place)
             else:
                 self.standing.discard(place)
-                self._movers[place] = moved[place]
+                self._movers[place] = movers
+
+    def _note_moved(
+        self,
+        kernel: KernelState,
+        observation: Observation,
+        instance: str,
+        moved: dict[tuple[str, str], int],
+    ) -> None:
+        """Count a kernel for each plugin of which something moved there, as far as it matters."""
+        plugins: dict[tuple[str, str], bool] = {}
+        for name, reading in observation.items():
+            place = (instance, self._plugins[name])
+            if plugins.get(place) or moved.get(place, 0) >= _TOGETHER:
+                continue
+            kept = kernel.metrics.get(name)
+            if kept is not None:
+                plugins[place] = kept.current != reading.current
+        for place, changed in plugins.items():
+            moved[place] = moved.get(place, 0) + changed
 
     def _note_living(self, batch: Batch, fed: Fed) -> None:
         there: dict[str, set[str]] = {}
@@ -326,21 +334,38 @@ class _Facts(dict[str, _Fact]):
         return fact
 
 
+class _Plugins(dict[str, str]):
+    """Which plugin measures each metric, looked up once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> str:
+        plugin = self[name] = self._catalog[name].plugin
+        return plugin
+
+
 class _Steps:
     """How far apart measurements are, worked out once for all kernels of an exporter."""
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
         self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
+        self._last: tuple[Stamp | None, Stamp | None, Step | None] = (None, None, None)
         self._weights: dict[str, float] = {}
 
     def step(self, before: Stamp | None, after: Stamp | None) -> Step | None:
         """Return the step between two measurements; None where it cannot be known."""
+        last_before, last_after, step = self._last
+        if before is last_before and after is last_after:  # all metrics of a kernel, mostly
+            return step
         if before is None or after is None or before.instance != after.instance:
             return None
         pair = (before, after)
         if pair not in self._steps:
             self._steps[pair] = self._rounds.step(before, after)
+        self._last = (before, after, self._steps[pair])
         return self._steps[pair]
 
     def weight(self, instance: str) -> float:
