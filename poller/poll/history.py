@@ -7,13 +7,12 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from poller.format.catalog import Catalog, Metric
 from poller.poll import rates
-from poller.poll.measure import MetricFacts, Steps, Taking, measure
+from poller.poll.measure import MetricFacts, Plugins, Steps, Taking, measure
 from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.values import (
@@ -60,6 +59,7 @@ class History:
         self.roundless: frozenset[str] = frozenset()
         self.standing: set[tuple[str, str]] = set()
         self._movers: dict[tuple[str, str], int] = {}
+        self._plugins = Plugins(catalog)
         self._lookback_s = lookback_s
 
     @property
@@ -162,30 +162,38 @@ class History:
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together.
         """
-        moved: Counter[tuple[str, str]] = Counter()
-        seen: set[tuple[str, str]] = set()
+        moved: dict[tuple[str, str], int] = {}
         for kernel_id, observation in batch.observations.items():
             kernel, stamp = self.kernels.get(kernel_id), batch.stamp_of(kernel_id)
-            if kernel is None or stamp is None or stamp == kernel.stamp:
-                continue
-            plugins: dict[str, bool] = {}
-            for name, reading in observation.items():
-                kept = kernel.metrics.get(name)
-                if kept is not None:
-                    plugin = self.catalog[name].plugin
-                    changed = kept.current != reading.current
-                    plugins[plugin] = changed or plugins.get(plugin, False)
-            for plugin, changed in plugins.items():
-                seen.add((stamp.instance, plugin))
-                moved[stamp.instance, plugin] += changed
-        moving = {instance for instance, plugin in seen if moved[instance, plugin]}
-        for place in seen:
+            if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                self._note_moved(kernel, observation, stamp.instance, moved)
+        moving = {instance for (instance, _), movers in moved.items() if movers}
+        for place, movers in moved.items():
             fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
-            if not moved[place] and (fell or place in self.standing):
+            if not movers and (fell or place in self.standing):
                 self.standing.add(place)
             else:
                 self.standing.discard(place)
-                self._movers[place] = moved[place]
+                self._movers[place] = movers
+
+    def _note_moved(
+        self,
+        kernel: KernelState,
+        observation: Observation,
+        instance: str,
+        moved: dict[tuple[str, str], int],
+    ) -> None:
+        """Count a kernel for each plugin of which something moved there, as far as it matters."""
+        plugins: dict[tuple[str, str], bool] = {}
+        for name, reading in observation.items():
+            place = (instance, self._plugins[name])
+            if plugins.get(place) or moved.get(place, 0) >= _TOGETHER:
+                continue
+            kept = kernel.metrics.get(name)
+            if kept is not None:
+                plugins[place] = kept.current != reading.current
+        for place, changed in plugins.items():
+            moved[place] = moved.get(place, 0) + changed
 
     def _note_living(self, batch: Batch, fed: Fed) -> None:
         there: dict[str, set[str]] = {}

@@ -41,21 +41,38 @@ class MetricFacts(dict[str, Fact]):
         return fact
 
 
+class Plugins(dict[str, str]):
+    """Which plugin measures each metric, looked up once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> str:
+        plugin = self[name] = self._catalog[name].plugin
+        return plugin
+
+
 class Steps:
     """How far apart measurements are, worked out once for all kernels of an exporter."""
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
         self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
+        self._last: tuple[Stamp | None, Stamp | None, Step | None] = (None, None, None)
         self._weights: dict[str, float] = {}
 
     def step(self, before: Stamp | None, after: Stamp | None) -> Step | None:
         """Return the step between two measurements; None where it cannot be known."""
+        last_before, last_after, step = self._last
+        if before is last_before and after is last_after:  # all metrics of a kernel, mostly
+            return step
         if before is None or after is None or before.instance != after.instance:
             return None
         pair = (before, after)
         if pair not in self._steps:
             self._steps[pair] = self._rounds.step(before, after)
+        self._last = (before, after, self._steps[pair])
         return self._steps[pair]
 
     def weight(self, instance: str) -> float:
