@@ -69,7 +69,7 @@ def beside(**options: Any) -> Iterator[Side]:
             poll__interval_s=POLL_S,
             poll__query_offset_s=0.1,
             redis__key_prefix=PREFIX,
-            format__profile="26.9",
+            format__profile=agent.profile,
         ) as daemon,
     ):
         # Prometheus scrapes a new target only after 5 s.
