@@ -286,6 +286,14 @@ def test_the_newest_scrape_of_a_target_is_told_whatever_it_counts():
     assert list(newest_scrapes(answer).values()) == [6.0]
 
 
+def test_a_poller_that_starts_later_learns_the_same_from_raw_samples():
+    rounds = sleeping(3.0, [(0.2, 0.1)] * 40)
+    scrapes = every(2.0, 120.0)
+    early, late = followed(scraped(rounds, scrapes)), followed(scraped(rounds, scrapes[30:]))
+    assert late.stamps(0.0)["a:1"].number == early.stamps(0.0)["a:1"].number
+    assert state(late).interval_s == state(early).interval_s
+
+
 # The interval, and the time between measurements.
 
 

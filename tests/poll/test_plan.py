@@ -1,0 +1,184 @@
+"""What one batch asks: what was measured since it was read, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from poller.poll.plan import Known, Plan, Read, plan, trail_range_s
+from poller.poll.rounds import Rounds
+from poller.prometheus.answers import Series
+from poller.values import Stamp, Survey, Window
+
+METRICS = {"cpu_util": True, "mem": True}
+AT = 100.0
+
+
+def stamp(instance: str, number: float) -> Stamp:
+    return Stamp(instance, number, 0.0, 5.0 * number)
+
+
+def ticking(*intervals: tuple[str, float]) -> Rounds:
+    """Return the clocks of agents that measure so often, scraped every second."""
+    labels = {
+        "__name__": "backendai_stage_count_total",
+        "stage": "gather_measures",
+        "success": "True",
+    }
+    clocks = Rounds()
+    answer = [
+        Series({**labels, "instance": name}, [(float(at), str(at // every_s)) for at in range(300)])
+        for name, every_s in intervals
+    ]
+    clocks.see(answer, 300.0)
+    return clocks
+
+
+def read(numbers: Mapping[str, float], since: float | None = 95.0, **more: Any) -> Read:
+    stamps = {name: stamp(name, number) for name, number in numbers.items()}
+    return Read(since, stamps, more.pop("kernels", dict.fromkeys(numbers, 2)), **more)
+
+
+def known(numbers: Mapping[str, float], **more: Any) -> Known:
+    told: dict[str, Any] = {
+        "census": dict.fromkeys(numbers, 2),
+        "stamps": {name: stamp(name, number) for name, number in numbers.items()},
+        "scrapes": dict.fromkeys(numbers, 1),
+        "rounds": ticking(*((name, 5) for name in numbers)),
+        "survey": Survey(METRICS, None, None, False, AT),
+        "given_s": None,
+        "most_kernels": 1000,
+    }
+    return Known(**(told | more))
+
+
+FIVE = {"a": 20.0, "b": 20.0, "c": 20.0, "d": 20.0, "e": 20.0}
+
+
+def test_nothing_is_asked_where_nothing_was_measured():
+    assert plan(AT, read(FIVE), known(FIVE)) == Plan(frozenset(), 0)
+
+
+def test_asked_for_are_the_exporters_that_measured_since_they_were_read():
+    todo = plan(AT, read(FIVE), known(FIVE | {"b": 21.0, "d": 1.0}))
+    assert (todo.asked, todo.kernels) == (frozenset("bd"), 4)
+    assert (todo.rates, todo.windows) == ({}, {})
+
+
+def test_where_most_have_measured_all_are_asked_for_in_one():
+    todo = plan(AT, read(FIVE), known(FIVE | {"a": 21.0, "b": 21.0, "c": 21.0, "d": 21.0}))
+    assert todo.asked is None
+
+
+def test_exporters_that_are_new_gone_or_have_other_kernels_are_asked_for():
+    census = {"a": 2, "b": 3, "c": 2, "d": 2, "new": 1}
+    there = {name: 20.0 for name in "abcdefghij"} | {"new": 4.0}
+    before = read({name: 20.0 for name in "abcdefghij"}, kernels={"a": 2, "b": 2, "c": 2, "d": 2,
+                                                                   "e": 2})  # fmt: skip
+    todo = plan(AT, before, known(there, census=census))
+    assert todo.asked == frozenset({"b", "e", "new"})
+
+
+def test_exporters_without_rounds_are_asked_for_every_time():
+    there = known(FIVE, census=dict.fromkeys([*FIVE, "mute"], 2))
+    before = read(FIVE, kernels=dict.fromkeys([*FIVE, "mute"], 2))
+    assert plan(AT, before, there).asked == frozenset({"mute"})
+
+
+def test_a_batch_carries_so_many_kernels_and_those_read_longest_ago_go_first():
+    before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0})
+    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
+    todo = plan(AT, before, there)
+    assert todo.asked == frozenset("bd")
+    assert todo.kernels == 80
+
+
+def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
+    there = known({"a": 21.0, "b": 20.0}, census={"a": 5000, "b": 5000}, most_kernels=100)
+    assert plan(AT, read({"a": 20.0, "b": 20.0}), there).asked == frozenset("a")
+
+
+# Rates that Prometheus must give.
+
+
+def test_at_a_start_all_rates_are_asked_for_over_one_window_where_it_serves_all():
+    todo = plan(AT, read({}, None), known(FIVE))
+    assert todo.asked is None
+    assert todo.rates == {20.0: None}  # four measurements of 5 s
+    assert set(todo.windows.values()) == {Window(20.0, 1.0)}
+
+
+def test_an_agents_window_is_by_its_own_interval_and_not_by_the_slowest():
+    numbers = {"fast": 100.0, "slow": 9.0}
+    todo = plan(AT, read({}, None), known(numbers, rounds=ticking(("fast", 3), ("slow", 30))))
+    assert todo.rates == {15.0: frozenset({"fast"}), 120.0: frozenset({"slow"})}
+    assert (todo.windows["fast"].range_s, todo.windows["slow"].range_s) == (15.0, 120.0)
+
+
+def test_only_the_rates_of_exporters_that_were_not_read_are_asked_for():
+    todo = plan(AT, read({"a": 20.0}), known({"a": 21.0, "b": 7.0}))
+    assert todo.rates == {20.0: frozenset("b")}
+
+
+def test_the_settings_window_goes_before_all_others():
+    todo = plan(AT, read({}, None), known(FIVE, given_s=77.0))
+    assert todo.rates == {77.0: None}
+
+
+def test_exporters_without_rounds_have_the_window_of_the_surveys_intervals():
+    survey = Survey(METRICS, 4.0, 10.0, True, AT)
+    todo = plan(AT, read({}, None), known({}, census={"mute": 2}, survey=survey))
+    assert todo.rates == {40.0: None}
+    assert todo.windows == {"mute": Window(40.0, 4.0)}
+
+
+# Scrapes since the last batch.
+
+
+def test_only_the_scrapes_of_exporters_that_measured_more_than_once_are_read():
+    todo = plan(AT, read(FIVE), known(FIVE | {"a": 21.0, "b": 23.0}, scrapes={"a": 1, "b": 3}))
+    assert (todo.trail, todo.gaps) == (frozenset("b"), frozenset())
+
+
+def test_what_an_exporter_did_before_it_was_met_is_no_trail():
+    todo = plan(AT, read({"a": 20.0}), known({"a": 21.0, "b": 7.0}, scrapes={"a": 1, "b": 9}))
+    assert todo.trail == frozenset()
+
+
+@pytest.mark.parametrize(("between_s", "is_gap"), [(60.0, False), (61.0, True)])
+def test_what_lies_further_back_is_a_gap(between_s: float, is_gap: bool):
+    there = known(FIVE | {"b": 40.0}, scrapes={"b": 20})
+    todo = plan(AT, read(FIVE, AT - between_s), there)
+    assert ("b" in todo.gaps) is is_gap
+    assert ("b" in (todo.trail or ())) is not is_gap
+
+
+def test_a_trail_of_too_many_samples_is_a_gap():
+    there = known(FIVE | {"b": 30.0}, scrapes={"b": 10}, census=FIVE | {"b": 20_000},
+                  most_kernels=100_000)  # fmt: skip
+    before = read(FIVE, kernels=FIVE | {"b": 20_000})
+    todo = plan(AT, before, there)
+    assert (todo.trail, todo.gaps) == (frozenset(), frozenset("b"))
+
+
+@pytest.mark.parametrize(("scrape_s", "slips"), [(2.0, True), (None, True), (15.0, False)])
+def test_without_rounds_samples_are_read_where_one_may_slip_between_two_polls(
+    scrape_s: float | None, slips: bool
+):
+    survey = Survey(METRICS, scrape_s, 15.0, True, AT)
+    there = known({}, census={"mute": 2}, scrapes={}, survey=survey)
+    todo = plan(AT, read({}, kernels={"mute": 2}), there)
+    assert todo.trail == (frozenset({"mute"}) if slips else frozenset())
+
+
+def test_nothing_lies_before_the_first_batch_and_nothing_in_the_future():
+    there = known(FIVE | {"b": 40.0}, scrapes={"b": 20})
+    for since in (None, AT, AT + 5.0):
+        todo = plan(AT, read(FIVE, since), there)
+        assert (todo.trail, todo.gaps) == (frozenset(), frozenset())
+
+
+def test_a_trail_reaches_back_to_the_last_batch():
+    assert trail_range_s(AT, read(FIVE, 93.0)) == 8.0
