@@ -85,13 +85,21 @@ def cli(context: click.Context, path: Path | None) -> None:
 @click.pass_obj
 def run(parent: Path | None, path: Path | None) -> None:
     """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
+    from poller.commands import printing, show
     from poller.daemon.daemon import Daemon
+    from poller.daemon.status import KernelFacts
 
     path = path or parent
     loaded = options.loaded(path)
     # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
     same = loaded.path or path
-    _run(Daemon(loaded.config, lambda: options.read(same).config, str(loaded)).run())
+
+    async def look_up(kernel: str) -> KernelFacts:
+        (one,) = await show.shown(options.read(same).config, [kernel])
+        return KernelFacts(one.kernel, tuple(printing.told(one)), tuple(printing.both_sides(one)))
+
+    reload = lambda: options.read(same).config  # noqa: E731
+    _run(Daemon(loaded.config, reload, str(loaded), look_up).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -154,20 +154,27 @@ _KEY_IS = {"none": "no key", "invalid": "the key holds no live stat",
 def shown(one: Shown, to: Console) -> None:
     """Print one kernel from both sides."""
     to.print(f"{one.kernel}", style="bold")
-    for line in _told(one):
+    for line in told(one):
         to.print(Text(f"  {line}"), soft_wrap=True)
     table = _table("metric", "field", "prometheus", "key")
-    for metric in dict.fromkeys((*one.prometheus, *one.key)):
-        ours, theirs = one.prometheus.get(metric, {}), one.key.get(metric, {})
-        for place, field in enumerate(dict.fromkeys((*ours, *theirs))):
-            left, right = ours.get(field, "-"), theirs.get(field, "-")
-            style = None if left == right else "yellow"
-            table.add_row("" if place else metric, field, left, right, style=style)
+    for metric, field, left, right in both_sides(one):
+        table.add_row(metric, field, left, right, style=None if left == right else "yellow")
     if table.rows:
         to.print(table)
 
 
-def _told(one: Shown) -> list[str]:
+def both_sides(one: Shown) -> list[tuple[str, str, str, str]]:
+    """Return (metric, field, what Prometheus says, what the key says); a metric is named once."""
+    rows = []
+    for metric in dict.fromkeys((*one.prometheus, *one.key)):
+        ours, theirs = one.prometheus.get(metric, {}), one.key.get(metric, {})
+        for place, field in enumerate(dict.fromkeys((*ours, *theirs))):
+            name = "" if place else metric
+            rows.append((name, field, ours.get(field, "-"), theirs.get(field, "-")))
+    return rows
+
+
+def told(one: Shown) -> list[str]:
     """Return what there is to say of a kernel beside its values."""
     lines = []
     if not one.known:

@@ -147,7 +147,7 @@ class Report:
             rivals > 0,
             "rivals",
             f"{rivals} keys are written by somebody else too, probably agents",
-            "switch the agents' writing off, or set redis.yield_to_agents",
+            "that may stay so; see the README's cut-over, and redis.yield_to_agents",
         )
         foreign = outcome.foreign
         self._state(

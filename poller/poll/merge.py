@@ -50,7 +50,7 @@ class Merger:
         else:
             column = self.columns.setdefault((query.part, query.metric), {})
             self._take_column(query, rows, column)
-            if query.metric == ESSENTIAL[0] and query.part == "current":
+            if query.metric in ESSENTIAL and query.part == "current":
                 self._take_agents(rows)
 
     def _take_agents(self, rows: Iterable[Row]) -> None:

@@ -283,7 +283,7 @@ def test_every_reason_of_a_failed_key_is_shown_from_the_start() -> None:
 
 def test_an_interval_that_is_not_known_is_no_number() -> None:
     registry = Telemetry().registry
-    for name in ("rate_window", "scrape_interval", "measure_interval"):
+    for name in ("rate_window", "scrape_interval", "sample_lag"):
         found = registry.get_sample_value(f"livestat_poller_{name}_seconds")
         assert found is not None
         assert found != found
