@@ -11,7 +11,7 @@ from poller.commands import prometheus_findings, redis_findings
 from poller.commands.finding import Finding
 from poller.config import Config
 from poller.poll import assembly
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 
 
 async def findings(config: Config, allow_empty: bool = False) -> AsyncGenerator[Finding, None]:

@@ -28,7 +28,8 @@ from poller.commands.writers import (
 )
 from poller.config import Config
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row
@@ -163,12 +164,13 @@ async def _held_against(
 ) -> Comparison:
     within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
     theirs, invalid = await read_stats(store, list(ours))
-    known = {*ours, *cycle.history.kernels, *outcome.withheld}
+    seen = {*cycle.history.kernels, *outcome.withheld}
+    known = {*ours, *seen}
     ages = await store.ages(sorted(known))
     lease = assembly.lease(config, cycle.store)
     return Comparison(
         compare(ours, theirs, Tolerance(), await _lately(cycle, outcome.time, within_s)),
-        len(known) if not asked.kernels else len(ours),
+        len([one for one in known if ours.get(one) or one in theirs or one in seen]),
         outcome.withheld,
         outcome.missing,
         len(written_lately(ages, ttl_s, within_s)),

@@ -12,6 +12,14 @@ from poller.values import Fields, LiveStat
 Order = Literal["wrong", "cpu", "memory", "id", "age"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 """`wrong`: first what no reader can use, then what is stale, then the busiest."""
+FIRST: dict[Order, str] = {
+    "wrong": "what is wrong",
+    "cpu": "the busiest",
+    "memory": "the largest",
+    "id": "the least id",
+    "age": "the oldest",
+}
+"""What comes first in each order, in words."""
 
 
 @dataclass(frozen=True, slots=True)

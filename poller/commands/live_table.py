@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poller.commands.finding import counted
-from poller.commands.key_rows import KeyRow, Order, in_order, is_stale, number
+from poller.commands.key_rows import FIRST, KeyRow, Order, in_order, is_stale, number
 from poller.errors import CycleError
 from poller.format import encode
 from poller.store.keys import Store
@@ -112,7 +112,7 @@ def _caption(look: Look, shown: int, order: Order) -> Text:
     counts = f"{counted(total, 'kernel')}, {counted(keys, 'key')}"
     text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
-        text.append(f", {shown} shown by {order}")
+        text.append(f", {shown} shown, {FIRST[order]} first")
     if look.trouble:
         text.append(f"  {look.trouble}", style="red")
     return text

@@ -10,7 +10,8 @@ from poller.commands import kernel_ids
 from poller.config import Config
 from poller.errors import LeaseLost, StoreError
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.store.lease import Lease
 from poller.values import LiveStat
 

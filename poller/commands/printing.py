@@ -18,7 +18,7 @@ from poller.commands.differences import VERDICTS, Difference, totals
 from poller.commands.finding import Finding, agreed, counted, listed
 from poller.commands.prometheus_findings import interval
 from poller.commands.show import Shown
-from poller.poll.rounds import ExporterState
+from poller.poll.exporter import ExporterState
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50
@@ -120,7 +120,7 @@ def _summary(one: Comparison) -> str:
 
 def _verdict(one: Comparison) -> str:
     if not one.kernels and not one.allow_empty:
-        return "nothing was compared; if the cluster is empty, say --allow-empty"
+        return "there is nothing to compare; if the cluster is empty, say --allow-empty"
     return "something differs" if one.differs else "nothing differs"
 
 

@@ -9,7 +9,8 @@ from poller.clock import TOLERANCE_S
 from poller.commands.finding import Finding, Level, counted, failed, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.values import Survey
 
 _UNSEEN_S = 60.0

@@ -12,7 +12,8 @@ from poller.commands.writers import Strangers, lately_s, strangers, written_late
 from poller.config import Config
 from poller.errors import CycleError, StoreError
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
 from poller.store.keys import Store
 from poller.store.lease import Lease
 

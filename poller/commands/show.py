@@ -9,8 +9,9 @@ from poller.commands import kernel_ids
 from poller.config import Config
 from poller.format import encode
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
-from poller.poll.rounds import ExporterState
+from poller.poll.cycle import Cycle
+from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 from poller.store.keys import Found
 from poller.values import LiveStat
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from poller.commands.finding import agreed, counted, listed
 from poller.config import Config
 from poller.errors import StoreError
-from poller.poll.rounds import DEFAULT_INTERVAL_S, ExporterState
+from poller.poll.exporter import DEFAULT_INTERVAL_S, ExporterState
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope

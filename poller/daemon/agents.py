@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from poller.poll.cycle import Outcome
-from poller.poll.rounds import ExporterState
+from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 
 _NAMED = 5
 
@@ -50,7 +50,9 @@ def name_of(one: ExporterState) -> str:
 
 def ending(agent: str, outcome: Outcome) -> str:
     """Return what became of an agent that was in trouble."""
-    there = any(name_of(one) == agent and not one.silent for one in outcome.exporters)
+    there = agent in outcome.roundless_agents or any(
+        name_of(one) == agent and not one.silent for one in outcome.exporters
+    )
     return "measures again" if there else "is gone"
 
 

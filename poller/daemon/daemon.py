@@ -30,8 +30,9 @@ from poller.errors import (
     PartialAnswer,
 )
 from poller.poll import assembly
-from poller.poll.cycle import Cycle, Outcome
+from poller.poll.cycle import Cycle
 from poller.poll.history import History
+from poller.poll.outcome import Outcome
 from poller.secret_files import without_password
 from poller.store.lease import Lease
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from poller import __version__
 from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status, WithheldKernel
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 
 _KEPT = 60
 """Cycles of which the page tells."""

@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 from poller import __version__
 from poller.daemon.status import Result
 from poller.poll import withhold
-from poller.poll.cycle import Outcome
-from poller.poll.rounds import ExporterState
+from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 from poller.store.errors import REASONS
 from poller.values import Drop, Part, Stage
 

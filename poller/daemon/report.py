@@ -12,7 +12,7 @@ from poller.daemon.metrics import Telemetry
 from poller.daemon.status import Result
 from poller.daemon.withheld import LONG_CYCLES, Withheld
 from poller.errors import CycleError
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 from poller.values import Drop, Stage
 
 log = logging.getLogger("poller")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from poller.errors import PrometheusError
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import duplicates, rates
 from poller.poll.merge import Merger
 from poller.poll.plan import CENSUS_S, Instances, Known, Plan, Read, plan, trail_range_s
+from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds, newest_scrapes, target_of
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
@@ -59,14 +62,25 @@ class Observer:
         self._counted: float | None = None
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
+        self._sampled: dict[str, float] = {}
+        self._portion = Portion(limits.most_kernels, limits.within_s)
+        self._asking = 0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        return await self.client.fail_over(
-            lambda: self._batch(at, read, timed), self.limits.within_s
-        )
+        started, self._asking = time.perf_counter(), 0
+        try:
+            batch = await self.client.fail_over(
+                lambda: self._batch(at, read, timed), self.limits.within_s
+            )
+        except PrometheusError as error:
+            if error.reason == "timeout":
+                self._portion.overran(self._asking)
+            raise
+        self._portion.saw(self._asking, time.perf_counter() - started)
+        return batch
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
@@ -74,9 +88,13 @@ class Observer:
         with timed("survey"):
             known = await self._survey(at, read)
         todo = plan(at, read, known)
+        self._asking = todo.kernels
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None)
-        merger, glimpses = Merger(self.catalog, self._ids), Glimpses(self._trail, read.since or at)
+        merger, glimpses = (
+            Merger(self.catalog, self._ids),
+            Glimpses(self._trail, read.since or at, self._sampled),
+        )
         mixed: Instances = frozenset()
         if todo.asked is None or todo.asked:
             with timed("query"):
@@ -89,6 +107,7 @@ class Observer:
             with timed("settle"):
                 batch = await self._settle(batch, known.survey)
         self._keep_unread(batch)
+        self._sampled |= glimpses.newest()
         return batch
 
     def _keep_unread(self, batch: Batch) -> None:
@@ -130,15 +149,18 @@ class Observer:
             rounds=self.rounds,
             survey=survey,
             given_s=surveyor.given.window_s,
-            most_kernels=self.limits.most_kernels,
+            most_kernels=self._portion.kernels,
         )
 
     async def _take_census(self, at: float) -> None:
+        started = time.perf_counter()
         rows = await self.client.vector(lookup_queries.census_query(self.limits.scope), at)
+        took_s = time.perf_counter() - started
         self._census = {
             row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value
         }
         self._counted = at
+        self._portion.saw_census(sum(self._census.values()), took_s)
 
     async def _ask(
         self,

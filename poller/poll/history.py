@@ -7,14 +7,13 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from poller.format.catalog import ESSENTIAL, Catalog, Metric
+from poller.format.catalog import Catalog, Metric
 from poller.poll import rates
-from poller.poll.rounds import Rounds, Step
+from poller.poll.measure import MetricFacts, Plugins, Steps, Taking, measure
+from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.values import (
     Batch,
@@ -23,7 +22,6 @@ from poller.values import (
     Observation,
     Owed,
     Past,
-    Reading,
     Remembered,
     Stamp,
 )
@@ -61,6 +59,7 @@ class History:
         self.roundless: frozenset[str] = frozenset()
         self.standing: set[tuple[str, str]] = set()
         self._movers: dict[tuple[str, str], int] = {}
+        self._plugins = Plugins(catalog)
         self._lookback_s = lookback_s
 
     @property
@@ -77,8 +76,8 @@ class History:
 
     def feeding(self, batch: Batch, rounds: Rounds, fed: Fed) -> Iterator[None]:
         """Do the same in portions: the caller may see to something else after each."""
-        facts = _Facts(self.catalog, self.time, batch.time)
-        steps = _Steps(rounds)
+        facts = MetricFacts(self.catalog, self.time, batch.time)
+        steps = Steps(rounds)
         for glimpse in batch.glimpses:
             self._take_glimpse(glimpse, facts, steps)
         self._find_standing(batch)
@@ -101,8 +100,8 @@ class History:
         kernel_id: str,
         observation: Observation,
         batch: Batch,
-        facts: _Facts,
-        steps: _Steps,
+        facts: MetricFacts,
+        steps: Steps,
         fed: Fed,
     ) -> None:
         stamp = batch.stamp_of(kernel_id)
@@ -123,7 +122,7 @@ class History:
         kernel.weight = steps.weight(instance)
         kernel.samples = batch.samples.get(kernel_id, kernel.samples)
         kernel.window = batch.window_of(instance) or kernel.window
-        taking = _Taking(
+        taking = Taking(
             stamp,
             facts,
             steps,
@@ -135,7 +134,7 @@ class History:
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
 
-    def _is_new(self, kernel_id: str, stamp: Stamp | None, batch: Batch, steps: _Steps) -> bool:
+    def _is_new(self, kernel_id: str, stamp: Stamp | None, batch: Batch, steps: Steps) -> bool:
         """Whether the exporter was read a moment ago, and did not tell of this kernel since."""
         before = self.stamps.get(stamp.instance) if stamp is not None else None
         if stamp is None or before is None or steps.step(before, stamp) is None:
@@ -143,7 +142,7 @@ class History:
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
 
-    def _take_glimpse(self, glimpse: Glimpse, facts: _Facts, steps: _Steps) -> None:
+    def _take_glimpse(self, glimpse: Glimpse, facts: MetricFacts, steps: Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
         for kernel_id, values in glimpse.values.items():
             kernel = self.kernels.get(kernel_id)
@@ -152,7 +151,9 @@ class History:
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
                 if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
-                    _measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
+                    if kept.current != text:
+                        kernel.moved, kernel.judged = facts.at, True
+                    measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
     def _find_standing(self, batch: Batch) -> None:
@@ -161,30 +162,38 @@ class History:
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together.
         """
-        moved: Counter[tuple[str, str]] = Counter()
-        seen: set[tuple[str, str]] = set()
+        moved: dict[tuple[str, str], int] = {}
         for kernel_id, observation in batch.observations.items():
             kernel, stamp = self.kernels.get(kernel_id), batch.stamp_of(kernel_id)
-            if kernel is None or stamp is None or stamp == kernel.stamp:
-                continue
-            plugins: dict[str, bool] = {}
-            for name, reading in observation.items():
-                kept = kernel.metrics.get(name)
-                if kept is not None:
-                    plugin = self.catalog[name].plugin
-                    changed = kept.current != reading.current
-                    plugins[plugin] = changed or plugins.get(plugin, False)
-            for plugin, changed in plugins.items():
-                seen.add((stamp.instance, plugin))
-                moved[stamp.instance, plugin] += changed
-        moving = {instance for instance, plugin in seen if moved[instance, plugin]}
-        for place in seen:
+            if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                self._note_moved(kernel, observation, stamp.instance, moved)
+        moving = {instance for (instance, _), movers in moved.items() if movers}
+        for place, movers in moved.items():
             fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
-            if not moved[place] and (fell or place in self.standing):
+            if not movers and (fell or place in self.standing):
                 self.standing.add(place)
             else:
                 self.standing.discard(place)
-                self._movers[place] = moved[place]
+                self._movers[place] = movers
+
+    def _note_moved(
+        self,
+        kernel: KernelState,
+        observation: Observation,
+        instance: str,
+        moved: dict[tuple[str, str], int],
+    ) -> None:
+        """Count a kernel for each plugin of which something moved there, as far as it matters."""
+        plugins: dict[tuple[str, str], bool] = {}
+        for name, reading in observation.items():
+            place = (instance, self._plugins[name])
+            if plugins.get(place) or moved.get(place, 0) >= _TOGETHER:
+                continue
+            kept = kernel.metrics.get(name)
+            if kept is not None:
+                plugins[place] = kept.current != reading.current
+        for place, changed in plugins.items():
+            moved[place] = moved.get(place, 0) + changed
 
     def _note_living(self, batch: Batch, fed: Fed) -> None:
         there: dict[str, set[str]] = {}
@@ -242,6 +251,7 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 _recall_fields(kept, metric, remembered)
+                kept.prior_is_fresh = fresh
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
@@ -301,191 +311,6 @@ def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
         elif kept.rate is None and age_s is not None:
             kept.rate = "0"  # what the agent writes at a first measurement
         kept.by_window = False
-
-
-class _Fact(NamedTuple):
-    """What is kept of a metric: life-long statistics, a rate; whether it `counts` up."""
-
-    maximum: bool
-    minimum: bool
-    mean: bool
-    rate: bool
-    counts: bool
-    plugin: str
-
-
-class _Facts(dict[str, _Fact]):
-    """What each metric is, looked up once a batch. `since` is the time of the batch before."""
-
-    def __init__(self, catalog: Catalog, since: float | None, at: float) -> None:
-        super().__init__()
-        self.since = since
-        self.at = at
-        self._catalog = catalog
-
-    def __missing__(self, name: str) -> _Fact:
-        metric = self._catalog[name]
-        maximum, minimum, mean = "max" in metric.stats, "min" in metric.stats, metric.needs_mean
-        counts = metric.cumulative and (maximum or minimum or mean)
-        fact = _Fact(maximum, minimum, mean, metric.needs_rate, counts, metric.plugin)
-        self[name] = fact
-        return fact
-
-
-class _Steps:
-    """How far apart measurements are, worked out once for all kernels of an exporter."""
-
-    def __init__(self, rounds: Rounds) -> None:
-        self._rounds = rounds
-        self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
-        self._weights: dict[str, float] = {}
-
-    def step(self, before: Stamp | None, after: Stamp | None) -> Step | None:
-        """Return the step between two measurements; None where it cannot be known."""
-        if before is None or after is None or before.instance != after.instance:
-            return None
-        pair = (before, after)
-        if pair not in self._steps:
-            self._steps[pair] = self._rounds.step(before, after)
-        return self._steps[pair]
-
-    def weight(self, instance: str) -> float:
-        """Return how many measurements a sample of an exporter stands for."""
-        weight = self._weights.get(instance)
-        if weight is None:
-            clock = self._rounds.of(instance)
-            period_s = clock.period_s if clock is not None else None
-            weight = clock.scrape_s / period_s if clock and clock.scrape_s and period_s else 1.0
-            self._weights[instance] = weight
-        return weight
-
-
-class _Taking(NamedTuple):
-    """How the readings of one kernel are taken.
-
-    `newborn`: its exporter was read before, so what is new now was measured for the first time.
-    `counts`: the current values are not among the glimpses.
-    """
-
-    stamp: Stamp | None
-    facts: _Facts
-    steps: _Steps
-    at: float
-    newborn: bool
-    counts: bool
-    standing: set[str]
-
-    def take(self, kernel: KernelState, observation: Observation) -> bool:
-        """Take one kernel's part of a batch; whether something of it is owed since then.
-
-        Unknown is not zero: where a batch is silent on a capacity or a rate, the last one stays.
-        """
-        came = moved = False
-        metrics = kernel.metrics
-        for name, reading in observation.items():
-            kept, fact = metrics.get(name), self.facts[name]
-            if kept is None:
-                metrics[name] = kept = self._first(reading, fact)
-                came = came or kept.owed is not None
-                kernel.reorder()
-                continue
-            moved = moved or kept.current != reading.current
-            came |= self._next(kernel, kept, reading, fact)
-        kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
-        kernel.complete = not kernel.lacks
-        kernel.seen = self.at
-        kernel.stamp = self.stamp
-        if moved:
-            kernel.moved, kernel.judged = self.at, True
-        return came
-
-    def _first(self, reading: Reading, fact: _Fact) -> MetricState:
-        kept = MetricState(reading.current, self.stamp, capacity=reading.capacity, by_window=True)
-        if fact.maximum or fact.minimum:
-            kept.widen(reading.current)
-        if self.newborn:
-            kept.first, kept.known, kept.rate = reading.current, True, "0"
-            kept.total, kept.count = float(reading.current), 1.0
-        else:
-            kept.owed, kept.rate = Owed(None, self.at), reading.rate
-        return kept
-
-    def _next(self, kernel: KernelState, kept: MetricState, reading: Reading, fact: _Fact) -> bool:
-        if reading.capacity is not None:
-            kept.capacity = reading.capacity
-        if self.stamp is None:
-            return self._without_rounds(kernel, kept, reading, fact)
-        before, kept.stamp = kept.stamp, self.stamp
-        if before is not None and before.number == self.stamp.number:
-            return False
-        if fact.plugin in self.standing:
-            kept.stamp, kept.stood = before, True
-            return False
-        step = self.steps.step(before, self.stamp)
-        unknown = kept.rate is None
-        fell = fact.counts and float(reading.current) < float(kept.current)
-        missed = fell and (step is None or step.rounds > 1)
-        if missed:  # what it had reached before is to be looked up
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
-        _measure(kept, reading.current, fact, step, owed=self._is_owed(kept))
-        if step is None and kept.rate is None and reading.rate is not None:
-            kept.rate = reading.rate
-        if unknown and kept.rate is not None:
-            kernel.reorder()
-        return missed
-
-    def _without_rounds(
-        self, kernel: KernelState, kept: MetricState, reading: Reading, fact: _Fact
-    ) -> bool:
-        fell = fact.counts and float(reading.current) < float(kept.current)
-        if fell:
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
-        if self.counts:
-            _measure(kept, reading.current, fact, None, owed=self._is_owed(kept))
-        kept.current, kept.stamp = reading.current, None
-        if fact.rate and kernel.window is not None:
-            age_s = None if kernel.born is None else self.at - kernel.born
-            rate = rates.stand_in(reading.rate, kernel.samples, kernel.window, age_s)
-            if rate is not None:
-                if kept.rate is None:
-                    kernel.reorder()
-                kept.rate = rate
-        return fell
-
-    def _is_owed(self, kept: MetricState) -> bool:
-        return kept.owed is not None and kept.owed.end == self.at
-
-
-def _measure(
-    kept: MetricState, text: str, fact: _Fact, step: Step | None, owed: bool = False
-) -> None:
-    """Let a metric take one more measurement; `owed`: its mean is counted with what is owed."""
-    before, kept.current = kept.current, text
-    if fact.maximum or fact.minimum:
-        _widen(kept, text, fact)
-    if fact.mean and not owed:
-        _count(kept, float(before), float(text), step)
-    if fact.rate and step is not None:
-        kept.rate, kept.by_window = rates.between(before, text, step.elapsed_s), False
-    kept.stood = False
-
-
-def _widen(kept: MetricState, text: str, fact: _Fact) -> None:
-    value = float(text)
-    if fact.maximum and value > kept.highest:
-        kept.highest, kept.maximum = value, text
-    if fact.minimum and value < kept.lowest:
-        kept.lowest, kept.minimum = value, text
-
-
-def _count(kept: MetricState, before: float, value: float, step: Step | None) -> None:
-    """Let the life-long mean take a measurement, and those before it that no scrape saw.
-
-    They lie between the two ends, so the mean of both stands for each of them.
-    """
-    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
-    kept.total += value + unseen * (before + value) / 2
-    kept.count += 1 + unseen
 
 
 def _owe_gap(kernel: KernelState, since: float | None, until: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from poller.format import numbers
 from poller.prometheus.answers import Series
@@ -13,11 +14,18 @@ class Glimpses:
     """Takes the answers of a trail; a scrape's values belong to the round that it saw first.
 
     `trail` holds the new rounds of each exporter in order; the last one is the batch's own. Of
-    exporters without rounds every sample since `since` is a glimpse of its own.
+    exporters without rounds every sample since the last one that was read is a glimpse of its own:
+    `sampled` tells that one's time, `since` stands in where there is none.
     """
 
-    def __init__(self, trail: Mapping[str, Sequence[Stamp]], since: float) -> None:
+    def __init__(
+        self,
+        trail: Mapping[str, Sequence[Stamp]],
+        since: float,
+        sampled: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._since = since
+        self._sampled = sampled
         self._stamps = {
             (stamp.instance, stamp.scraped): stamp
             for stamps in trail.values()
@@ -42,7 +50,15 @@ class Glimpses:
     def _counts(self, instance: str, at: float) -> bool:
         if instance in self._counting:
             return (instance, at) in self._stamps
-        return at > self._since
+        return at > self._sampled.get(instance, self._since)
+
+    def newest(self) -> dict[str, float]:
+        """Return the time of the last sample of each exporter without rounds."""
+        newest: dict[str, float] = {}
+        for at, instance in self._values:
+            if instance not in self._counting:
+                newest[instance] = max(at, newest.get(instance, at))
+        return newest
 
     def in_order(self) -> list[Glimpse]:
         """Return what was seen, in the order of time."""

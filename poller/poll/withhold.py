@@ -48,12 +48,17 @@ def stalled_agents(
     now: float,
     patience: Patience,
 ) -> set[str]:
-    """Return the agents that count no rounds and of whose several kernels none moves at all."""
+    """Return the agents that count no rounds and of whose several kernels none moves at all.
+
+    Kernels whose past is yet to come tell nothing.
+    """
     exporters = set(roundless)
     moving: dict[str, list[bool]] = {}
     for kernel in kernels.values() if exporters else ():
         agent = kernel.agent
-        if agent is None or kernel.instance not in exporters or is_still(kernel, now, patience):
+        if agent is None or kernel.instance not in exporters or not kernel.judged:
+            continue
+        if is_still(kernel, now, patience):
             continue
         moves = kernel.moved is not None and now - kernel.moved <= patience.stall_s
         moving.setdefault(agent, []).append(moves)

@@ -122,6 +122,12 @@ def existed_query(ago_s: float, scope: Scope) -> str:
     return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
 
 
+def older_query(ago_s: float, scope: Scope) -> str:
+    """Return the kernels that are older than that, by their essential metrics: a third as dear."""
+    series = named(ESSENTIAL, "current", scope)
+    return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
+
+
 def openings_query(range_s: float, scope: Scope) -> str:
     """Return the raw samples of the last `range_s` seconds of kernels that are younger."""
     return f"{selector(ESSENTIAL[0], 'current', scope)}[{duration(range_s)}]"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import report
 from tests.bench.contestants import Contestants, PeerCommand, stage
+from tests.bench.kernels import Cluster, Pace
 from tests.bench.worker import Figures
 
 SIZES = "1000,2000,5000,10000"
@@ -18,8 +20,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--kernels", default=SIZES, help=f"sizes, {SIZES} if not given")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds after the warm-up")
-    parser.add_argument("--pause", type=float, default=1.0, help="seconds between two polls")
+    parser.add_argument("--measure", default="5,30", help="agents' intervals in seconds")
+    parser.add_argument("--rounds", type=int, default=3, help="turns after the warm-up")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two polls")
     parser.add_argument("--peer-python", help="interpreter that has the peer's packages")
     parser.add_argument("--peer-script", help="the peer's upstream_path.py")
     parser.add_argument("--peer-up-to", type=int, help="leave the peer out above so many kernels")
@@ -28,19 +31,21 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     if bool(given.peer_python) != bool(given.peer_script):
         parser.error("--peer-python and --peer-script go together")
     given.kernels = [int(size) for size in given.kernels.split(",")]
+    given.measure = [float(seconds) for seconds in given.measure.split(",")]
     return given
 
 
-def run(kernels: int, given: argparse.Namespace) -> report.Rounds:
+def run(size: report.Size, given: argparse.Namespace) -> report.Rounds:
     """Measure one size: a warm-up, then the rounds, everybody in turn."""
-    peer = _peer(kernels, given)
-    with stage(kernels) as set_up, ExitStack() as exits:
+    peer = _peer(size.kernels, given)
+    cluster = Cluster(size.kernels, pace=Pace(size.measure_s))
+    with stage(cluster) as set_up, ExitStack() as exits:
         contestants = Contestants(set_up, peer, given.pause, exits)
         contestants.warm_up()
         measured = []
         for number in range(given.rounds):
             measured.append(contestants.turns())
-            _tell(f"{kernels} kernels, round {number + 1}: {_summary(measured[-1])}")
+            _tell(f"{size}, round {number + 1}: {_summary(measured[-1])}")
         return measured
 
 
@@ -53,7 +58,7 @@ def _peer(kernels: int, given: argparse.Namespace) -> PeerCommand | None:
 def _summary(turns: dict[str, Figures]) -> str:
     return ", ".join(
         f"{who} {figures['wall_s']:.3f} s wall {figures['cpu_s']:.3f} s CPU"
-        f" ({figures['kernels']} kernels)"
+        f" ({figures['kernels']:.0f} kernels)"
         for who, figures in turns.items()
     )
 
@@ -65,7 +70,9 @@ def _tell(text: str) -> None:
 def command(given: argparse.Namespace) -> str:
     """Return the command as anybody can give it: without this machine's paths."""
     sizes = ",".join(map(str, given.kernels))
-    words = f"python -m tests.bench --kernels {sizes} --rounds {given.rounds}"
+    intervals = ",".join(f"{seconds:g}" for seconds in given.measure)
+    words = f"python -m tests.bench --kernels {sizes} --measure {intervals}"
+    words += f" --rounds {given.rounds}"
     if given.peer_script:
         words += f" --peer-python PEER/bin/python --peer-script {Path(given.peer_script).name}"
     if given.peer_up_to:
@@ -76,7 +83,8 @@ def command(given: argparse.Namespace) -> str:
 def main() -> None:
     """Measure every size and print the tables."""
     given = arguments()
-    sizes = {kernels: run(kernels, given) for kernels in given.kernels}
+    wanted = [report.Size(*size) for size in itertools.product(given.kernels, given.measure)]
+    sizes = {size: run(size, given) for size in wanted}
     text = "\n\n".join(
         [
             f"`{command(given)}`",

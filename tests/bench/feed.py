@@ -10,11 +10,13 @@ from __future__ import annotations
 import http.client
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from tests.bench.kernels import STEP_S, Cluster, Series, scraped_ms
+from tests.bench.kernels import Agent, Cluster, Series
 
 SERIES_A_REQUEST = 1_000
+SLICE_S = 1800
+"""Longer stretches are written in slices: samples must not lie far behind the newest."""
 _HEADERS = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -46,21 +48,21 @@ def _with_length(tag: bytes, body: bytes) -> bytes:
 
 
 class _Samples:
-    """Packs samples at given times; the times are encoded once for all series."""
+    """Packs an agent's samples at given scrapes; the times are encoded once for all series."""
 
-    def __init__(self, stamps: Sequence[int]) -> None:
-        self._stamps = stamps
-        tails = [_SAMPLE_TIME + varint(scraped_ms(stamp)) for stamp in stamps]
+    def __init__(self, agent: Agent, scrapes: Sequence[int]) -> None:
+        self._rounds = [agent.round_at(scrape) for scrape in scrapes]
+        tails = [_SAMPLE_TIME + varint(scrape) for scrape in scrapes]
         length = len(_SAMPLE_VALUE) + 8 + len(tails[0])
         head = _SAMPLES + varint(length) + _SAMPLE_VALUE
-        self._form = struct.Struct("<" + f"{len(head)}sd{len(tails[0])}s" * len(stamps))
+        self._form = struct.Struct("<" + f"{len(head)}sd{len(tails[0])}s" * len(scrapes))
         self._fields: list[bytes | float] = list(
             itertools.chain.from_iterable((head, 0.0, tail) for tail in tails)
         )
 
     def packed(self, series: Series) -> bytes:
         """Return the samples of one series."""
-        self._fields[1::3] = series.values(self._stamps)
+        self._fields[1::3] = series.values(self._rounds)
         return self._form.pack(*self._fields)
 
 
@@ -74,8 +76,15 @@ def _packed(series: Series, samples: _Samples) -> bytes:
     return _with_length(_TIMESERIES, labels + samples.packed(series))
 
 
-def _requests(series: Iterable[Series], samples: _Samples) -> Iterator[bytes]:
-    packed = (_packed(one, samples) for one in series)
+def _all_packed(cluster: Cluster, after_ms: int, until_ms: int) -> Iterator[bytes]:
+    for agent in cluster.agents:
+        scrapes = agent.scrapes(after_ms, until_ms)
+        if scrapes:
+            samples = _Samples(agent, scrapes)
+            yield from (_packed(one, samples) for one in agent.series())
+
+
+def _requests(packed: Iterator[bytes]) -> Iterator[bytes]:
     while portion := b"".join(itertools.islice(packed, SERIES_A_REQUEST)):
         yield uncompressed(portion)
 
@@ -86,20 +95,32 @@ class Feed:
     def __init__(self, host: str, port: int, cluster: Cluster) -> None:
         self._host, self._port = host, port
         self._cluster = cluster
-        self._until: int | None = None
+        self.until = 0.0
 
     def extend(self, start: float, end: float) -> None:
         """Write the samples between two Unix times; those that were written are left out."""
-        first = -(-int(start) // STEP_S) * STEP_S if self._until is None else self._until + STEP_S
-        stamps = range(first, int(end) + 1, STEP_S)
-        if not stamps:
-            return
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=60)
-        for body in _requests(self._cluster.series(), _Samples(stamps)):
+        after = self.until or start
+        while after < end:
+            until = min(end, after + SLICE_S)
+            self._write(round(after * 1000), round(until * 1000))
+            self.until = after = until
+
+    def _write(self, after_ms: int, until_ms: int) -> None:
+        """Write one slice: the next request is made while the server takes the last one."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=120)
+        under_way = False
+        for body in _requests(_all_packed(self._cluster, after_ms, until_ms)):
+            if under_way:
+                _check(connection)
             connection.request("POST", "/api/v1/write", body, _HEADERS)
-            answer = connection.getresponse()
-            told = answer.read()
-            if answer.status >= 300:
-                raise RuntimeError(f"remote write: HTTP {answer.status}: {told[:200]!r}")
+            under_way = True
+        if under_way:
+            _check(connection)
         connection.close()
-        self._until = stamps[-1]
+
+
+def _check(connection: http.client.HTTPConnection) -> None:
+    answer = connection.getresponse()
+    told = answer.read()
+    if answer.status >= 300:
+        raise RuntimeError(f"remote write: HTTP {answer.status}: {told[:200]!r}")

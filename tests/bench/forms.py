@@ -18,11 +18,11 @@ from typing import NamedTuple
 import aiohttp
 
 from poller.format.catalog import ESSENTIAL, Catalog
-from poller.prometheus import selectors
+from poller.prometheus.batch_queries import gauge_queries
 from poller.prometheus.selectors import EVERYTHING, selector
 from tests.bench import report
 from tests.bench.contestants import Stage, stage
-from tests.bench.kernels import METRICS, SERIES
+from tests.bench.kernels import METRICS, SERIES, Cluster
 
 PAIRS = [
     (metric.name, value_type)
@@ -41,7 +41,7 @@ def the_pollers() -> list[str]:
     """Return what the poller asks, whatever form that has now."""
     known = {metric.name: metric.capacity is not None for metric in METRICS}
     wide = frozenset((*ESSENTIAL, "cuda_mem"))  # as in any batch but the first
-    return [query.text for query in selectors.gauge_queries(Catalog(), known, EVERYTHING, wide)]
+    return [query.text for query in gauge_queries(Catalog(), known, [EVERYTHING], wide)]
 
 
 FORMS: dict[str, Callable[[], list[str]]] = {
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--markdown", type=Path, help="put the table into this file too")
     given = parser.parse_args()
-    with stage(given.kernels) as set_up:
+    with stage(Cluster(given.kernels)) as set_up:
         costs = asyncio.run(measure(set_up, given.rounds))
     command = f"`python -m tests.bench.forms --kernels {given.kernels} --rounds {given.rounds}`"
     text = "\n\n".join([command, report.machine(), forms_table(costs)])

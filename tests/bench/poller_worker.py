@@ -1,6 +1,7 @@
 """The poller's real cycle as a worker: `python -m tests.bench.poller_worker SETTINGS`.
 
-A request is `{"at": Unix seconds}`; the figures are those of one poll at that time.
+A request is `{"at": Unix seconds}`; the figures are those of one poll at that time. With `"bare"`
+the instruments, which cost time of their own, are left out.
 """
 
 from __future__ import annotations
@@ -8,51 +9,56 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from poller import config
+from poller.format import encode
 from poller.poll import assembly, merge
-from poller.poll.cycle import Cycle, Outcome
-from poller.prometheus import client, selectors
+from poller.poll.cycle import Cycle
+from poller.poll.outcome import Outcome
+from poller.prometheus import client
 from poller.store.lease import Lease
+from tests.bench.asked import Asked
 from tests.bench.blocked import Collector, Heartbeat
 from tests.bench.worker import Figures, measured, peak_mib, serve
+
+OWN_PARTS = ("rounds", "survey", "query", "merge", "history", "backfill", "write")
+"""Parts that a cycle times itself; decoding and encoding are taken out of them."""
 
 
 class Probes:
     """Adds up the time in functions that a cycle's own clock counts as part of another step."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[tuple[str, str], float] = defaultdict(float)
 
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with its time added to a part."""
+    def timed(
+        self, name: str, function: Callable[..., Any], outcome: Outcome
+    ) -> Callable[..., Any]:
+        """Return the function with its time added up under the step that it runs in."""
 
         def wrapped(*arguments: Any, **more: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(*arguments, **more)
             finally:
-                self.seconds[part] += time.perf_counter() - started
+                self.seconds[outcome.stage, name] += time.perf_counter() - started
 
         return wrapped
 
     @contextmanager
-    def installed(self, cycle: Cycle) -> Iterator[None]:
+    def installed(self, outcome: Outcome) -> Iterator[None]:
         """Put the probes into their places, and take them out again."""
-        places = (
-            (client, "_decoded", "decode"),
-            (merge.Merger, "take", "columns"),
-            (cycle, "value_of", "encode"),
-        )
-        before = [(place, name, getattr(place, name)) for place, name, _ in places]
+        places = ((client, "_decoded"), (merge.Merger, "take"), (encode, "pack"))
+        places += ((encode, "live_stat"),)
+        before = [(place, name, getattr(place, name)) for place, name in places]
         self.seconds.clear()
-        for place, name, part in places:
-            setattr(place, name, self.timed(part, getattr(place, name)))
+        for place, name, function in before:
+            setattr(place, name, self.timed(name, function, outcome))
         try:
             yield
         finally:
@@ -60,80 +66,56 @@ class Probes:
                 setattr(place, name, function)
 
 
-class Asked:
-    """Remembers the texts of the last batch, for the floor to ask the same."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._batch = selectors.batch
-        selectors.batch = self._remembering
-
-    def _remembering(self, *arguments: Any, **more: Any) -> list[Any]:
-        queries = self._batch(*arguments, **more)
-        self.texts = [query.text for query in queries]
-        return queries
-
-
-def parts(own: dict[str, float], probed: dict[str, float]) -> dict[str, float]:
+def parts(outcome: Outcome, probed: dict[tuple[str, str], float]) -> dict[str, float]:
     """Return seconds by part, disjoint: what a cycle counts, with the probed parts taken out."""
-    found = {name: own.get(name, 0.0) for name in ("survey", "query", "history", "recall")}
-    found["query"] -= probed["decode"] + probed["columns"]
-    found["decode"] = probed["decode"]
-    found["merge"] = own.get("merge", 0.0) + probed["columns"]
-    found["encode"] = probed["encode"]
-    found["write"] = own.get("write", 0.0) - probed["encode"]
-    return found
+    found = {name: outcome.seconds.get(name, 0.0) for name in OWN_PARTS}
+    decoded, columns = probed["query", "_decoded"], probed["query", "take"]
+    encoded = probed["write", "pack"] + probed["write", "live_stat"]
+    found["query"] -= decoded + columns
+    found["write"] -= encoded
+    found["merge"] += columns
+    return found | {"decode": decoded, "encode": encoded}
 
 
 class Measured:
-    """A cycle with its lease, as the daemon runs it.
-
-    A poll has the instruments beside it, which cost time of their own, unless it is asked to be
-    `bare`. Then it shows what the instruments saw the last time.
-    """
+    """A cycle with its lease, as the daemon runs it."""
 
     def __init__(self, cycle: Cycle, lease: Lease | None) -> None:
         self._cycle, self._lease = cycle, lease
         self._probes, self._asked = Probes(), Asked()
-        self._seen: Figures = {}
 
     async def poll(self, request: Figures) -> Figures:
         """Poll once; return the figures."""
         if self._lease is not None:
             await self._lease.take()
-        figures: Figures = {}
+        self._asked.begin()
+        outcome, figures = Outcome(), Figures()
         if request.get("bare"):
             with measured(figures):
-                outcome = await self._cycle.poll(self._lease, request["at"])
+                await self._cycle.poll(self._lease, request["at"], outcome)
         else:
-            outcome = await self._watched(request["at"], figures)
-        return (
-            figures
-            | self._seen
-            | {
-                "kernels": outcome.written,
-                "not_written": dict(outcome.failed + outcome.withheld),
-                "peak_mib": peak_mib(),
-                "queries": self._asked.texts,
-            }
-        )
+            figures |= await self._watched(request["at"], outcome)
+        return figures | {
+            "kernels": outcome.written,
+            "not_written": dict(outcome.failed + Counter(outcome.withheld.values())),
+            "owing": outcome.owing,
+            "peak_mib": peak_mib(),
+            "queries": self._asked.texts,
+        }
 
-    async def _watched(self, at: float, figures: Figures) -> Outcome:
+    async def _watched(self, at: float, outcome: Outcome) -> Figures:
         with (
-            self._probes.installed(self._cycle),
+            self._probes.installed(outcome),
             Collector() as collector,
             Heartbeat() as heartbeat,
-            measured(figures),
         ):
-            outcome = await self._cycle.poll(self._lease, at)
-        self._seen = {
-            "parts": parts(outcome.seconds, self._probes.seconds),
+            await self._cycle.poll(self._lease, at, outcome)
+        return {
+            "parts": parts(outcome, self._probes.seconds),
             "blocked_s": heartbeat.late_s,
             "blocked_own_s": heartbeat.own_s,
             "collector_s": collector.total_s,
-            "collector_longest_s": collector.longest_s,
         }
-        return outcome
 
 
 async def main(settings: Path) -> None:

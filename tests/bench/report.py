@@ -11,13 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.bench.worker import Figures
 
 Rounds = list[dict[str, Figures]]
 """The rounds of one size: the figures of each contestant."""
 
-PARTS = ("query", "decode", "merge", "history", "encode", "write")
+
+class Size(NamedTuple):
+    """How many kernels, and how often their agents measure."""
+
+    kernels: int
+    measure_s: float
+
+    def __str__(self) -> str:
+        return f"{self.kernels} kernels every {self.measure_s:g} s"
+
+
+PARTS = ("rounds", "query", "decode", "merge", "history", "encode", "write")
 _LIBRARIES = ("aiohttp", "msgspec", "msgpack", "redis", "hiredis")
 _SERVERS = (("prometheus", "--version"), ("redis-server", "--version"))
 
@@ -45,17 +57,18 @@ def median(rounds: Rounds, who: str, name: str) -> float:
     return _middle(rounds, who, lambda figures: float(figures[name]))
 
 
-def poller_table(sizes: Mapping[int, Rounds]) -> str:
+def poller_table(sizes: Mapping[Size, Rounds]) -> str:
     """Return the table of the poller's own cycle."""
-    header = ["kernels", "wall ms", "CPU ms", "CPU µs/kernel", "peak MiB", *PARTS]
+    header = ["kernels", "every s", "written", "wall ms", "CPU ms", "peak MiB", *PARTS]
     header += ["loop blocked ms", "by own code", "collector ms"]
-    return table(header, [_poller_row(kernels, rounds) for kernels, rounds in sizes.items()])
+    return table(header, [_poller_row(size, rounds) for size, rounds in sizes.items()])
 
 
-def _poller_row(kernels: int, rounds: Rounds) -> list[str]:
-    cpu_s = median(rounds, "poller", "cpu_s")
-    row = [f"{kernels:,}", _ms(median(rounds, "poller", "wall_s")), _ms(cpu_s)]
-    row += [f"{cpu_s / kernels * 1e6:.1f}", f"{max(_all(rounds, 'peak_mib')):.0f}"]
+def _poller_row(size: Size, rounds: Rounds) -> list[str]:
+    row = [f"{size.kernels:,}", f"{size.measure_s:g}"]
+    row.append(f"{median(rounds, 'poller', 'kernels'):,.0f}")
+    row += [_ms(median(rounds, "poller", name)) for name in ("wall_s", "cpu_s")]
+    row.append(f"{max(_all(rounds, 'peak_mib')):.0f}")
     for part in PARTS:
         row.append(_ms(_middle(rounds, "poller", lambda figures: figures["parts"][part])))  # noqa: B023
     # The longest piece of all rounds: a median would hide what happens now and then.
@@ -67,13 +80,14 @@ def _all(rounds: Rounds, name: str) -> list[float]:
     return [float(one["poller"][name]) for one in rounds]
 
 
-def beside_table(sizes: Mapping[int, Rounds]) -> str:
+def beside_table(sizes: Mapping[Size, Rounds]) -> str:
     """Return the table of the poller beside the floor, and beside the peer if it ran."""
     rows = []
-    for kernels, rounds in sizes.items():
+    for size, rounds in sizes.items():
         for who in rounds[0]:
-            rows.append([f"{kernels:,}", who, *_beside_row(rounds, who)])
-    header = ["kernels", "who", "wall ms", "CPU ms", "Prometheus' CPU ms", "peak MiB"]
+            about = [f"{size.kernels:,}", f"{size.measure_s:g}", who]
+            rows.append([*about, *_beside_row(rounds, who)])
+    header = ["kernels", "every s", "who", "wall ms", "CPU ms", "Prometheus' CPU ms", "peak MiB"]
     return table([*header, "poller's wall to it", "poller's CPU to it"], rows)
 
 

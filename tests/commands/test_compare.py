@@ -53,3 +53,9 @@ def test_a_missing_key_takes_one_line(healthy: Place):
     found = json.loads(healthy.run("compare", "--json").stdout)
     (one,) = [field for field in found["fields"] if field["verdict"] == "extra"]
     assert (one["kernel"], one["metric"]) == (first, "(whole key)")
+
+
+def test_a_kernel_that_nobody_knows_is_nothing_to_compare(healthy: Place):
+    done = healthy.run("compare", "--kernel", STRANGER)
+    assert done.returncode == 1
+    assert "0 kernels: there is nothing to compare" in done.stdout

@@ -123,7 +123,7 @@ def test_what_is_wrong_is_shown_first_where_not_all_fits():
     assert ids(text) == ["00000003", "00000006", "00000004"]
     assert "no key: not written yet" in text
     assert "stale" in text
-    assert "6 kernels, 4 keys, 3 shown by wrong  redis: gone" in text
+    assert "6 kernels, 4 keys, 3 shown, what is wrong first  redis: gone" in text
 
 
 def test_a_table_in_which_all_is_well_has_no_column_of_states():

@@ -12,7 +12,7 @@ from typing import Any
 
 from poller.daemon.facts import Facts
 from poller.daemon.status import AgentStatus, CycleRecord, Status, Trouble, WithheldKernel
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 
 README = Path(__file__).parents[2] / "README.md"
 

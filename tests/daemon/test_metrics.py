@@ -14,7 +14,7 @@ import pytest
 import redis.exceptions
 
 from poller.daemon.metrics import Telemetry
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 from poller.store.errors import REASONS
 from poller.store.keys import translate
 from tests.support import answers

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.poll.rounds import Exporter, ExporterState, Rounds, newest_scrapes, target_of
+from poller.poll.exporter import Exporter, ExporterState
+from poller.poll.rounds import Rounds, newest_scrapes, target_of
 from poller.prometheus.answers import Series
 from poller.values import Stamp
 

@@ -111,6 +111,8 @@ class Exporter(MetricsPage):
     agent's rounds with it. What the values must be is `current`; a counter's true rate is
     `Kernel.rate`. `extra_labels`, such as `service_id`, are put on the utilization series.
 
+    `counts` says of agents that are older than 26.4.4 what they count, as `count` does later on.
+
     An agent is a target: /metrics is the page of the only one, `targets` are those of several.
     """
 
@@ -121,6 +123,7 @@ class Exporter(MetricsPage):
         *,
         measure_every_s: float = 1.0,
         extra_labels: Mapping[str, str] | None = None,
+        counts: Mapping[str, Counting | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock)
@@ -128,6 +131,8 @@ class Exporter(MetricsPage):
         self.extra_labels = dict(extra_labels or {})
         now = clock()
         self._agents = {f"i-agent{index}": _Agent(now) for index in range(agents)}
+        for name, counting in (counts or {}).items():
+            self._agents[name].counts = counting
         self._work: dict[Kernel, _Work] = {}
         self._last_number = 0
         self._lock = threading.RLock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from typing import Any
 
@@ -12,14 +13,14 @@ from .command import ROOT
 from .process import Server
 from .redis_server import Redis
 
-VERSION = "26.9.6"
+VERSION = os.environ.get("POLLER_TEST_AGENT", "26.9.6")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RealAgent(Server):
     """An agent that writes its live stats to `redis`. `options` are fields of `Options`.
 
-    Its rounds begin with the first scrape.
+    Its rounds begin with the first scrape. `profile` is the poller's name for how it writes.
     """
 
     name = "agent"
@@ -28,6 +29,7 @@ class RealAgent(Server):
     def __init__(self, redis: Redis, version: str = VERSION, **options: Any) -> None:
         self._python = python313.environment(f"agent-{version}", f"backend.ai-agent=={version}")
         super().__init__()
+        self.profile = "26.9" if _at_least(version, (26, 9)) else "classic"
         self.options = Options(f"{redis.host}:{redis.port}", self.port, **options)
         self.kernels: list[str] = []
 
@@ -43,3 +45,7 @@ class RealAgent(Server):
         except OSError:
             return False
         return True
+
+
+def _at_least(version: str, least: tuple[int, ...]) -> bool:
+    return tuple(map(int, version.split(".")[: len(least)])) >= least

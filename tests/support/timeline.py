@@ -15,6 +15,9 @@ RATES = {
     ("io_write", "stats.rate"), ("net_rx", "current"), ("net_rx", "pct"), ("net_tx", "current"),
     ("net_tx", "pct"),
 }  # fmt: skip
+GUESS = 2.0
+"""A rate over an interval that is not known yet is at most so many times the agent's."""
+ROUGHLY = "rates within 3 %"
 COUNTERS = ("cpu_util", "cpu_used", "io_read", "io_write", "net_rx", "net_tx")
 
 Fields = Mapping[str, Mapping[str, str]]
@@ -48,15 +51,17 @@ class Timeline:
         """Whether the agent had written a kernel by that time."""
         return self._times[kernel][0] <= at
 
-    def moved(self, kernel: str, by: float) -> bool:
-        """Whether a kernel had done anything since it was first seen, by that time."""
+    def worked(self, kernel: str, by: float) -> bool:
+        """Whether a kernel had worked since it was first seen, by that time."""
         first, *_ = self.kernels[kernel]
-        return any(one.fields != first.fields for one in self.between(kernel, first.time, by))
+        since = self.between(kernel, first.time, by)
+        return any(one.fields["cpu_used"] != first.fields["cpu_used"] for one in since)
 
 
 class Miss(NamedTuple):
     """A field that is not one that the agent wrote lately."""
 
+    kind: str
     time: float
     kernel: str
     metric: str
@@ -75,7 +80,7 @@ class Tally:
     @property
     def shares(self) -> dict[str, float]:
         """Return the share of instants at which a kind of field was the agent's."""
-        missed = Counter(kind_of(miss.metric, miss.field) for miss in self.misses)
+        missed = Counter(miss.kind for miss in self.misses)
         return {kind: 1 - missed[kind] / looks for kind, looks in self.looks.items()}
 
 
@@ -94,7 +99,8 @@ class Measure:
 
     `late_s`: a value may be one that the agent wrote so long ago. `unseen_s`: measurements of so
     long a stretch come in one step, so that a rate may lie between two of them. `settling_s`: a
-    mean counts from then on, since a kernel began to move. `mean_between`: it may lie between two.
+    mean counts from then on, since a kernel began to work. `learnt`: before that time the agent's
+    interval cannot be known, and rates are a guess. `mean_between`: it may lie between two.
     """
 
     late_s: float
@@ -102,6 +108,7 @@ class Measure:
     mean: float = 0.001
     counters_only: bool = False
     settling_s: float = 0.0
+    learnt: float = 0.0
     mean_between: bool = False
 
     def hold(
@@ -116,24 +123,31 @@ class Measure:
             kind = kind_of(metric, name)
             if self.counters_only and kind.endswith("of gauges"):
                 continue
-            settling = self.settling_s and not timeline.moved(kernel, at - self.settling_s)
+            settling = self.settling_s and not timeline.worked(kernel, at - self.settling_s)
             if kind.startswith("means") and settling:
                 continue
             text = (ours or {}).get(metric, {}).get(name)
             over = longer if kind == "rates" else theirs
             lately = tuple(one.fields[metric][name] for one in over if metric in one.fields)
-            tally.looks[kind] += 1
-            if text is None or not self._fits(kind, text, lately):
-                tally.misses.append(Miss(at, kernel, metric, name, text, lately))
+            kinds = [kind]
+            if kind == "rates":
+                kinds = ["first rates"] if at < self.learnt else ["rates", ROUGHLY]
+            for kind in kinds:
+                tally.looks[kind] += 1
+                if text is None or not self._fits(kind, text, lately):
+                    tally.misses.append(Miss(kind, at, kernel, metric, name, text, lately))
 
     def _fits(self, kind: str, text: str, lately: tuple[str, ...]) -> bool:
-        if kind != "rates" and not kind.startswith("means"):
+        if "rates" not in kind and not kind.startswith("means"):
             return text in lately
         value, values = float(text), [float(one) for one in lately]
-        if kind == "rates":
+        if kind == "first rates":
+            return min(values) / GUESS <= value <= max(values) * GUESS
+        if "rates" in kind:
+            share = 0.03 if kind == ROUGHLY else 0.01
             if self.unseen_s:
-                return _between(values, value, 0.01)
-            return any(_near(one, value, 0.01) for one in values)
+                return _between(values, value, share)
+            return any(_near(one, value, share) for one in values)
         if self.mean_between:
             return _between(values, value, self.mean)
         return any(_near(one, value, self.mean) for one in values)

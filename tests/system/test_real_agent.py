@@ -36,7 +36,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Side:
+class Pair:
     """An agent and, beside it, the daemon, between two servers."""
 
     redis: Redis
@@ -57,7 +57,7 @@ class Side:
 
 
 @contextmanager
-def beside(**options: Any) -> Iterator[Side]:
+def beside(**options: Any) -> Iterator[Pair]:
     """Run both; the agent has written its first values."""
     with (
         Redis() as redis,
@@ -69,12 +69,13 @@ def beside(**options: Any) -> Iterator[Side]:
             poll__interval_s=POLL_S,
             poll__query_offset_s=0.1,
             redis__key_prefix=PREFIX,
-            format__profile="26.9",
+            format__profile=agent.profile,
         ) as daemon,
     ):
         # Prometheus scrapes a new target only after 5 s.
         wait_until(lambda: redis.command("EXISTS", *agent.kernels) > 0, "the agent's first values")
-        yield Side(redis, agent, prometheus, daemon)
+        yield Pair(redis, agent, prometheus, daemon)
+        print(agent.log()[-2000:], daemon.log()[-2000:], sep="\n")  # shown where a test fails
 
 
 def look(client: redis_client.Redis, kernels: list[str]) -> Look:
@@ -91,8 +92,8 @@ def unpacked(kernels: list[str], values: list[bytes | None]) -> dict[str, Stat]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_value_is_one_that_the_agent_wrote(scenario: str):
-    with beside(**SCENARIOS[scenario]) as side:
-        looks = side.watch(60.0)
+    with beside(**SCENARIOS[scenario]) as pair:
+        looks = pair.watch(60.0)
     begun = looks[0].time
     found = agreement(looks, Rule(LATE_S), lambda at: at >= begun + WARM_S)
     assert not (faults := found.faults(LEAST)), faults
@@ -100,14 +101,14 @@ def test_every_value_is_one_that_the_agent_wrote(scenario: str):
 
 def test_a_gap_in_the_scrapes_leaves_nothing_behind():
     """Gauges rest: what they were while nobody scraped cannot be known."""
-    with beside(gauges_move=False) as side:
-        looks = side.watch(25.0)
-        side.prometheus.pause()
-        looks += side.watch(12.0)
-        side.prometheus.resume()
+    with beside(gauges_move=False) as pair:
+        looks = pair.watch(25.0)
+        pair.prometheus.pause()
+        looks += pair.watch(12.0)
+        pair.prometheus.resume()
         resumed = time.monotonic()
-        looks += side.watch(25.0)
-    well = resumed + LATE_S + side.agent.options.interval_s
+        looks += pair.watch(25.0)
+    well = resumed + LATE_S + pair.agent.options.interval_s
     found = agreement(looks, Rule(LATE_S), lambda at: at >= well)
     assert not (faults := found.faults(LEAST)), faults
 
@@ -115,17 +116,17 @@ def test_a_gap_in_the_scrapes_leaves_nothing_behind():
 def test_while_a_plugin_hangs_the_kernels_are_withheld_and_fresh_two_rounds_after():
     interval_s, hang_s = 2.0, 15.0
     stalled: list[tuple[float, float]] = []
-    with beside(interval_s=interval_s, hang_at_s=22.0, hang_for_s=hang_s) as side:
+    with beside(interval_s=interval_s, hang_at_s=22.0, hang_for_s=hang_s) as pair:
 
         def note_stalled() -> None:
-            count = side.daemon.value("withheld_kernels", reason="stalled")
+            count = pair.daemon.value("withheld_kernels", reason="stalled")
             stalled.append((time.monotonic(), count))
 
-        looks = side.watch(60.0, note_stalled)
+        looks = pair.watch(60.0, note_stalled)
     stood, moved = standstill(looks)
     assert moved - stood >= hang_s
     fresh = moved + 2 * interval_s + LATE_S
     assert not any(count for at, count in stalled if at < stood or at > fresh)
-    assert max(count for at, count in stalled if at < moved) == len(side.agent.kernels)
+    assert max(count for at, count in stalled if at < moved) == len(pair.agent.kernels)
     found = agreement(looks, Rule(LATE_S), lambda at: at >= fresh)
     assert not (faults := found.faults(LEAST)), faults

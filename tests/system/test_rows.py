@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from poller.poll import assembly
-from poller.poll.cycle import Outcome
+from poller.poll.outcome import Outcome
 from tests.support.answers import Answer, data, matrix, vector
 from tests.support.live import read_legacy, settings
 from tests.support.openmetrics import STAGE_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .kernels import Kernel, make_kernels, write_files
@@ -12,22 +13,25 @@ from .options import Options
 class Stage:
     """The kernels, moved on at each measurement. `scrapes` is how often they were scraped."""
 
-    def __init__(self, options: Options, root: Path) -> None:
+    def __init__(
+        self, options: Options, root: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.options = options
         self.root = root
         self.kernels = make_kernels(options)
         self.scrapes = 0
-        self._began = self._last = time.monotonic()
+        self._clock = clock
+        self._began = self._last = clock()
         self._measured_at: dict[int, int] = {}
 
     def begin(self) -> None:
         """Let the run's time begin now."""
-        self._began = self._last = time.monotonic()
+        self._began = self._last = self._clock()
 
     @property
     def age_s(self) -> float:
         """How long it has run."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     @property
     def living(self) -> list[Kernel]:
@@ -37,7 +41,7 @@ class Stage:
 
     def advance(self) -> None:
         """Let every kernel work for the time that has passed, and write its files."""
-        now = time.monotonic()
+        now = self._clock()
         passed_s, self._last = now - self._last, now
         for kernel in self.living:
             self._advance(kernel, passed_s)

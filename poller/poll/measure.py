@@ -1,0 +1,214 @@
+"""One measurement of one kernel into its state: rates, extremes, means. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from poller.format.catalog import ESSENTIAL, Catalog
+from poller.poll import rates
+from poller.poll.exporter import Step
+from poller.poll.rounds import Rounds
+from poller.poll.state import KernelState, MetricState
+from poller.values import Observation, Owed, Reading, Stamp
+
+
+class Fact(NamedTuple):
+    """What is kept of a metric: life-long statistics, a rate; whether it `counts` up."""
+
+    maximum: bool
+    minimum: bool
+    mean: bool
+    rate: bool
+    counts: bool
+    plugin: str
+
+
+class MetricFacts(dict[str, Fact]):
+    """What each metric is, looked up once a batch. `since` is the time of the batch before."""
+
+    def __init__(self, catalog: Catalog, since: float | None, at: float) -> None:
+        super().__init__()
+        self.since = since
+        self.at = at
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> Fact:
+        metric = self._catalog[name]
+        maximum, minimum, mean = "max" in metric.stats, "min" in metric.stats, metric.needs_mean
+        counts = metric.cumulative and (maximum or minimum or mean)
+        fact = Fact(maximum, minimum, mean, metric.needs_rate, counts, metric.plugin)
+        self[name] = fact
+        return fact
+
+
+class Plugins(dict[str, str]):
+    """Which plugin measures each metric, looked up once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> str:
+        plugin = self[name] = self._catalog[name].plugin
+        return plugin
+
+
+class Steps:
+    """How far apart measurements are, worked out once for all kernels of an exporter."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+        self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
+        self._last: tuple[Stamp | None, Stamp | None, Step | None] = (None, None, None)
+        self._weights: dict[str, float] = {}
+
+    def step(self, before: Stamp | None, after: Stamp | None) -> Step | None:
+        """Return the step between two measurements; None where it cannot be known."""
+        last_before, last_after, step = self._last
+        if before is last_before and after is last_after:  # all metrics of a kernel, mostly
+            return step
+        if before is None or after is None or before.instance != after.instance:
+            return None
+        pair = (before, after)
+        if pair not in self._steps:
+            self._steps[pair] = self._rounds.step(before, after)
+        self._last = (before, after, self._steps[pair])
+        return self._steps[pair]
+
+    def weight(self, instance: str) -> float:
+        """Return how many measurements a sample of an exporter stands for."""
+        weight = self._weights.get(instance)
+        if weight is None:
+            clock = self._rounds.of(instance)
+            period_s = clock.period_s if clock is not None else None
+            weight = clock.scrape_s / period_s if clock and clock.scrape_s and period_s else 1.0
+            self._weights[instance] = weight
+        return weight
+
+
+class Taking(NamedTuple):
+    """How the readings of one kernel are taken.
+
+    `newborn`: its exporter was read before, so what is new now was measured for the first time.
+    `counts`: the current values are not among the glimpses.
+    """
+
+    stamp: Stamp | None
+    facts: MetricFacts
+    steps: Steps
+    at: float
+    newborn: bool
+    counts: bool
+    standing: set[str]
+
+    def take(self, kernel: KernelState, observation: Observation) -> bool:
+        """Take one kernel's part of a batch; whether something of it is owed since then.
+
+        Unknown is not zero: where a batch is silent on a capacity or a rate, the last one stays.
+        """
+        came = moved = False
+        metrics = kernel.metrics
+        for name, reading in observation.items():
+            kept, fact = metrics.get(name), self.facts[name]
+            if kept is None:
+                metrics[name] = kept = self._first(reading, fact)
+                came = came or kept.owed is not None
+                kernel.reorder()
+                continue
+            moved = moved or kept.current != reading.current
+            came |= self._next(kernel, kept, reading, fact)
+        kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
+        kernel.complete = not kernel.lacks
+        kernel.seen = self.at
+        kernel.stamp = self.stamp
+        if moved:
+            kernel.moved, kernel.judged = self.at, True
+        return came
+
+    def _first(self, reading: Reading, fact: Fact) -> MetricState:
+        kept = MetricState(reading.current, self.stamp, capacity=reading.capacity, by_window=True)
+        if fact.maximum or fact.minimum:
+            kept.widen(reading.current)
+        if self.newborn:
+            kept.first, kept.known, kept.rate = reading.current, True, "0"
+            kept.total, kept.count = float(reading.current), 1.0
+        else:
+            kept.owed, kept.rate = Owed(None, self.at), reading.rate
+        return kept
+
+    def _next(self, kernel: KernelState, kept: MetricState, reading: Reading, fact: Fact) -> bool:
+        if reading.capacity is not None:
+            kept.capacity = reading.capacity
+        if self.stamp is None:
+            return self._without_rounds(kernel, kept, reading, fact)
+        before, kept.stamp = kept.stamp, self.stamp
+        if before is not None and before.number == self.stamp.number:
+            return False
+        if fact.plugin in self.standing:
+            kept.stamp, kept.stood = before, True
+            return False
+        step = self.steps.step(before, self.stamp)
+        unknown = kept.rate is None
+        fell = fact.counts and float(reading.current) < float(kept.current)
+        missed = fell and (step is None or step.rounds > 1)
+        if missed:  # what it had reached before is to be looked up
+            kept.owed = kept.owed or Owed(self.facts.since, self.at)
+        measure(kept, reading.current, fact, step, owed=self._is_owed(kept))
+        if step is None and kept.rate is None and reading.rate is not None:
+            kept.rate = reading.rate
+        if unknown and kept.rate is not None:
+            kernel.reorder()
+        return missed
+
+    def _without_rounds(
+        self, kernel: KernelState, kept: MetricState, reading: Reading, fact: Fact
+    ) -> bool:
+        fell = fact.counts and float(reading.current) < float(kept.current)
+        if fell:
+            kept.owed = kept.owed or Owed(self.facts.since, self.at)
+        if self.counts:
+            measure(kept, reading.current, fact, None, owed=self._is_owed(kept))
+        kept.current, kept.stamp = reading.current, None
+        if fact.rate and kernel.window is not None:
+            age_s = None if kernel.born is None else self.at - kernel.born
+            rate = rates.stand_in(reading.rate, kernel.samples, kernel.window, age_s)
+            if rate is not None:
+                if kept.rate is None:
+                    kernel.reorder()
+                kept.rate = rate
+        return fell
+
+    def _is_owed(self, kept: MetricState) -> bool:
+        return kept.owed is not None and kept.owed.end == self.at
+
+
+def measure(
+    kept: MetricState, text: str, fact: Fact, step: Step | None, owed: bool = False
+) -> None:
+    """Let a metric take one more measurement; `owed`: its mean is counted with what is owed."""
+    before, kept.current = kept.current, text
+    if fact.maximum or fact.minimum:
+        _widen(kept, text, fact)
+    if fact.mean and not owed:
+        _count(kept, float(before), float(text), step)
+    if fact.rate and step is not None:
+        kept.rate, kept.by_window = rates.between(before, text, step.elapsed_s), False
+    kept.stood = False
+
+
+def _widen(kept: MetricState, text: str, fact: Fact) -> None:
+    value = float(text)
+    if fact.maximum and value > kept.highest:
+        kept.highest, kept.maximum = value, text
+    if fact.minimum and value < kept.lowest:
+        kept.lowest, kept.minimum = value, text
+
+
+def _count(kept: MetricState, before: float, value: float, step: Step | None) -> None:
+    """Let the life-long mean take a measurement, and those before it that no scrape saw.
+
+    They lie between the two ends, so the mean of both stands for each of them.
+    """
+    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
+    kept.total += value + unseen * (before + value) / 2
+    kept.count += 1 + unseen

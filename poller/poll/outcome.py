@@ -1,0 +1,130 @@
+"""What a poll comes to: what it saw and did, and what it would write."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from poller.format import encode
+from poller.poll import withhold
+from poller.poll.batch import Observer
+from poller.poll.exporter import ExporterState
+from poller.poll.history import History
+from poller.values import Drop, LiveStat, Stage
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part.
+
+    Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
+    kernels that were read because their agent measured them, `kernels_of` how many each exporter
+    has, `withheld` those that are not written and why, `missing` which metrics the incomplete
+    ones of them lack, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s` how far
+    the newest sample is behind the time asked. `store_trouble` is why older keys could not be
+    read, where that was no reason to fail.
+    """
+
+    time: float = 0.0
+    kernels: int = 0
+    measured: int = 0
+    written: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    withheld: dict[str, withhold.Reason] = field(default_factory=dict)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: Counter[Drop] = field(default_factory=Counter)
+    stalled: frozenset[str] = frozenset()
+    standing: frozenset[tuple[str, str]] = frozenset()
+    exporters: tuple[ExporterState, ...] = ()
+    kernels_of: Mapping[str, int] = field(default_factory=dict)
+    roundless: tuple[str, ...] = ()
+    roundless_agents: frozenset[str] = frozenset()
+    restored: int = 0
+    owing: int = 0
+    rivals: int = 0
+    foreign: int = 0
+    foreign_kernels: tuple[str, ...] = ()
+    invalid_keys: int = 0
+    skew_s: float = 0.0
+    window_s: float | None = None
+    scrape_s: float | None = None
+    lag_s: float | None = None
+    observed: bool = False
+    store_trouble: str = ""
+    stage: Stage | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def withheld_counts(self) -> dict[str, int]:
+        """How many kernels are withheld, by reason in the order of its name."""
+        return dict(sorted(Counter(self.withheld.values()).items()))
+
+    @contextmanager
+    def timed(self, part: Stage) -> Iterator[None]:
+        """Measure one part of the cycle, and know in which one it is."""
+        started = time.perf_counter()
+        self.stage = part
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a poll would write: `kernels` are due and may be written, `absent` were asked for and
+    are not there. The values are made when they are wanted."""
+
+    time: float
+    kernels: list[str]
+    absent: list[str]
+    stats: Mapping[str, LiveStat]
+
+    def live_stats(self) -> dict[str, LiveStat]:
+        """Return every kernel that would be written; those absent are there, empty."""
+        made = {kernel: self.stats[kernel] for kernel in self.kernels}
+        return made | {kernel: {} for kernel in self.absent}
+
+    def portions(self, size: int) -> Iterator[dict[str, bytes]]:
+        """Yield the bytes of the kernels' keys, in portions of so many."""
+        for start in range(0, len(self.kernels), size):
+            portion = self.kernels[start : start + size]
+            yield {kernel: encode.pack(self.stats[kernel]) for kernel in portion}
+
+
+class Stats(Mapping[str, LiveStat]):
+    """Kernels as readers are to see them, each made when it is asked for."""
+
+    def __init__(self, history: History, manners: Mapping[str, encode.Manner]) -> None:
+        self._history = history
+        self._manners = manners
+
+    def __getitem__(self, kernel_id: str) -> LiveStat:
+        kernel = self._history.kernels[kernel_id]
+        return encode.live_stat(kernel.known(self._history.catalog), self._manners[kernel.instance])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._history.kernels)
+
+    def __len__(self) -> int:
+        return len(self._history.kernels)
+
+
+class Manners(dict[str, encode.Manner]):
+    """How the kernels of each exporter are written."""
+
+    def __init__(self, capacity_of: str, observer: Observer) -> None:
+        super().__init__()
+        self._capacity_of = capacity_of
+        self._observer = observer
+
+    def __missing__(self, instance: str) -> encode.Manner:
+        clock = self._observer.rounds.of(instance)
+        survey = self._observer.surveyor.last
+        period_s = clock.period_s if clock is not None else None
+        found_s = period_s or (survey.measure_s if survey is not None else None)
+        manner = self[instance] = encode.Manner(self._capacity_of, found_s or 1.0)
+        return manner

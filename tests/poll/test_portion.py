@@ -1,0 +1,51 @@
+"""How many kernels a batch asks for, by how the last ones fared."""
+
+from __future__ import annotations
+
+import pytest
+
+from poller.poll.portion import LEAST, Portion
+
+
+def test_all_are_asked_for_until_something_is_known():
+    assert Portion(20_000, 3.6).kernels == 20_000
+
+
+def test_a_quick_census_changes_nothing():
+    portion = Portion(20_000, 3.6)
+    portion.saw_census(10_000, 0.05)
+    assert portion.kernels > 10_000
+
+
+def test_a_slow_census_makes_the_first_batch_smaller():
+    portion = Portion(20_000, 3.6)
+    portion.saw_census(10_000, 1.0)
+    assert portion.kernels == pytest.approx(1_008, abs=1)
+
+
+def test_a_batch_that_overran_is_halved_again_and_again_but_not_to_nothing():
+    portion = Portion(20_000, 3.6)
+    portion.overran(10_000)
+    assert portion.kernels == pytest.approx(5_000, abs=1)
+    portion.overran(1)
+    assert portion.kernels == LEAST
+
+
+def test_quick_batches_bring_it_back():
+    portion = Portion(20_000, 3.6)
+    portion.overran(10_000)
+    for _ in range(4):
+        portion.saw(portion.kernels, 0.0001 * portion.kernels)
+    assert portion.kernels > 15_000
+
+
+def test_a_small_batch_tells_nothing_of_a_large_one():
+    portion = Portion(20_000, 3.6)
+    portion.saw(10, 1.0)
+    assert portion.kernels == 20_000
+
+
+def test_a_limit_below_the_least_holds():
+    portion = Portion(100, 3.6)
+    portion.overran(100)
+    assert portion.kernels == 100
