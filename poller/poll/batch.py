@@ -106,9 +106,20 @@ class Observer:
         if batch.conflicts:
             with timed("settle"):
                 batch = await self._settle(batch, known.survey)
-        self._trail.clear()
+        self._keep_unread(batch)
         self._sampled |= glimpses.newest()
         return batch
+
+    def _keep_unread(self, batch: Batch) -> None:
+        """Keep the rounds of exporters that were not read now, for the batch that reads them.
+
+        Of a mixed one the last is kept: those before it are among the glimpses.
+        """
+        self._trail = {
+            name: stamps[-1:] if name in batch.mixed else stamps
+            for name, stamps in self._trail.items()
+            if name not in batch.stamps and self.rounds.of(name) is not None
+        }
 
     async def _look(self, at: float) -> None:
         """Look at the rounds of every exporter."""
@@ -187,7 +198,9 @@ class Observer:
         if todo.trail is not None and not todo.trail:
             return []
         names = [name for name in survey.metrics if self.catalog[name].keeps_past]
-        range_s = trail_range_s(at, read)
+        behind = [self._trail[name][0] for name in todo.trail or () if self._trail.get(name)]
+        oldest = min((stamp.scraped for stamp in behind), default=at)
+        range_s = max(trail_range_s(at, read), at - oldest + 1.0)
         scopes = self._scopes(todo, todo.trail)
         return [round_queries.trail_query(names, range_s, scope) for scope in scopes]
 
