@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from poller.poll.portion import LEAST, Portion
 
 
@@ -13,35 +11,49 @@ def test_all_are_asked_for_until_something_is_known():
 
 def test_a_quick_census_changes_nothing():
     portion = Portion(20_000, 3.6)
-    portion.saw_census(10_000, 0.05)
+    portion.saw_census(10_000, 0.03)
     assert portion.kernels > 10_000
 
 
 def test_a_slow_census_makes_the_first_batch_smaller():
     portion = Portion(20_000, 3.6)
     portion.saw_census(10_000, 1.0)
-    assert portion.kernels == pytest.approx(1_008, abs=1)
+    assert portion.kernels == 720
 
 
 def test_a_batch_that_overran_is_halved_again_and_again_but_not_to_nothing():
     portion = Portion(20_000, 3.6)
     portion.overran(10_000)
-    assert portion.kernels == pytest.approx(5_000, abs=1)
+    assert portion.kernels == 5_000
     portion.overran(1)
     assert portion.kernels == LEAST
 
 
-def test_quick_batches_bring_it_back():
+def test_quick_batches_bring_it_back_however_small_they_are():
+    portion = Portion(20_000, 3.6)
+    portion.overran(1)
+    for _ in range(6):
+        portion.saw(portion.kernels - 20, 1.0)
+    assert portion.kernels > 15_000
+
+
+def test_a_late_batch_makes_the_next_one_smaller():
+    portion = Portion(20_000, 3.6)
+    portion.saw(10_000, 3.2)
+    assert portion.kernels == 7_500
+
+
+def test_one_that_is_neither_quick_nor_late_changes_nothing():
     portion = Portion(20_000, 3.6)
     portion.overran(10_000)
-    for _ in range(4):
-        portion.saw(portion.kernels, 0.0001 * portion.kernels)
-    assert portion.kernels > 15_000
+    portion.saw(4_900, 2.0)
+    assert portion.kernels == 5_000
 
 
 def test_a_small_batch_tells_nothing_of_a_large_one():
     portion = Portion(20_000, 3.6)
-    portion.saw(10, 1.0)
+    portion.saw(10, 0.1)
+    portion.saw_census(10_000, 1.0)
     assert portion.kernels == 20_000
 
 
