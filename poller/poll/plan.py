@@ -84,7 +84,8 @@ def plan(at: float, read: Read, known: Known) -> Plan:
     """Return what to ask at the time `at`."""
     wanted = _wanted(read, known)
     if not wanted:
-        return Plan(_NONE, 0)
+        # Where nothing at all is known, all is asked for: it costs nothing if nothing is there.
+        return Plan(_NONE if known.census or known.stamps else None, 0)
     chosen = _within(wanted, read, known)
     kernels = sum(known.census.get(name, 0) for name in chosen)
     everything = chosen >= known.census.keys() or (

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from poller.daemon.facts import Facts
 from poller.daemon.status import AgentStatus, CycleRecord, Status, Trouble, WithheldKernel
+from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 
 README = Path(__file__).parents[2] / "README.md"
@@ -27,13 +25,9 @@ class Wall:
         return self.now
 
 
-def cycle(withheld: dict[str, str], agents: dict[str, str]) -> Any:
-    """Return what is read of a cycle."""
-    kernels = {name: SimpleNamespace(agent=agent) for name, agent in agents.items()}
-    return SimpleNamespace(
-        publisher=SimpleNamespace(rivals=set()),
-        withheld=withheld,
-        history=SimpleNamespace(kernels=kernels),
+def exporter(instance: str, agent: str, stalled: bool = False) -> ExporterState:
+    return ExporterState(
+        instance, agent, "gather_measures", 7.0, 5.0, 990.0, 995.0, stalled, False, None
     )
 
 
@@ -42,7 +36,7 @@ def test_publishing_and_failing_begin_with_the_first_of_their_kind() -> None:
     facts = Facts(wall)
     for result in ("success", "success", "failed", "failed", "success"):
         wall.now += 10
-        facts.ended(result, "", Outcome(0.0), 1.0)
+        facts.ended(result, "", Outcome(), 1.0)
         status = facts.status("leads", 5.0)
         assert (status.publishes_since is None) != (status.fails_since is None)
         if result == "failed":
@@ -55,15 +49,15 @@ def test_publishing_and_failing_begin_with_the_first_of_their_kind() -> None:
 def test_the_last_sixty_cycles_are_kept() -> None:
     facts = Facts(Wall())
     for number in range(100):
-        facts.ended("success", "", Outcome(0.0, written=number), 1.0)
+        facts.ended("success", "", Outcome(written=number), 1.0)
     assert [one.written for one in facts.status("leads", 5.0).cycles] == list(range(40, 100))
 
 
 def test_who_stands_by_tells_nothing_of_kernels() -> None:
     facts = Facts(Wall())
-    facts.saw(Outcome(0.0, kernels=3, withheld=Counter(still=1)), cycle({"a": "still"}, {"a": "i"}))
-    facts.ended("success", "", Outcome(0.0), 1.0)
-    facts.ended("standby", "", Outcome(0.0), 0.1)
+    facts.saw(Outcome(kernels=3, withheld={"a": "still"}, exporters=(exporter("a:1", "i"),)))
+    facts.ended("success", "", Outcome(), 1.0)
+    facts.ended("standby", "", Outcome(), 0.1)
     status = facts.status("stands by", 5.0)
     assert (status.kernels, status.withheld, status.agents) == (0, {}, ())
     assert len(status.cycles) == 1
@@ -78,31 +72,28 @@ def test_a_kernel_is_named_when_it_is_withheld_for_more_than_a_few_cycles() -> N
         lasting = facts.status("leads", 5.0).withheld_kernels
         return [(one.kernel, one.reason) for one in lasting]
 
-    facts.saw(Outcome(0.0), cycle({"a": "stalled", "b": "waiting"}, {}))
+    facts.saw(Outcome(withheld={"a": "stalled", "b": "waiting"}))
     assert named() == []
     wall.now += 16
-    facts.saw(Outcome(0.0), cycle({"a": "stalled", "b": "incomplete"}, {}))
+    facts.saw(Outcome(withheld={"a": "stalled", "b": "incomplete"}))
     assert named() == [("a", "stalled")]  # b's reason is new
     wall.now += 16
-    facts.saw(Outcome(0.0), cycle({"b": "incomplete"}, {}))
+    facts.saw(Outcome(withheld={"b": "incomplete"}))
     assert named() == [("b", "incomplete")]
 
 
 def test_agents_are_told_with_their_kernels_and_whether_they_stand_still() -> None:
     facts = Facts(Wall())
-    seen = cycle({}, {"a": "i-1", "b": "i-1", "c": "i-2"})
-    facts.saw(Outcome(0.0, stalled=frozenset({"i-2", "i-3"})), seen)
-    assert facts.status("leads", 5.0).agents == (
-        AgentStatus("i-1", 2),
-        AgentStatus("i-2", 1, stalled=True),
-        AgentStatus("i-3", 0, stalled=True),
-    )
+    told = (exporter("a:1", "i-1"), exporter("b:1", "i-2", stalled=True), exporter("c:1", ""))
+    facts.saw(Outcome(exporters=told, kernels_of={"a:1": 2, "b:1": 1}))
+    found = [(one.name, one.kernels, one.stalled) for one in facts.status("leads", 5.0).agents]
+    assert found == [("i-1", 2, False), ("i-2", 1, True), ("c:1", 0, False)]
 
 
 def test_a_status_is_json() -> None:
     facts = Facts(Wall())
-    facts.saw(Outcome(0.0), cycle({"a": "still"}, {"a": "i-1"}))
-    facts.ended("failed", "timeout", Outcome(0.0, seconds={"query": 0.5}), 1.0)
+    facts.saw(Outcome(withheld={"a": "still"}, exporters=(exporter("a:1", "i-1"),)))
+    facts.ended("failed", "timeout", Outcome(seconds={"query": 0.5}), 1.0)
     told = json.loads(json.dumps(facts.status("leads", 5.0).as_json()))
     assert told["ready"] is True
     assert told["cycles"][0]["parts"] == {"query": 0.5}

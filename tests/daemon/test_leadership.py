@@ -10,7 +10,7 @@ import pytest
 from poller.daemon.conditions import Conditions
 from poller.daemon.leadership import Leadership
 from poller.daemon.metrics import Telemetry
-from poller.daemon.report import Watch
+from poller.daemon.report import Report
 from poller.errors import PrometheusError
 
 
@@ -53,7 +53,7 @@ class PaperLease:
 @pytest.fixture
 def leadership() -> Leadership:
     telemetry = Telemetry()
-    return Leadership(telemetry, Watch(telemetry, Conditions()))
+    return Leadership(telemetry, Report(telemetry, Conditions()))
 
 
 async def test_who_cannot_have_the_lease_stands_by_and_takes_over_afresh(

@@ -38,6 +38,7 @@ ALERTS = {
     "CyclesFailing",
     "Down",
     "ForeignKeys",
+    "KernelsWithheld",
     "KeysFailing",
     "MissedCycles",
     "NoLeader",
@@ -60,7 +61,8 @@ def checked(*command: str | Path, cwd: Path | None = None) -> str:
 
 def sample_names() -> set[str]:
     """Return the name of every sample that the registry may show."""
-    names = set()
+    names = {"livestat_poller_agent_interval_seconds"}  # there is none before an agent is known
+    names.add("livestat_poller_agent_measured_timestamp_seconds")
     for family in Telemetry().registry.collect():
         names |= {sample.name for sample in family.samples}
     return names

@@ -45,9 +45,18 @@ def record(place: int, result: str = "success", scale: float = 1.0) -> CycleReco
 def full() -> Status:
     """Return the status of a poller of a small cluster, with a little of everything."""
     agents = (
-        AgentStatus("i-gpu-01", 4, False, 17_211, 5.0, NOW - 2.5, False),
-        AgentStatus("i-gpu-02", 4, False, 17_208, 5.0, NOW - 4.0, True),
-        AgentStatus("i-gpu-03.very-long-name.cluster.example", 2, True, 912, 30.0, NOW - 700, None),
+        AgentStatus("i-gpu-01", 4, False, "gather_measures", 17_211, 5.0, NOW - 2.5, False),
+        AgentStatus("i-gpu-02", 4, False, "gather_measures", 17_208, 5.0, NOW - 4.0, True),
+        AgentStatus(
+            "i-gpu-03.very-long-name.cluster.example",
+            2,
+            True,
+            "before_observe",
+            912,
+            30.0,
+            NOW - 700,
+            None,
+        ),
     )
     return Status(
         version="1.0.0",
@@ -84,7 +93,16 @@ def full() -> Status:
 def large() -> Status:
     """Return the status of a poller of 2,000 kernels on 150 agents."""
     agents = tuple(
-        AgentStatus(f"i-node-{number:03}", 13, number == 77, 40_000 + number, 5.0, NOW - 3, False)
+        AgentStatus(
+            f"i-node-{number:03}",
+            13,
+            number == 77,
+            "gather_measures",
+            40_000 + number,
+            5.0,
+            NOW - 3,
+            False,
+        )
         for number in range(150)
     )
     withheld = tuple(
