@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -11,6 +12,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import command, daemon, live
 from tests.support.process import Server, require
+from tests.support.redis_server import Redis
+from tests.support.scripted import ScriptedPrometheus
 from tests.support.turns import Turns
 
 PROCESSES_A_CORE = 3
@@ -116,3 +119,24 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("POLLER_") and "__" in name:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def _redis_of_module() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(_redis_of_module: Redis) -> Redis:
+    """Return a real server, empty, that has counted nothing yet."""
+    _redis_of_module.command("FLUSHALL")
+    _redis_of_module.command("CONFIG", "RESETSTAT")
+    return _redis_of_module
+
+
+@pytest.fixture
+def prometheus() -> Iterator[ScriptedPrometheus]:
+    """Yield a Prometheus that answers what the test says; nothing at first."""
+    with ScriptedPrometheus() as server:
+        yield server

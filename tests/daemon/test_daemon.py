@@ -39,30 +39,11 @@ IO_READ = 'container_metric_name="io_read",value_type="current"'
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "Error:")
 
 
-@pytest.fixture(scope="module")
-def prometheus() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
 @pytest.fixture
 def world(prometheus: ScriptedPrometheus) -> World:
     world = World(3)
     prometheus.handler = world.handler
-    prometheus.requests.clear()
     return world
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: Redis) -> Redis:
-    shared.command("FLUSHALL")
-    return shared
 
 
 def url_of(proxy: FaultProxy, scheme: str) -> str:
@@ -91,8 +72,7 @@ def test_a_black_holed_prometheus_costs_no_tick_and_is_told_once(
         with LivePoller(tmp_path, made) as live:
             live.wait_metric("cycles_total", 1, result="success")
             proxy.fault = blackhole()
-            live.wait_metric("cycles_total", 5, result="failed")
-            assert live.metric("cycles_total", result="failed", reason="timeout") >= 5
+            live.wait_metric("cycles_total", 5, result="failed", reason="timeout")
             assert live.page("/-/ready")[0] == 503
             proxy.fault = passing()
             since = time.monotonic()
@@ -117,7 +97,7 @@ def test_a_black_holed_redis_costs_no_tick_and_each_overrun_is_counted(
         with LivePoller(tmp_path, made) as live:
             live.wait_metric("cycles_total", 1, result="success")
             proxy.fault = blackhole()
-            live.wait_metric("cycles_total", 5, result="failed")
+            live.wait_metric("cycles_total", 5, result="failed", reason="deadline")
             proxy.fault = passing()
             good = live.metric("cycles_total", result="success")
             live.wait_metric("cycles_total", good + 2, result="success")
@@ -138,8 +118,7 @@ def test_a_name_resolution_that_hangs_costs_no_tick_and_does_not_hold_up_the_end
     urls[neighbour] = re.sub(r"127\.0\.0\.1", "stuck.test", urls[neighbour])
     made = tables(urls["prometheus"], urls["redis"], 0.5)
     with LivePoller(tmp_path, made, before=STUCK) as live:
-        live.wait_metric("cycles_total", 6, result="failed")
-        assert live.metric("cycles_total", result="failed", reason="timeout") >= 6
+        live.wait_metric("cycles_total", 6, result="failed", reason="timeout")
         assert live.metric("missed_cycles_total") == 0
         since = time.monotonic()
         assert live.stop() == 0
@@ -390,6 +369,8 @@ def revived_at_last(server: Prometheus) -> Iterator[None]:
             server.start()
 
 
+INTERVAL_S = 1.0
+"""Shorter, and a busy machine adds troubles of its own to those that are told."""
 ORDERS = list(product(("pr", "rp"), ("pr", "rp")))
 
 
@@ -399,7 +380,7 @@ def test_neighbours_killed_and_revived_in_any_order_are_told_once_each_way(
 ) -> None:
     with revived_at_last(scraped[0]), Redis(persistent=True) as redis:
         neighbours: dict[str, Any] = {"p": scraped[0], "r": redis}
-        made = tables(scraped[0].url, redis.url, 0.5)
+        made = tables(scraped[0].url, redis.url, INTERVAL_S)
         with LivePoller(tmp_path, made) as live:
             live.wait_metric("cycles_total", 2, result="success")
             for one in killed:
@@ -411,7 +392,7 @@ def test_neighbours_killed_and_revived_in_any_order_are_told_once_each_way(
             good = live.metric("cycles_total", result="success")
             since = time.monotonic()
             live.wait_metric("cycles_total", good + 1, result="success")
-            assert time.monotonic() - since < 2 * 0.5 + 1.0  # and a little for a loaded machine
+            assert time.monotonic() - since < 2 * INTERVAL_S + 1.0  # and a little for the machine
             assert live.stop() == 0
     assert len(live.lines("prometheus: well again")) == 1
     bad = [line for line in live.lines(" ERROR ") if " redis: " in line]

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import redis.exceptions
@@ -29,16 +29,9 @@ KERNEL = "0f4e1c9a-5d2b-4c3e-8a7f-1b2c3d4e5f60"
 TICK_S = 0.5
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def scripted() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus(empty) as server:
-        yield server
+@pytest.fixture(autouse=True)
+def _nothing_there(prometheus: ScriptedPrometheus) -> None:
+    prometheus.handler = empty
 
 
 def empty(query: str, at: float, params: dict[str, str]) -> Answer:
@@ -78,10 +71,10 @@ def hanging(query: str, at: float, params: dict[str, str]) -> Answer:
     return answers.hanging()
 
 
-def alone(scripted: ScriptedPrometheus, valkey: Redis, **settings: object) -> DaemonProcess:
+def alone(prometheus: ScriptedPrometheus, redis: Redis, **settings: object) -> DaemonProcess:
     """Return a daemon without a lease, so that its cycles ask nothing but their batch."""
     more = {"poll__interval_s": TICK_S, "leader__enabled": "false", **settings}
-    return DaemonProcess(scripted.url, valkey.url, **more)
+    return DaemonProcess(prometheus.url, redis.url, **more)
 
 
 def is_ready(daemon: DaemonProcess) -> bool:
@@ -89,45 +82,45 @@ def is_ready(daemon: DaemonProcess) -> bool:
 
 
 def test_unready_until_the_first_good_cycle_and_healthy_all_the_while(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
-    scripted.handler = unavailable
-    with alone(scripted, valkey) as daemon:
+    prometheus.handler = unavailable
+    with alone(prometheus, redis) as daemon:
         failed = {"result": "failed", "reason": "unavailable"}
         wait_until(lambda: daemon.value("cycles_total", **failed) >= 2, "two failed cycles")
         assert daemon.page("/-/ready") == (503, "not ready: no good cycle yet\nleads: yes\n")
         assert daemon.page("/-/healthy") == (200, "alive\n")
         assert daemon.value("last_success_timestamp_seconds") == 0
-        scripted.handler = empty
+        prometheus.handler = empty
         wait_until(lambda: is_ready(daemon), "ready after a good cycle")
 
 
 def test_ready_through_two_bad_cycles_and_not_through_more(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
-    scripted.handler = ByCycle(empty, unavailable, unavailable, empty)
-    with alone(scripted, valkey, http__unready_after=3) as daemon:
+    prometheus.handler = ByCycle(empty, unavailable, unavailable, empty)
+    with alone(prometheus, redis, http__unready_after=3) as daemon:
         wait_until(lambda: is_ready(daemon), "ready")
         seen = []
         while daemon.value("cycles_total", result="success", reason="") < 3:
             seen.append(daemon.page("/-/ready")[0])
             time.sleep(0.02)
         assert set(seen) == {200}
-        scripted.handler = unavailable
+        prometheus.handler = unavailable
         wait_until(lambda: not is_ready(daemon), "not ready after several bad cycles")
         status, text = daemon.page("/-/ready")
         assert status == 503
         assert "cycles failed one after another: prometheus\n" in text
         assert daemon.value("cycles_total", result="failed", reason="unavailable") >= 2 + 3
-        scripted.handler = empty
+        prometheus.handler = empty
         wait_until(lambda: is_ready(daemon), "ready again")
 
 
 def test_every_cycle_is_counted_once_by_result_and_reason(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
-    scripted.handler = ByCycle(empty, empty, empty, unavailable, unavailable, partial, hanging)
-    with alone(scripted, valkey) as daemon:
+    prometheus.handler = ByCycle(empty, empty, empty, unavailable, unavailable, partial, hanging)
+    with alone(prometheus, redis) as daemon:
 
         def timeouts() -> float:
             return daemon.value("cycles_total", result="failed", reason="timeout")
@@ -150,9 +143,9 @@ def test_every_cycle_is_counted_once_by_result_and_reason(
 
 
 def test_a_process_that_stood_still_counts_the_ticks_it_missed(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
-    with alone(scripted, valkey, poll__interval_s=1) as daemon:
+    with alone(prometheus, redis, poll__interval_s=1) as daemon:
         success = {"result": "success", "reason": ""}
         wait_until(lambda: daemon.value("cycles_total", **success) >= 2, "two cycles")
         assert daemon.value("missed_cycles_total") == 0
@@ -163,7 +156,7 @@ def test_a_process_that_stood_still_counts_the_ticks_it_missed(
         assert daemon.value("missed_cycles_total") == 2
 
 
-def test_dropped_rows_are_counted_by_reason(scripted: ScriptedPrometheus, valkey: Redis) -> None:
+def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redis: Redis) -> None:
     good = {"kernel_id": KERNEL, "container_metric_name": "mem", "value_type": "current"}
     bad: list[Row] = [
         ({**good, "kernel_id": "KERNEL"}, 1.0),
@@ -177,8 +170,8 @@ def test_dropped_rows_are_counted_by_reason(scripted: ScriptedPrometheus, valkey
         is_rest = query.startswith("max without (job, user_id, project_id)")
         return answers.vector(bad, at) if is_rest else empty(query, at, params)
 
-    scripted.handler = handler
-    with alone(scripted, valkey) as daemon:
+    prometheus.handler = handler
+    with alone(prometheus, redis) as daemon:
 
         def cycles() -> float:
             return daemon.value("cycles_total", result="success", reason="")
@@ -196,19 +189,19 @@ def test_dropped_rows_are_counted_by_reason(scripted: ScriptedPrometheus, valkey
 
 
 def test_listens_on_loopback_unless_told_otherwise(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
     # All of 127.0.0.0/8 reaches this host, but only 127.0.0.1 was bound.
-    with alone(scripted, valkey) as daemon, pytest.raises(ConnectionRefusedError):
+    with alone(prometheus, redis) as daemon, pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", daemon.port), 5)
-    with alone(scripted, valkey, http__host="0.0.0.0") as daemon:
+    with alone(prometheus, redis, http__host="0.0.0.0") as daemon:
         socket.create_connection(("127.0.0.2", daemon.port), 5).close()
 
 
 def test_goes_on_polling_where_the_port_is_taken(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
-    daemon = alone(scripted, valkey)
+    daemon = alone(prometheus, redis)
     with socket.socket() as taken:
         taken.bind((HOST, daemon.port))
         taken.listen()
@@ -217,14 +210,14 @@ def test_goes_on_polling_where_the_port_is_taken(
             assert f"http: cannot listen on {HOST}:{daemon.port}" in daemon.log
 
 
-def test_a_live_page_passes_promtool_and_names_what_was_written(valkey: Redis) -> None:
+def test_a_live_page_passes_promtool_and_names_what_was_written(redis: Redis) -> None:
     promtool = require("promtool")
     with (
         Exporter(kernels=3) as exporter,
         Prometheus(scrape_configs=[scrape_config(exporter.port)]) as prometheus,
     ):
         prometheus.wait_for("backendai_container_utilization")
-        with DaemonProcess(prometheus.url, valkey.url, poll__interval_s=1) as daemon:
+        with DaemonProcess(prometheus.url, redis.url, poll__interval_s=1) as daemon:
             wait_until(lambda: daemon.value("keys_written_total") >= 6, "two rounds of keys")
             # A cycle that a busy machine does not let finish has seen no kernel.
             wait_until(lambda: daemon.value("active_kernels") == 3, "a good cycle")
@@ -242,12 +235,12 @@ def test_a_live_page_passes_promtool_and_names_what_was_written(valkey: Redis) -
 
 
 def test_a_poller_on_standby_is_ready_and_does_not_lead(
-    scripted: ScriptedPrometheus, valkey: Redis
+    prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:
     settings = {"poll__interval_s": TICK_S, "leader__name": "test-standby"}
-    with DaemonProcess(scripted.url, valkey.url, **settings) as first:
+    with DaemonProcess(prometheus.url, redis.url, **settings) as first:
         wait_until(lambda: first.value("leader") == 1, "the first leads")
-        with DaemonProcess(scripted.url, valkey.url, **settings) as second:
+        with DaemonProcess(prometheus.url, redis.url, **settings) as second:
             standby = {"result": "standby", "reason": ""}
             wait_until(lambda: second.value("cycles_total", **standby) >= 2, "it stands by")
             assert second.value("leader") == 0
@@ -262,11 +255,11 @@ def test_a_poller_on_standby_is_ready_and_does_not_lead(
             assert second.value("cycles_total", result="failed", reason="lease") == 0
 
 
-def test_a_leader_whose_lease_ran_out_says_so(scripted: ScriptedPrometheus, valkey: Redis) -> None:
+def test_a_leader_whose_lease_ran_out_says_so(prometheus: ScriptedPrometheus, redis: Redis) -> None:
     settings = {"poll__interval_s": TICK_S, "leader__name": "test-ran-out"}
-    with DaemonProcess(scripted.url, valkey.url, **settings) as daemon:
+    with DaemonProcess(prometheus.url, redis.url, **settings) as daemon:
         wait_until(lambda: daemon.value("leader") == 1, "it leads")
-        scripted.handler = unavailable
+        prometheus.handler = unavailable
         wait_until(lambda: daemon.value("leader") == 0, "it leads no more")
 
 

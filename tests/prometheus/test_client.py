@@ -15,7 +15,7 @@ from poller.poll import assembly
 from poller.prometheus.client import Client, PrometheusAccess
 from tests.support import answers
 from tests.support.answers import Answer
-from tests.support.live import settings
+from tests.support.live import PATIENT, settings
 from tests.support.process import free_port
 from tests.support.proxy import FaultProxy, blackhole, passing, refusing, reset, truncate
 from tests.support.scripted import ScriptedPrometheus
@@ -28,24 +28,6 @@ DEEP = Answer(body=b'{"status":"success","data":' + b'{"a":' * 5000)
 NO_DATA = Answer(body=b'{"status":"success"}')
 NULL_RESULT = Answer(body=b'{"status":"success","data":{"resultType":"vector","result":null}}')
 ROW_OF_NUMBERS = answers.data("vector", [{"metric": {}, "value": [1, 2]}])
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def keys() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def prometheus(scripted: ScriptedPrometheus) -> ScriptedPrometheus:
-    scripted.requests.clear()
-    return scripted
 
 
 def access(url: str, **more: object) -> PrometheusAccess:
@@ -287,31 +269,31 @@ WHOLE = [
 
 @pytest.mark.parametrize(("answer", "reason"), WHOLE)
 async def test_one_failed_query_of_a_batch_fails_the_cycle_and_nothing_is_written(
-    prometheus: ScriptedPrometheus, keys: Redis, tmp_path: Path, answer: Answer, reason: str
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, answer: Answer, reason: str
 ) -> None:
     world = World(2)
-    keys.command("FLUSHALL")
+    redis.command("FLUSHALL")
 
     def handler(query: str, time: float, params: dict[str, str]) -> Answer:
         bad = '="io_read",value_type="current"' in query
         return answer if bad else world.handler(query, time, params)
 
     prometheus.handler = handler
-    async with assembly.cycle(settings(tmp_path, prometheus.url, keys.url)) as cycle:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         with pytest.raises(PrometheusError) as raised:
             await cycle.poll()
         assert raised.value.reason == reason
-        assert keys.command("DBSIZE") == 0
+        assert redis.command("DBSIZE") == 0
         prometheus.handler = world.handler
         assert (await cycle.poll()).written == 2
-    assert keys.command("DBSIZE") == 2
+    assert redis.command("DBSIZE") == 2
 
 
 async def test_partial_data_is_written_where_the_settings_say_so(
-    prometheus: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(2)
-    keys.command("FLUSHALL")
+    redis.command("FLUSHALL")
 
     def handler(query: str, time: float, params: dict[str, str]) -> Answer:
         answer = world.handler(query, time, params)
@@ -319,16 +301,16 @@ async def test_partial_data_is_written_where_the_settings_say_so(
         return dataclasses.replace(answer, body=json.dumps(document).encode())
 
     prometheus.handler = handler
-    made = settings(tmp_path, prometheus.url, keys.url, prometheus__on_partial="publish")
-    async with assembly.cycle(made) as cycle:
+    made = settings(tmp_path, prometheus.url, redis.url, prometheus__on_partial="publish")
+    async with assembly.cycle(made, PATIENT) as cycle:
         assert (await cycle.poll()).written == 2
 
 
 async def test_the_cycle_after_an_outage_of_the_real_server_is_good(
-    real: Prometheus, proxy: FaultProxy, keys: Redis, tmp_path: Path
+    real: Prometheus, proxy: FaultProxy, redis: Redis, tmp_path: Path
 ) -> None:
     url = f"http://127.0.0.1:{proxy.port}"
-    async with assembly.cycle(settings(tmp_path, url, keys.url)) as cycle:
+    async with assembly.cycle(settings(tmp_path, url, redis.url), PATIENT) as cycle:
         for fault, reason in (
             (refusing(), "refused"),
             (reset(), "reset"),

@@ -19,16 +19,10 @@ PATIENCE_S = 4.0
 """What a machine under load may add to a time limit; the library's own defaults take longer."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Redis]:
-    with Redis() as started:
-        yield started
-
-
 @pytest.fixture
-def proxy(server: Redis) -> Iterator[FaultProxy]:
-    server.command("FLUSHALL")
-    with FaultProxy(server.port) as opened:
+def proxy(redis: Redis) -> Iterator[FaultProxy]:
+    redis.command("FLUSHALL")
+    with FaultProxy(redis.port) as opened:
         yield opened
 
 
@@ -36,8 +30,8 @@ def through(proxy: FaultProxy, timeout_s: float = TIMEOUT_S) -> Store:
     return Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=timeout_s))
 
 
-def clients(server: Redis) -> int:
-    with server.client() as client:
+def clients(redis: Redis) -> int:
+    with redis.client() as client:
         return len(client.client_list()) - 1  # the one that asks is among them
 
 
@@ -82,28 +76,28 @@ async def test_a_server_that_accepts_and_says_nothing_costs_the_time_limit_once(
         assert time.monotonic() - started < TIMEOUT_S + PATIENCE_S
 
 
-def refusals(server: Redis) -> int:
+def refusals(redis: Redis) -> int:
     """Return how often a password was refused."""
-    with server.client() as client:
+    with redis.client() as client:
         return sum(int(entry["count"]) for entry in client.acl_log())
 
 
 async def test_a_wrong_password_is_sent_once() -> None:
-    with Redis(password="right") as server:
-        url = f"redis://:wrong@127.0.0.1:{server.port}/0"
+    with Redis(password="right") as redis:
+        url = f"redis://:wrong@127.0.0.1:{redis.port}/0"
         async with Store(StoreAccess(url)) as store:
             for tries in range(1, 4):
                 with pytest.raises(StoreError) as raised:
                     await store.read(KERNELS)
                 assert raised.value.reason == "unauthorized"
                 assert "wrong" not in str(raised.value)
-                assert refusals(server) == tries
+                assert refusals(redis) == tries
 
 
 async def test_no_connection_is_left_behind_by_many_failures(
-    proxy: FaultProxy, server: Redis
+    proxy: FaultProxy, redis: Redis
 ) -> None:
-    await asyncio.to_thread(wait_until, lambda: clients(server) == 0, "nobody of another test")
+    await asyncio.to_thread(wait_until, lambda: clients(redis) == 0, "nobody of another test")
     async with through(proxy, timeout_s=5.0) as store:
         for _ in range(30):
             await store.read(KERNELS)
@@ -118,8 +112,8 @@ async def test_no_connection_is_left_behind_by_many_failures(
             await asyncio.gather(*asked, return_exceptions=True)
             proxy.fault = passing()
         await store.read(KERNELS)
-        await asyncio.to_thread(wait_until, lambda: clients(server) == 1, "one connection at last")
-    await asyncio.to_thread(wait_until, lambda: clients(server) == 0, "none")
+        await asyncio.to_thread(wait_until, lambda: clients(redis) == 1, "one connection at last")
+    await asyncio.to_thread(wait_until, lambda: clients(redis) == 0, "none")
 
 
 async def test_a_server_that_is_gone_and_back_is_used_again(proxy: FaultProxy) -> None:
@@ -136,7 +130,7 @@ async def test_a_server_that_is_gone_and_back_is_used_again(proxy: FaultProxy) -
 
 
 async def test_a_write_that_fails_takes_none_beside_it_along_twice(
-    proxy: FaultProxy, server: Redis
+    proxy: FaultProxy, redis: Redis
 ) -> None:
     """Two portions on their way fail together: the client is made anew once, not under a third."""
     async with through(proxy, timeout_s=5.0) as store:

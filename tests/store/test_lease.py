@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -22,16 +22,10 @@ LONG_S = 30.0
 SHORT_S = 0.1
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Redis]:
-    with Redis() as started:
-        yield started
-
-
 @pytest.fixture
-async def store(server: Redis) -> AsyncIterator[Store]:
-    server.command("FLUSHALL")
-    async with Store(StoreAccess(server.url, timeout_s=5.0)) as opened:
+async def store(redis: Redis) -> AsyncIterator[Store]:
+    redis.command("FLUSHALL")
+    async with Store(StoreAccess(redis.url, timeout_s=5.0)) as opened:
         yield opened
 
 
@@ -45,7 +39,7 @@ class HandClock:
         return self.now
 
 
-async def test_a_free_lease_is_taken_and_kept_from_others(store: Store, server: Redis) -> None:
+async def test_a_free_lease_is_taken_and_kept_from_others(store: Store, redis: Redis) -> None:
     ours, theirs = Lease(store, NAME, LONG_S, "ours"), Lease(store, NAME, LONG_S, "theirs")
     assert not ours.held
     assert await ours.take()
@@ -53,17 +47,17 @@ async def test_a_free_lease_is_taken_and_kept_from_others(store: Store, server: 
     assert not await theirs.take()
     assert not await theirs.renew()
     assert not theirs.held
-    assert server.command("GET", NAME) == b"ours"
+    assert redis.command("GET", NAME) == b"ours"
     assert await theirs.holder() == "ours"
 
 
-async def test_taking_it_again_renews_it(store: Store, server: Redis) -> None:
+async def test_taking_it_again_renews_it(store: Store, redis: Redis) -> None:
     lease, later = Lease(store, NAME, 1.0), Lease(store, NAME, LONG_S)
     later.token = lease.token
     assert await lease.take()
-    before = server.command("PTTL", NAME)
+    before = redis.command("PTTL", NAME)
     assert await later.take()
-    assert server.command("PTTL", NAME) > before + 20_000
+    assert redis.command("PTTL", NAME) > before + 20_000
 
 
 async def test_it_is_free_when_its_time_has_passed(store: Store) -> None:
@@ -97,12 +91,12 @@ async def test_what_another_had_in_between_is_not_renewed_though_it_is_free(stor
     assert not ours.held
 
 
-async def test_nothing_is_left_of_a_lease_that_was_released(store: Store, server: Redis) -> None:
+async def test_nothing_is_left_of_a_lease_that_was_released(store: Store, redis: Redis) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
-    assert 0 < server.command("PTTL", NAME) <= LONG_S * 1000
+    assert 0 < redis.command("PTTL", NAME) <= LONG_S * 1000
     await lease.release()
-    await asyncio.to_thread(wait_until, lambda: not server.command("EXISTS", NAME), "its end", 1)
+    await asyncio.to_thread(wait_until, lambda: not redis.command("EXISTS", NAME), "its end", 1)
 
 
 async def test_a_lease_that_is_kept_outlasts_its_length(store: Store) -> None:
@@ -136,10 +130,10 @@ async def test_the_local_clock_ends_it_without_asking(store: Store) -> None:
     assert not lease.held
 
 
-async def test_the_local_clock_counts_from_before_the_question(server: Redis) -> None:
+async def test_the_local_clock_counts_from_before_the_question(redis: Redis) -> None:
     """A slow answer must not make the lease seem longer than the server knows it."""
     clock = HandClock()
-    with FaultProxy(server.port) as proxy:
+    with FaultProxy(redis.port) as proxy:
         async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as slow:
             lease = Lease(slow, NAME + ":slow", LONG_S, monotonic=clock)
             taking = asyncio.create_task(lease.take())
@@ -158,34 +152,34 @@ async def test_a_forgotten_lease_is_not_held_and_stands_on_the_server(store: Sto
     assert await lease.holder() == lease.token
 
 
-async def test_the_servers_clock_tells_when_it_ends(store: Store, server: Redis) -> None:
+async def test_the_servers_clock_tells_when_it_ends(store: Store, redis: Redis) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
-    seconds, micros = server.command("TIME")
+    seconds, micros = redis.command("TIME")
     left_ms = lease.fence.until_ms - (int(seconds) * 1000 + int(micros) / 1000)
     assert 0 < left_ms <= LONG_S * 1000
 
 
-async def test_a_key_of_another_type_in_its_place_is_an_error(store: Store, server: Redis) -> None:
-    server.command("RPUSH", NAME, "somebody's")
+async def test_a_key_of_another_type_in_its_place_is_an_error(store: Store, redis: Redis) -> None:
+    redis.command("RPUSH", NAME, "somebody's")
     with pytest.raises(StoreError) as raised:
         await Lease(store, NAME, LONG_S).take()
     assert raised.value.reason == "wrong_type"
-    assert server.command("LRANGE", NAME, 0, -1) == [b"somebody's"]
+    assert redis.command("LRANGE", NAME, 0, -1) == [b"somebody's"]
 
 
-async def test_the_holder_writes(store: Store, server: Redis) -> None:
+async def test_the_holder_writes(store: Store, redis: Redis) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
     written = await store.write({KERNEL: b"one", OTHER: b"two"}, lease.fence)
     assert written.before == {KERNEL: None, OTHER: None}
-    assert server.command("MGET", KERNEL, OTHER) == [b"one", b"two"]
-    assert 86_390 < server.command("TTL", KERNEL) <= 86_400
+    assert redis.command("MGET", KERNEL, OTHER) == [b"one", b"two"]
+    assert 86_390 < redis.command("TTL", KERNEL) <= 86_400
     assert (await store.write({KERNEL: b"three"}, lease.fence)).before == {KERNEL: b"one"}
 
 
 async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
-    store: Store, server: Redis
+    store: Store, redis: Redis
 ) -> None:
     """Though nobody else has it, so that the server would let it pass."""
     clock = HandClock()
@@ -197,50 +191,50 @@ async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
     clock.now += LONG_S
     with pytest.raises(LeaseLost):
         _ = [one async for one in publisher.publish([{KERNEL: b"late"}], 1.0, lease)]
-    assert server.command("GET", KERNEL) == b"good"
+    assert redis.command("GET", KERNEL) == b"good"
 
 
 @pytest.mark.parametrize("lost", ["taken over", "gone"])
-async def test_who_lost_it_writes_nothing(store: Store, server: Redis, lost: str) -> None:
+async def test_who_lost_it_writes_nothing(store: Store, redis: Redis, lost: str) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
-    server.command("SET", KERNEL, "newer")
+    redis.command("SET", KERNEL, "newer")
     if lost == "gone":
-        server.command("DEL", NAME)
+        redis.command("DEL", NAME)
     else:
-        server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+        redis.command("SET", NAME, "somebody else", "PX", 90_000_000)
     assert lease.held  # by its own clock: that alone would let it write
     with pytest.raises(LeaseLost):
         await store.write({OTHER: b"old", KERNEL: b"old"}, lease.fence)
-    assert server.command("MGET", KERNEL, OTHER) == [b"newer", None]
+    assert redis.command("MGET", KERNEL, OTHER) == [b"newer", None]
 
 
-async def test_who_loses_it_in_mid_write_writes_nothing(server: Redis) -> None:
+async def test_who_loses_it_in_mid_write_writes_nothing(redis: Redis) -> None:
     """The lease changes hands after the writer has looked (WATCH, GET) and before its EXEC."""
-    server.command("FLUSHALL")
-    with FaultProxy(server.port) as proxy:
+    redis.command("FLUSHALL")
+    with FaultProxy(redis.port) as proxy:
         async with Store(
             StoreAccess(f"redis://127.0.0.1:{proxy.port}/0", timeout_s=10.0)
         ) as held_up:
             lease = Lease(held_up, NAME, LONG_S)
             assert await lease.take()
-            looks = _gets(server)
+            looks = _gets(redis)
             proxy.fault = passing(delay_s=1.0)  # every answer comes late
             writing = asyncio.create_task(held_up.write({KERNEL: b"old"}, lease.fence))
-            await asyncio.to_thread(wait_until, lambda: _gets(server) > looks, "a look")
-            server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+            await asyncio.to_thread(wait_until, lambda: _gets(redis) > looks, "a look")
+            redis.command("SET", NAME, "somebody else", "PX", 90_000_000)
             with pytest.raises(LeaseLost):
                 await writing
-    assert server.command("EXISTS", KERNEL) == 0
+    assert redis.command("EXISTS", KERNEL) == 0
 
 
-def _gets(server: Redis) -> int:
-    return int(server.command("INFO", "commandstats")["cmdstat_get"]["calls"])
+def _gets(redis: Redis) -> int:
+    return int(redis.command("INFO", "commandstats")["cmdstat_get"]["calls"])
 
 
-async def test_a_broken_connection_in_mid_write_is_no_lost_lease(server: Redis) -> None:
-    server.command("FLUSHALL")
-    with FaultProxy(server.port) as proxy:
+async def test_a_broken_connection_in_mid_write_is_no_lost_lease(redis: Redis) -> None:
+    redis.command("FLUSHALL")
+    with FaultProxy(redis.port) as proxy:
         async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as store:
             lease = Lease(store, NAME, LONG_S)
             assert await lease.take()
@@ -252,15 +246,15 @@ async def test_a_broken_connection_in_mid_write_is_no_lost_lease(server: Redis) 
             assert (await store.write({KERNEL: b"y"}, lease.fence)).before == {KERNEL: None}
 
 
-async def test_a_key_of_another_type_fails_alone(store: Store, server: Redis) -> None:
+async def test_a_key_of_another_type_fails_alone(store: Store, redis: Redis) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
-    server.command("RPUSH", KERNEL, "somebody's")
+    redis.command("RPUSH", KERNEL, "somebody's")
     written = await store.write({KERNEL: b"one", OTHER: b"two"}, lease.fence)
     assert written.failed == {KERNEL: "wrong_type"}
     assert written.before == {OTHER: None}
-    assert server.command("LRANGE", KERNEL, 0, -1) == [b"somebody's"]
-    assert server.command("GET", OTHER) == b"two"
+    assert redis.command("LRANGE", KERNEL, 0, -1) == [b"somebody's"]
+    assert redis.command("GET", OTHER) == b"two"
 
 
 ACL = f"user default on nopass &* +@all ~livestat-poller:* ~{OTHER}"
@@ -268,31 +262,31 @@ ACL = f"user default on nopass &* +@all ~livestat-poller:* ~{OTHER}"
 
 async def test_a_key_that_may_not_be_written_fails_alone_and_the_rest_stays_fenced() -> None:
     """The server refuses a transaction whole for one such key: each is then written alone."""
-    with Redis(acl=ACL) as server:
-        async with Store(StoreAccess(server.url)) as store:
+    with Redis(acl=ACL) as redis:
+        async with Store(StoreAccess(redis.url)) as store:
             lease = Lease(store, NAME, LONG_S)
             assert await lease.take()
             values = {KERNEL: b"one", OTHER: b"two"}
             written = await store.write(values, lease.fence)
             assert written.failed == {KERNEL: "forbidden"}
             assert written.before == {OTHER: None}
-            assert server.command("GET", OTHER) == b"two"
-            assert 86_390 < server.command("TTL", OTHER) <= 86_400
-            server.command("SET", NAME, "somebody else", "PX", 90_000_000)
+            assert redis.command("GET", OTHER) == b"two"
+            assert 86_390 < redis.command("TTL", OTHER) <= 86_400
+            redis.command("SET", NAME, "somebody else", "PX", 90_000_000)
             with pytest.raises(LeaseLost):
                 await store.write(values, lease.fence)
 
 
 @pytest.mark.parametrize("command", ["time", "set", "eval"])
 async def test_a_right_that_is_missing_is_called_so_in_a_script_too(command: str) -> None:
-    with Redis(acl=f"user default on nopass ~* &* +@all -{command}") as server:
-        async with Store(StoreAccess(server.url)) as store:
+    with Redis(acl=f"user default on nopass ~* &* +@all -{command}") as redis:
+        async with Store(StoreAccess(redis.url)) as store:
             with pytest.raises(StoreError) as raised:
                 await Lease(store, NAME, LONG_S).take()
     assert raised.value.reason == "forbidden"
 
 
-async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, server: Redis) -> None:
+async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, redis: Redis) -> None:
     stale = Fence(NAME, "not the holder", 0)
     assert await Lease(store, NAME, LONG_S).take()
     async with store.client() as client:
@@ -300,4 +294,4 @@ async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, serve
             client, {KERNEL: b"old"}, keys._SET_IF_OURS, (NAME,), stale.token
         )
     assert [translate(reply).reason for reply in replies] == ["late"]
-    assert server.command("EXISTS", KERNEL) == 0
+    assert redis.command("EXISTS", KERNEL) == 0

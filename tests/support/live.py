@@ -12,9 +12,13 @@ import msgpack
 
 from poller import config
 from poller.config import Config
+from poller.poll import assembly
 
 from .daemon import Daemon
 from .process import HOST
+
+PATIENT = assembly.Choice(wait=True)
+"""A cycle waits for the past of a kernel as long as that takes: on a busy machine a while."""
 
 
 def write_settings(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> Path:

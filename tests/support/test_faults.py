@@ -26,15 +26,9 @@ from tests.support.tls import tls_files
 Proxied = tuple[FaultProxy, redis.Redis]
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
 @pytest.fixture
-def proxied(valkey: Redis) -> Iterator[Proxied]:
-    with FaultProxy(valkey.port) as proxy, connect(proxy.port, protocol=2) as client:
+def proxied(redis: Redis) -> Iterator[Proxied]:
+    with FaultProxy(redis.port) as proxy, connect(proxy.port, protocol=2) as client:
         yield proxy, client
 
 
@@ -96,7 +90,7 @@ def test_proxy_resets_after_so_many_bytes_of_a_response_once(proxied: Proxied) -
 
 
 def test_proxy_resets_after_a_request_that_the_server_still_gets(
-    proxied: Proxied, valkey: Redis
+    proxied: Proxied, redis: Redis
 ) -> None:
     proxy, _ = proxied
     proxy.fault = reset(after_response_bytes=0)
@@ -104,13 +98,13 @@ def test_proxy_resets_after_a_request_that_the_server_still_gets(
         raw.sendall(b"SET reset done\r\n")
         with pytest.raises(ConnectionResetError):
             raw.recv(100)
-    assert valkey.command("GET", "reset") == b"done"
+    assert redis.command("GET", "reset") == b"done"
     proxy.fault = reset(after_request_bytes=0)
     with _raw(proxy) as raw:
         raw.sendall(b"SET reset again\r\n")
         with pytest.raises(ConnectionResetError):
             raw.recv(100)
-    assert valkey.command("GET", "reset") == b"done"
+    assert redis.command("GET", "reset") == b"done"
 
 
 def test_proxy_truncates_cleanly_and_resets_at_once(proxied: Proxied) -> None:

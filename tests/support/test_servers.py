@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
+from redis import Redis as Client
+from redis import exceptions
 
 from tests.support.exporter import METRICS, Exporter, Replay, Series, openmetrics_file, samples_of
 from tests.support.openmetrics import DURATION_COUNT, ROUNDS, STAGE_COUNT, UTILIZATION
@@ -35,12 +35,6 @@ RECORDED = [
     Series(LABELS, [(1_700_000_000.5 + second, 10.5 * second) for second in range(60)]),
     Series({"__name__": ROUNDS, "agent_id": "i-a"}, [(1_700_000_000.0, 1.0)]),
 ]
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
 
 
 # --- processes ------------------------------------------------------------------------------
@@ -107,27 +101,30 @@ def test_redis_forgets_or_keeps_its_keys_over_a_kill() -> None:
             assert (server.command("GET", "key") == b"value") is persistent
 
 
-def test_paused_redis_accepts_and_does_not_answer(valkey: Redis) -> None:
-    valkey.pause()
+def test_paused_redis_accepts_and_does_not_answer(redis: Redis) -> None:
+    redis.pause()
     try:
-        with connect(valkey.port, protocol=2) as client:
+        with connect(redis.port, protocol=2) as client:
             client.connection_pool.connection_kwargs["socket_timeout"] = 0.2
-            with pytest.raises(redis.TimeoutError):
+            with pytest.raises(exceptions.TimeoutError):
                 client.ping()
     finally:
-        valkey.resume()
-    assert valkey.command("PING")
+        redis.resume()
+    assert redis.command("PING")
 
 
 def test_redis_with_password_acl_and_unix_socket() -> None:
     with Redis(password="secret", unix_socket=True) as server:
         for url in (server.url, server.unix_url):
-            with redis.Redis.from_url(url) as client:
+            with Client.from_url(url) as client:
                 assert client.ping()
-        with connect(server.port) as client, pytest.raises(redis.AuthenticationError):
+        with connect(server.port) as client, pytest.raises(exceptions.AuthenticationError):
             client.ping()
     with Redis(acl="user default on nopass ~* +ping +hello +client") as server:
-        with connect(server.port) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        with (
+            connect(server.port) as client,
+            pytest.raises(exceptions.NoPermissionError),
+        ):
             client.get("key")
         assert server.command("GET", "key") is None
 
@@ -138,8 +135,8 @@ def test_redis_over_tls_demands_a_client_certificate(tmp_path: Path) -> None:
         assert server.url.startswith("rediss://")
         assert server.command("PING")
         with (
-            redis.Redis.from_url(server.url, ssl_ca_certs=str(files.authority)) as client,
-            pytest.raises(redis.ConnectionError),
+            Client.from_url(server.url, ssl_ca_certs=str(files.authority)) as client,
+            pytest.raises(exceptions.ConnectionError),
         ):
             client.ping()
 
@@ -161,7 +158,7 @@ def test_cluster_loses_and_regains_a_node_and_moves_a_slot() -> None:
         target = (source + 1) % 3
         cluster.nodes[source].command("SET", "key", "value")
         cluster.begin_move(slot, target)
-        with pytest.raises(redis.exceptions.AskError):
+        with pytest.raises(exceptions.AskError):
             cluster.nodes[source].command("GET", "{key}.absent")
         assert cluster.migrate_keys(slot, target) == 1
         cluster.finish_move(slot, target)
@@ -171,7 +168,7 @@ def test_cluster_loses_and_regains_a_node_and_moves_a_slot() -> None:
         cluster.wait_failed(source)
         assert cluster.keys() == {"key"}
         cluster.restart_node(source)
-        with pytest.raises(redis.exceptions.MovedError):
+        with pytest.raises(exceptions.MovedError):
             cluster.nodes[source].command("GET", "key")
 
 

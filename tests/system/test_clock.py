@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from poller.clock import TOLERANCE_S, Clock, told_time
 from poller.daemon.schedule import EveryInterval, Ticker
 from poller.errors import ClockError
 from poller.poll import assembly
-from tests.support.live import LivePoller, settings, tables
+from tests.support.live import PATIENT, LivePoller, settings, tables
 from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import require
 from tests.support.scripted import ScriptedPrometheus
@@ -128,16 +127,9 @@ async def test_missed_ticks_are_counted_exactly() -> None:
 # --- the server's clock -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def prometheus() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus(World(2).handler) as server:
-        yield server
+@pytest.fixture(autouse=True)
+def _world(prometheus: ScriptedPrometheus) -> None:
+    prometheus.handler = World(2).handler
 
 
 @pytest.mark.parametrize("offset_s", [120.0, -120.0, YEAR_S])
@@ -145,7 +137,7 @@ async def test_a_server_of_another_time_is_asked_at_its_own_from_the_first_batch
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, offset_s: float
 ) -> None:
     prometheus.date_offset_s = offset_s
-    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         for _ in range(2):
             outcome = await cycle.poll()
             assert outcome.written == 2
@@ -155,7 +147,7 @@ async def test_a_server_of_another_time_is_asked_at_its_own_from_the_first_batch
 async def test_a_server_whose_clock_is_set_costs_one_cycle_and_is_told(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
-    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         before = (await cycle.poll()).time
         prometheus.date_offset_s = -HOUR_S
         with pytest.raises(ClockError) as raised:
@@ -171,7 +163,7 @@ async def test_a_server_that_tells_no_time_is_asked_at_ours(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     prometheus.date_offset_s = None
-    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         outcome = await cycle.poll()
         assert outcome.written == 2
         assert abs(outcome.time - time.time()) < 2

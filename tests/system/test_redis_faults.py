@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from poller.errors import CycleError, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.store.lease import Lease
-from tests.support.live import read_legacy, settings
+from tests.support.live import PATIENT, read_legacy, settings
 from tests.support.process import free_port
 from tests.support.proxy import FaultProxy, blackhole, passing, refusing, reset
 from tests.support.scripted import ScriptedPrometheus
@@ -24,25 +24,6 @@ from tests.support.servers import Redis, wait_until
 from tests.support.world import World
 
 KERNELS = 5
-
-
-@pytest.fixture(scope="module")
-def prometheus() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: Redis) -> Redis:
-    shared.command("FLUSHALL")
-    shared.command("CONFIG", "RESETSTAT")
-    return shared
 
 
 @pytest.fixture
@@ -63,7 +44,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Cycle, Lease | None]]:
     """Open a cycle and its lease, if the settings have one."""
     made = settings(directory, prometheus.url, url, **{"redis__timeout_s": 0.4, **more})
-    async with assembly.cycle(made) as cycle:
+    async with assembly.cycle(made, PATIENT) as cycle:
         yield cycle, assembly.lease(made, cycle.store)
 
 

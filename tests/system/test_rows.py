@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from poller.poll import assembly
 from poller.poll.outcome import Outcome
 from tests.support.answers import Answer, data, matrix, vector
-from tests.support.live import read_legacy, settings
+from tests.support.live import PATIENT, read_legacy, settings
 from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
@@ -24,27 +24,15 @@ STRANGER = "ffffffff-0000-4000-8000-00000000000f"
 HUGE = "x" * (10 << 20)
 
 
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def keys() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
 async def poll(
-    world: World, scripted: ScriptedPrometheus, keys: Redis, directory: Path
+    world: World, prometheus: ScriptedPrometheus, redis: Redis, directory: Path
 ) -> tuple[Outcome, dict[str, dict[str, dict[str, str]]]]:
     """Run one cycle on an empty store; return what it came to and what readers see."""
-    scripted.handler = world.handler
-    keys.command("FLUSHALL")
-    async with assembly.cycle(settings(directory, scripted.url, keys.url)) as cycle:
+    prometheus.handler = world.handler
+    redis.command("FLUSHALL")
+    async with assembly.cycle(settings(directory, prometheus.url, redis.url), PATIENT) as cycle:
         outcome = await cycle.poll()
-    found = {key.decode(): keys.command("GET", key) for key in keys.command("KEYS", "*")}
+    found = {key.decode(): redis.command("GET", key) for key in redis.command("KEYS", "*")}
     return outcome, {key: read_legacy(value) for key, value in found.items()}
 
 
@@ -82,15 +70,15 @@ BAD = [
 
 @pytest.mark.parametrize(("bad", "reason"), BAD, ids=range(len(BAD)))
 async def test_a_bad_row_is_dropped_alone_and_counted(
-    scripted: ScriptedPrometheus,
-    keys: Redis,
+    prometheus: ScriptedPrometheus,
+    redis: Redis,
     tmp_path: Path,
     bad: tuple[Mapping[str, str], str],
     reason: str,
 ) -> None:
     world = World(2)
     world.more["mem", "current"] = [bad]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert outcome.dropped == Counter({reason: 1})
     assert set(seen) == set(world.ids)
     for stat in seen.values():
@@ -98,35 +86,35 @@ async def test_a_bad_row_is_dropped_alone_and_counted(
 
 
 async def test_all_bad_rows_together_cost_nobody_else_anything(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(2)
     world.more["mem", "current"] = [bad for bad, _ in BAD[:-1]]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert outcome.dropped == Counter(reason for _, reason in BAD[:-1])
     assert set(seen) == set(world.ids)
 
 
 async def test_a_counter_below_zero_is_no_value_and_its_kernel_is_left_alone(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
     labels = {"container_metric_name": "cpu_util", **AGENT}
     world.more["cpu_util", "current"] = [({**labels, "kernel_id": STRANGER}, "-5")]
     world.more["mem", "current"] = [row(STRANGER, "-5")]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert outcome.dropped == Counter(negative=1)
     assert outcome.withheld == {STRANGER: "incomplete"}
     assert set(seen) == set(world.ids)
 
 
 async def test_a_gauge_below_zero_is_a_value(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
     labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
     world.rows = [({**labels, "container_metric_name": "loss"}, "-1.5")]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert not outcome.dropped
     assert seen[world.ids[0]]["loss"]["current"] == "-1.5"
 
@@ -144,41 +132,41 @@ async def test_a_gauge_below_zero_is_a_value(
     ],
 )
 async def test_an_exponent_is_written_as_plain_digits(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path, text: str, written: str
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, text: str, written: str
 ) -> None:
     world = World(1)
     labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
     world.rows = [({**labels, "container_metric_name": "third_party"}, text)]
-    _, seen = await poll(world, scripted, keys, tmp_path)
+    _, seen = await poll(world, prometheus, redis, tmp_path)
     assert seen[world.ids[0]]["third_party"]["current"] == written
 
 
 async def test_the_same_series_twice_is_one_row_and_counted(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
     labels = {"kernel_id": world.ids[0], "value_type": "capacity", **AGENT}
     twin = {**labels, "container_metric_name": "mem", "instance": "other:9999"}
     world.more["mem", "capacity"] = [(twin, str(1 << 40))]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert outcome.dropped == Counter(duplicate=1)
     assert seen[world.ids[0]]["mem"]["capacity"] == str(1 << 40)
 
 
 @pytest.mark.parametrize("name", ["version", "status", "a b", "ü", "x" * 129, HUGE])
 async def test_a_metric_whose_name_readers_cannot_bear_is_dropped(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path, name: str
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, name: str
 ) -> None:
     world = World(1)
     labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
     world.rows = [({**labels, "container_metric_name": name}, "1")]
-    outcome, seen = await poll(world, scripted, keys, tmp_path)
+    outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert outcome.dropped == Counter(bad_metric_name=1)
     assert set(seen[world.ids[0]]) == {"cpu_util", "cpu_used", "mem", "io_read"}
 
 
 async def test_a_native_histogram_is_no_value(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
     histogram = {"count": "3", "sum": "6.5", "buckets": [[0, "1", "2", "3"]]}
@@ -189,9 +177,9 @@ async def test_a_native_histogram_is_no_value(
             return data("vector", [{"metric": labels, "histogram": [time, histogram]}])
         return world.handler(query, time, params)
 
-    scripted.handler = handler
-    keys.command("FLUSHALL")
-    async with assembly.cycle(settings(tmp_path, scripted.url, keys.url)) as cycle:
+    prometheus.handler = handler
+    redis.command("FLUSHALL")
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         outcome = await cycle.poll()
     assert outcome.dropped == Counter(histogram=1)
     assert outcome.written == 1
@@ -203,7 +191,7 @@ async def test_a_native_histogram_is_no_value(
     ["capacity", "rate", "over", "rounds", "tasks", "newest", "count", "pairs", "births", "first"],
 )
 async def test_a_bad_number_anywhere_reaches_no_reader(
-    scripted: ScriptedPrometheus, keys: Redis, tmp_path: Path, part: str, value: str
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, part: str, value: str
 ) -> None:
     world = World(2)
     signs = {
@@ -230,13 +218,13 @@ async def test_a_bad_number_anywhere_reaches_no_reader(
             return matrix([(metric, [(time, value)]) for metric in metrics])
         return vector([(metric, value) for metric in metrics], time)
 
-    scripted.handler = handler
-    keys.command("FLUSHALL")
-    async with assembly.cycle(settings(tmp_path, scripted.url, keys.url)) as cycle:
+    prometheus.handler = handler
+    redis.command("FLUSHALL")
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
         for _ in range(3):
             outcome = await cycle.poll()
             await asyncio.sleep(0.002)
     # An agent whose rounds stay at one number measures nothing; everything else costs nobody.
     assert outcome.written == (0 if (part, value) == ("rounds", "-1") else 2)
-    for key in keys.command("KEYS", "*"):
-        read_legacy(keys.command("GET", key))
+    for key in redis.command("KEYS", "*"):
+        read_legacy(redis.command("GET", key))

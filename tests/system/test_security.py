@@ -20,7 +20,7 @@ from poller.poll.cycle import Cycle
 from poller.store.lease import Lease
 from tests.support.answers import Answer, unauthorized
 from tests.support.command import environment, poller
-from tests.support.live import LivePoller, settings, tables
+from tests.support.live import PATIENT, LivePoller, settings, tables
 from tests.support.process import HOST
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
@@ -44,34 +44,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     return tls_files(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
-@pytest.fixture
-def world(scripted: ScriptedPrometheus) -> World:
+@pytest.fixture(autouse=True)
+def world(prometheus: ScriptedPrometheus) -> World:
     world = World(2)
-    scripted.handler = world.handler
-    scripted.requests.clear()
+    prometheus.handler = world.handler
     return world
-
-
-@pytest.fixture
-def prometheus(scripted: ScriptedPrometheus, world: World) -> ScriptedPrometheus:
-    return scripted
 
 
 @asynccontextmanager
 async def opened(directory: Path, *urls: str, **more: Any) -> AsyncIterator[Cycle]:
-    async with assembly.cycle(settings(directory, *urls, **more)) as cycle:
+    async with assembly.cycle(settings(directory, *urls, **more), PATIENT) as cycle:
         yield cycle
 
 
@@ -98,35 +80,35 @@ CREDENTIALS = [
 
 @pytest.mark.parametrize(("more", "header"), CREDENTIALS)
 async def test_credentials_go_with_every_query(
-    prometheus: ScriptedPrometheus, shared: Redis, tmp_path: Path, more: Any, header: str
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, more: Any, header: str
 ) -> None:
-    async with opened(tmp_path, prometheus.url, shared.url, **more) as cycle:
+    async with opened(tmp_path, prometheus.url, redis.url, **more) as cycle:
         await cycle.poll()
     assert sent(prometheus, "Authorization") == {header}
 
 
 async def test_user_information_in_the_url_is_basic_authentication(
-    prometheus: ScriptedPrometheus, shared: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     url = prometheus.url.replace("://", f"://me:{SECRET}@")
-    async with opened(tmp_path, url, shared.url) as cycle:
+    async with opened(tmp_path, url, redis.url) as cycle:
         await cycle.poll()
         assert SECRET not in cycle.observer.client.url
     assert sent(prometheus, "Authorization") == {basic("me", SECRET)}
 
 
 async def test_credentials_of_the_settings_go_before_those_of_the_url(
-    prometheus: ScriptedPrometheus, shared: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     url = prometheus.url.replace("://", "://other:wrong@")
     more = {"prometheus__bearer_token": SECRET}
-    async with opened(tmp_path, url, shared.url, **more) as cycle:
+    async with opened(tmp_path, url, redis.url, **more) as cycle:
         await cycle.poll()
     assert sent(prometheus, "Authorization") == {f"Bearer {SECRET}"}
 
 
 async def test_custom_headers_go_with_every_query_and_recall(
-    prometheus: ScriptedPrometheus, shared: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     secret = tmp_path / "tenant"
     secret.write_text("from-a-file\n")
@@ -134,7 +116,7 @@ async def test_custom_headers_go_with_every_query_and_recall(
         "prometheus__headers": {"X-Scope-OrgID": "tenant"},
         "prometheus__header_files": {"X-Secret": secret},
     }
-    async with opened(tmp_path, prometheus.url, shared.url, **more) as cycle:
+    async with opened(tmp_path, prometheus.url, redis.url, **more) as cycle:
         await cycle.poll()
     kept = list(prometheus.requests)
     assert sent(prometheus, "X-Scope-OrgID") == {"tenant"}
@@ -152,7 +134,7 @@ async def test_custom_headers_go_with_every_query_and_recall(
 )
 async def test_secret_files_are_read_again_when_they_change(
     prometheus: ScriptedPrometheus,
-    shared: Redis,
+    redis: Redis,
     tmp_path: Path,
     key: str,
     more: Any,
@@ -165,7 +147,7 @@ async def test_secret_files_are_read_again_when_they_change(
     secret.write_text("first\n")
     value: Any = {"X-Secret": secret} if key == "header_files" else secret
     more = {**more, f"prometheus__{key}": value}
-    async with opened(tmp_path, prometheus.url, shared.url, **more) as cycle:
+    async with opened(tmp_path, prometheus.url, redis.url, **more) as cycle:
         await cycle.poll()
         assert sent(prometheus, header) == {made("first")}
         secret.write_text("the second\r\n")
@@ -182,18 +164,18 @@ async def test_secret_files_are_read_again_when_they_change(
 
 
 async def test_the_cycle_after_a_token_was_renewed_is_good(
-    scripted: ScriptedPrometheus, world: World, shared: Redis, tmp_path: Path
+    prometheus: ScriptedPrometheus, world: World, redis: Redis, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text("old")
 
     def handler(query: str, time: float, params: dict[str, str]) -> Answer:
-        given = scripted.requests[-1].headers.get("Authorization")
+        given = prometheus.requests[-1].headers.get("Authorization")
         return world.handler(query, time, params) if given == "Bearer new" else unauthorized()
 
-    scripted.handler = handler
+    prometheus.handler = handler
     more = {"prometheus__bearer_token_file": token}
-    async with opened(tmp_path, scripted.url, shared.url, **more) as cycle:
+    async with opened(tmp_path, prometheus.url, redis.url, **more) as cycle:
         with pytest.raises(PrometheusError) as raised:
             await cycle.poll()
         assert raised.value.reason == "unauthorized"
@@ -212,22 +194,22 @@ def demanding(files: TlsFiles, world: World) -> Iterator[ScriptedPrometheus]:
 
 
 async def test_a_private_authority_and_a_client_certificate_towards_prometheus(
-    demanding: ScriptedPrometheus, shared: Redis, files: TlsFiles, tmp_path: Path
+    demanding: ScriptedPrometheus, redis: Redis, files: TlsFiles, tmp_path: Path
 ) -> None:
     more = {
         "prometheus__ca_file": files.authority,
         "prometheus__cert_file": files.client_certificate,
         "prometheus__key_file": files.client_key,
     }
-    async with opened(tmp_path, demanding.url, shared.url, **more) as cycle:
+    async with opened(tmp_path, demanding.url, redis.url, **more) as cycle:
         assert (await cycle.poll()).written == 2
 
 
 async def test_without_the_authority_or_the_client_certificate_nothing_is_asked(
-    demanding: ScriptedPrometheus, shared: Redis, files: TlsFiles, tmp_path: Path
+    demanding: ScriptedPrometheus, redis: Redis, files: TlsFiles, tmp_path: Path
 ) -> None:
     for more in ({}, {"prometheus__ca_file": files.authority}):
-        async with opened(tmp_path, demanding.url, shared.url, **more) as cycle:
+        async with opened(tmp_path, demanding.url, redis.url, **more) as cycle:
             with pytest.raises(PrometheusError) as raised:
                 await cycle.poll()
         assert raised.value.reason in ("tls", "reset")
@@ -341,7 +323,7 @@ async def test_the_readmes_acl_allows_nothing_that_is_not_needed(
     prometheus: ScriptedPrometheus, guarded: Redis, tmp_path: Path
 ) -> None:
     made = settings(tmp_path, prometheus.url, guarded_url(guarded), leader__enabled=True)
-    async with assembly.cycle(made) as cycle:
+    async with assembly.cycle(made, PATIENT) as cycle:
         lease = assembly.lease(made, cycle.store)
         assert lease is not None
         await everything(cycle, lease)

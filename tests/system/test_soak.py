@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,6 @@ KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
 IO_READ = 'container_metric_name="io_read",value_type="current"'
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
 
 
 @dataclass(frozen=True)
@@ -196,7 +190,7 @@ async def test_a_thousand_cycles_through_every_failure(
         loop.set_exception_handler(lambda _, told: soak.unhandled.append(told))
         hooks = assembly.Hooks(soak.daemon.telemetry.on_query, soak.daemon.telemetry.on_warning)
         tasks = len(asyncio.all_tasks())
-        async with assembly.cycle(config, assembly.Choice(hooks=hooks)) as cycle:
+        async with assembly.cycle(config, assembly.Choice(wait=True, hooks=hooks)) as cycle:
             run = _Run(config, cycle, None)
             marks: list[tuple[int, int]] = []
             for place, fault in enumerate(plan()):
