@@ -75,7 +75,8 @@ def beside(**options: Any) -> Iterator[Pair]:
         # Prometheus scrapes a new target only after 5 s.
         wait_until(lambda: redis.command("EXISTS", *agent.kernels) > 0, "the agent's first values")
         yield Pair(redis, agent, prometheus, daemon)
-        print(agent.log()[-2000:], daemon.log()[-2000:], sep="\n")  # shown where a test fails
+        # Shown where a test fails.
+        print(agent.log()[-2000:], daemon.log_path.read_text()[-2000:], sep="\n")
 
 
 def look(client: redis_client.Redis, kernels: list[str]) -> Look:
