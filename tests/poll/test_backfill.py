@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from poller.format.catalog import Catalog
-from poller.poll.backfill import Backfiller, Pace, Reach, _Queue
+from poller.poll.backfill import Backfiller, Reach
 from poller.poll.history import History
+from poller.poll.pace import Pace, Queue
 from poller.poll.state import KernelState, MetricState
 from poller.poll.withhold import Patience
 from poller.prometheus.client import Client, PrometheusAccess
@@ -98,7 +99,7 @@ def test_a_kernel_without_a_key_comes_before_one_whose_key_told_enough():
     history = history_of(**told, **unread, keyless=kernel(owed))
 
     async def order() -> list[list[str]]:
-        queue = _Queue(history, 2)
+        queue = Queue(history, 2)
         found = []
         while (chunk := await queue.next()) is not None:
             found.append(chunk[1])
@@ -112,7 +113,7 @@ def test_of_one_urgency_the_fewest_come_first_and_newcomers_are_not_left_behind(
     history = history_of(a=kernel(early), b=kernel(early), c=kernel(early), d=kernel(late))
 
     async def order() -> list[list[str]]:
-        queue = _Queue(history, 2)
+        queue = Queue(history, 2)
         found = [(await queue.next() or (None, []))[1]]
         history.kernels["new"] = kernel(late)
         history.owing.add("new")
