@@ -7,7 +7,7 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from poller.format.catalog import Catalog, Metric
@@ -26,6 +26,8 @@ from poller.values import (
     Stamp,
 )
 
+Texts = Iterable[tuple[str, str]]
+"""The values of some metrics, by name."""
 _PORTION = 1000
 """Kernels that are taken before the event loop may have its turn."""
 _TOGETHER = 2
@@ -79,8 +81,15 @@ class History:
         facts = MetricFacts(self.catalog, self.time, batch.time)
         steps = Steps(rounds)
         for glimpse in batch.glimpses:
+            self._find_standing(
+                (kernel_id, values.items(), glimpse.stamp)
+                for kernel_id, values in glimpse.values.items()
+            )
             self._take_glimpse(glimpse, facts, steps)
-        self._find_standing(batch)
+        self._find_standing(
+            (kernel_id, _texts(observation), batch.stamp_of(kernel_id))
+            for kernel_id, observation in batch.observations.items()
+        )
         for place, (kernel_id, observation) in enumerate(batch.observations.items()):
             if batch.instances.get(kernel_id) in batch.mixed:
                 fed.mixed.add(kernel_id)
@@ -144,6 +153,7 @@ class History:
 
     def _take_glimpse(self, glimpse: Glimpse, facts: MetricFacts, steps: Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
+        standing = self.standing
         for kernel_id, values in glimpse.values.items():
             kernel = self.kernels.get(kernel_id)
             if kernel is None:
@@ -151,22 +161,25 @@ class History:
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
                 if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
+                    if glimpse.stamp and (glimpse.stamp.instance, self._plugins[name]) in standing:
+                        kept.stood = True
+                        continue
                     if kept.current != text:
                         kernel.moved, kernel.judged = facts.at, True
                     measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
-    def _find_standing(self, batch: Batch) -> None:
+    def _find_standing(self, read: Iterable[tuple[str, Texts, Stamp | None]]) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together.
         """
         moved: dict[tuple[str, str], int] = {}
-        for kernel_id, observation in batch.observations.items():
-            kernel, stamp = self.kernels.get(kernel_id), batch.stamp_of(kernel_id)
+        for kernel_id, texts, stamp in read:
+            kernel = self.kernels.get(kernel_id)
             if kernel is not None and stamp is not None and stamp != kernel.stamp:
-                self._note_moved(kernel, observation, stamp.instance, moved)
+                self._note_moved(kernel, texts, stamp.instance, moved)
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for place, movers in moved.items():
             fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
@@ -179,19 +192,19 @@ class History:
     def _note_moved(
         self,
         kernel: KernelState,
-        observation: Observation,
+        texts: Texts,
         instance: str,
         moved: dict[tuple[str, str], int],
     ) -> None:
         """Count a kernel for each plugin of which something moved there, as far as it matters."""
         plugins: dict[tuple[str, str], bool] = {}
-        for name, reading in observation.items():
+        for name, text in texts:
             place = (instance, self._plugins[name])
             if plugins.get(place) or moved.get(place, 0) >= _TOGETHER:
                 continue
             kept = kernel.metrics.get(name)
             if kept is not None:
-                plugins[place] = kept.current != reading.current
+                plugins[place] = kept.current != text
         for place, changed in plugins.items():
             moved[place] = moved.get(place, 0) + changed
 
@@ -298,6 +311,10 @@ class History:
         kernel.reorder()
         if kernel.owing is None:
             self.owing.discard(kernel_id)
+
+
+def _texts(observation: Observation) -> Texts:
+    return ((name, reading.current) for name, reading in observation.items())
 
 
 def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:

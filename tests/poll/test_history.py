@@ -350,6 +350,26 @@ def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
     assert mean(made, "cuda_util") == (240.0, 4.0)
 
 
+def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
+    made = history(
+        pair(2, ("100", "500"), ("10", "20"), 1000),
+        pair(3, ("150", "600"), ("30", "40"), 2000),
+    )
+    for number in (5, 7):
+        last = pair(number, ("150", "600"), ("30", "40"), number * 1000)
+        between = pair(number - 1, ("150", "600"), ("30", "40"), number * 1000 - 500)
+        values = {
+            kernel: {name: reading.current for name, reading in readings.items()}
+            for kernel, readings in between.observations.items()
+        }
+        glimpses = [Glimpse(stamp(number - 1), values)]
+        made.feed(cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
+        assert made.standing == {(A, "mem"), (A, "cuda")}
+        assert rate(made, "io_read") == pytest.approx(10.0)
+        assert mean(made, "cuda_util") == (30.0, 1.0)
+        assert rate(made, "cpu_util") == pytest.approx(100.0)
+
+
 def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
     made = history(
         pair(2, ("100", "500"), ("10", "20"), 1000),

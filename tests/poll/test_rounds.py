@@ -173,6 +173,15 @@ def test_a_count_of_successful_writes_gives_no_round_and_no_stall():
     assert rounds.stalled() == set()
 
 
+def test_a_count_of_successful_writes_that_moves_is_a_sign_of_life():
+    moving = [(float(at), at // 5) for at in range(0, 60, 5)]
+    rounds = followed([count(*moving, name="successes")])
+    assert rounds.living() == {"a:1"}
+    rounds.see([count(*((at, 11) for at in range(60, 300, 5)), name="successes")], 300.0)
+    assert rounds.living() == set()
+    assert followed([count(*moving)]).living() == set()  # it counts its rounds
+
+
 def test_a_round_that_was_cancelled_is_none():
     done = [(at, at // 5) for at in range(0, 60, 5)]
     cancelled = [(at, at) for at in range(0, 60, 5)]

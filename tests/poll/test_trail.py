@@ -68,6 +68,18 @@ def test_without_rounds_every_sample_since_the_last_batch_is_a_glimpse():
         ]
 
 
+def test_without_rounds_a_sample_that_was_stored_late_counts_and_none_counts_twice():
+    glimpses = Glimpses({}, 10.0, {"c:1": 8.0})
+    glimpses.take([series((8.0, "8"), (9.5, "9"), (12.0, "12"), instance="c:1")])
+    glimpses.take([series((9.5, "9"), (11.0, "11"), kernel=OTHER, instance="d:1")])
+    assert [list(one.values.values()) for one in glimpses.in_order()] == [
+        [{"mem": "9"}],
+        [{"mem": "11"}],
+        [{"mem": "12"}],
+    ]
+    assert glimpses.newest() == {"c:1": 12.0, "d:1": 11.0}
+
+
 def test_glimpses_are_in_the_order_of_time_whatever_the_order_of_answers():
     late, early = series((14.0, "14")), series((12.0, "12"), kernel=OTHER)
     glimpses = Glimpses({}, 10.0)

@@ -112,6 +112,12 @@ def test_one_idle_kernel_alone_tells_nothing():
     assert stalled(kernel(moved=IDLE)) == set()
 
 
+def test_kernels_whose_past_is_yet_to_come_tell_nothing():
+    met = [kernel(moved=None, judged=False) for _ in range(2)]
+    assert stalled(*met) == set()
+    assert stalled(*met, kernel(moved=IDLE), kernel(moved=IDLE)) == {"i-a"}
+
+
 def test_ended_kernels_do_not_make_a_stalled_agent():
     assert stalled(kernel(moved=None), kernel(moved=NOW - 5000), kernel(moved=IDLE)) == set()
 
