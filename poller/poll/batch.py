@@ -64,12 +64,13 @@ class Observer:
         self._trail: dict[str, list[Stamp]] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
+        self._started = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        started, self._asking = time.perf_counter(), 0
+        self._started, self._asking = time.perf_counter(), 0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -78,7 +79,7 @@ class Observer:
             if error.reason == "timeout":
                 self._portion.overran(self._asking)
             raise
-        self._portion.saw(self._asking, time.perf_counter() - started)
+        self._portion.saw(self._asking, self._spent_s)
         return batch
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
@@ -133,8 +134,12 @@ class Observer:
             rounds=self.rounds,
             survey=survey,
             given_s=surveyor.given.window_s,
-            most_kernels=self._portion.kernels,
+            most_kernels=self._portion.of(1 - self._spent_s / self.limits.within_s),
         )
+
+    @property
+    def _spent_s(self) -> float:
+        return time.perf_counter() - self._started
 
     async def _take_census(self, at: float) -> None:
         started = time.perf_counter()

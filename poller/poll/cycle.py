@@ -287,7 +287,10 @@ class Cycle:
                 self.backfiller.backfill_all(self.observer.client, self.patience())
             )
         if self._backfilling is not None:
-            await asyncio.wait({self._backfilling}, timeout=self.rules.backfill_wait_s)
+            wait_s = self.rules.backfill_wait_s
+            if wait_s is not None and self.backfiller.pace.slow:
+                wait_s = 0.0  # the rest of the deadline is for what can be written
+            await asyncio.wait({self._backfilling}, timeout=wait_s)
         outcome.owing = len(self.history.owing)
         outcome.restored = max(0, before - outcome.owing)
 

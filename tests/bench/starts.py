@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench import report
 from tests.bench.contestants import stage
-from tests.bench.daemons import WatchedDaemon, failures, write_settings
+from tests.bench.daemons import WatchedDaemon, failures, told, write_settings
 from tests.bench.kernels import Cluster, Pace
 from tests.bench.worker import Figures
 
@@ -118,6 +118,8 @@ def _watched(name: str, daemon: WatchedDaemon, all_written: Callable[[], bool]) 
     keys_s = _wait(daemon, started, all_written)
     known = lambda: bool(daemon.cycles) and not daemon.cycles[-1]["owing"]  # noqa: E731
     known_s = _wait(daemon, started, known)
+    for cycle in daemon.cycles:
+        print(f"{name}: {told(cycle)}", file=sys.stderr, flush=True)
     return Start(name, keys_s, known_s, list(daemon.cycles))
 
 
