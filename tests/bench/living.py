@@ -132,8 +132,7 @@ def main() -> None:
     given = arguments()
     before = os.getloadavg()[0]
     rows = run(given)
-    load = f"Load average before {before:.1f}, at the end {os.getloadavg()[0]:.1f}."
-    text = f"`{command(given)}`\n\n{report.machine()} {load}\n\n{report.table(HEADER, rows)}"
+    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
     print(text)
     if given.markdown:
         report.put(given.markdown, "living", text)

@@ -102,7 +102,8 @@ def measure(given: argparse.Namespace) -> list[Start]:
 
             def all_written() -> bool:
                 least_ms = (TTL_S - (time.time() - started)) * 1000
-                return int(script(args=[least_ms])) >= given.kernels
+                found: int = script(args=[least_ms])
+                return bool(found >= given.kernels)
 
             with WatchedDaemon(settings, (on.prometheus, on.redis)) as daemon:
                 return _watched(name, daemon, all_written)
@@ -146,9 +147,8 @@ def main() -> None:
     given = arguments()
     before = os.getloadavg()[0]
     starts = measure(given)
-    load = f"Load average before {before:.1f}, at the end {os.getloadavg()[0]:.1f}."
     rows = [start.row() for start in starts]
-    text = f"`{command(given)}`\n\n{report.machine()} {load}\n\n{report.table(HEADER, rows)}"
+    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
     print(text)
     if given.markdown:
         report.put(given.markdown, "starts", text)
