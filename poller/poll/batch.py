@@ -77,10 +77,14 @@ class Observer:
             )
         except PrometheusError as error:
             if error.reason == "timeout":
-                self._portion.overran(self._asking)
+                self.ask_for_less()
             raise
         self._portion.saw(self._asking, self._spent_s)
         return batch
+
+    def ask_for_less(self) -> None:
+        """Ask for half of the last batch at most: there was no time for all of it."""
+        self._portion.overran(self._asking)
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):

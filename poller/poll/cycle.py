@@ -181,6 +181,13 @@ class Cycle:
         `at`: evaluate at that Unix time instead of now. `outcome` is filled on the way.
         """
         outcome = outcome if outcome is not None else Outcome()
+        try:
+            return await self._poll(lease, at, outcome)
+        except asyncio.CancelledError:  # a deadline, as a rule
+            self.observer.ask_for_less()
+            raise
+
+    async def _poll(self, lease: Lease | None, at: float | None, outcome: Outcome) -> Outcome:
         computed = await self.compute(at, outcome)
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
