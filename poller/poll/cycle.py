@@ -302,7 +302,9 @@ class Cycle:
         outcome.restored = max(0, before - outcome.owing)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
-        unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
+        """Read the keys that are to be written next, where that has not been done."""
+        known = self.history.kernels
+        unread = [name for name in self._due if name in known and not known[name].key_read]
         if not unread:
             return
         if self.rules.backfill_wait_s is not None:
