@@ -65,22 +65,27 @@ class Observer:
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
+        self._started = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        started, self._asking = time.perf_counter(), 0
+        self._started, self._asking = time.perf_counter(), 0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
             )
         except PrometheusError as error:
             if error.reason == "timeout":
-                self._portion.overran(self._asking)
+                self.ask_for_less()
             raise
-        self._portion.saw(self._asking, time.perf_counter() - started)
+        self._portion.saw(self._asking, self._spent_s)
         return batch
+
+    def ask_for_less(self) -> None:
+        """Ask for half of the last batch at most: there was no time for all of it."""
+        self._portion.overran(self._asking)
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
@@ -149,8 +154,12 @@ class Observer:
             rounds=self.rounds,
             survey=survey,
             given_s=surveyor.given.window_s,
-            most_kernels=self._portion.kernels,
+            most_kernels=self._portion.of(1 - self._spent_s / self.limits.within_s),
         )
+
+    @property
+    def _spent_s(self) -> float:
+        return time.perf_counter() - self._started
 
     async def _take_census(self, at: float) -> None:
         started = time.perf_counter()

@@ -81,6 +81,13 @@ class Cycle:
         `at`: evaluate at that Unix time instead of now. `outcome` is filled on the way.
         """
         outcome = outcome if outcome is not None else Outcome()
+        try:
+            return await self._poll(lease, at, outcome)
+        except asyncio.CancelledError:  # a deadline, as a rule
+            self.observer.ask_for_less()
+            raise
+
+    async def _poll(self, lease: Lease | None, at: float | None, outcome: Outcome) -> Outcome:
         computed = await self.compute(at, outcome)
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
@@ -193,14 +200,19 @@ class Cycle:
                 self.backfiller.backfill_all(self.observer.client, self.patience())
             )
         if self._backfilling is not None:
-            await asyncio.wait({self._backfilling}, timeout=self.rules.backfill_wait_s)
+            wait_s = self.rules.backfill_wait_s
+            if wait_s is not None and self.backfiller.pace.slow:
+                wait_s = 0.0  # the rest of the deadline is for what can be written
+            await asyncio.wait({self._backfilling}, timeout=wait_s)
         outcome.owing = len(self.history.owing)
         outcome.restored = max(0, before - outcome.owing)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
+        """Read the keys that are to be written next, where that has not been done."""
+        known = self.history.kernels
         for name in self.publisher.due_again(outcome.time):
-            self.history.kernels[name].key_read = False
-        unread = [name for name, kernel in self.history.kernels.items() if not kernel.key_read]
+            known[name].key_read = False
+        unread = [name for name in self._due if name in known and not known[name].key_read]
         if not unread:
             return
         if self.rules.backfill_wait_s is not None:

@@ -15,13 +15,17 @@ _TIMES_THE_CENSUS = 25.0
 
 
 class Portion:
-    """About how many `kernels` the next batch may ask for; never more than `most_kernels`."""
+    """About how many `kernels` a batch may ask for at its start; never more than `most_kernels`."""
 
     def __init__(self, most_kernels: int, within_s: float) -> None:
         self._most = most_kernels
         self._within_s = within_s
         self._learnt = False
         self.kernels = most_kernels
+
+    def of(self, left: float) -> int:
+        """Return how many may be asked for where so much of a batch's time is left, 0 to 1."""
+        return min(self._most, max(LEAST, int(self.kernels * left)))
 
     def saw_census(self, kernels: int, took_s: float) -> None:
         """Take how long it took to count so many kernels, where nothing better is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,13 +83,13 @@ def command(given: argparse.Namespace) -> str:
 
 def main() -> None:
     """Measure every size and print the tables."""
-    given = arguments()
+    given, before = arguments(), os.getloadavg()[0]
     wanted = [report.Size(*size) for size in itertools.product(given.kernels, given.measure)]
     sizes = {size: run(size, given) for size in wanted}
     text = "\n\n".join(
         [
             f"`{command(given)}`",
-            report.machine(),
+            report.machine(before),
             report.poller_table(sizes),
             report.beside_table(sizes),
         ]

@@ -18,7 +18,7 @@ class Asked:
             self.texts.append(arguments[2])
             return await ask(client, *arguments, **more)
 
-        Client._ask = remembering  # type: ignore[method-assign]
+        Client._ask = remembering  # type: ignore[assignment, method-assign]
 
     def begin(self) -> None:
         """Forget what was asked so far."""

@@ -83,3 +83,10 @@ def failures(cycles: Sequence[Figures]) -> str:
     reasons = Counter(one["reason"] for one in cycles if one["reason"])
     told = ", ".join(f"{count}× {reason}" for reason, count in reasons.most_common())
     return f"{reasons.total()} ({told})" if reasons else "0"
+
+
+def told(cycle: Figures) -> str:
+    """Return a cycle as a line of text."""
+    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in cycle["parts"].items())
+    counts = ", ".join(f"{cycle[name]} {name}" for name in ("kernels", "written", "owing"))
+    return f"{cycle['wall_s']:.2f} s, {counts}, {cycle['reason'] or 'good'} ({parts})"

@@ -51,7 +51,8 @@ class Floor:
             keys = [key.decode() async for key in self._store.scan_iter(count=1000)]
             keys = [key for key in keys if is_canonical_uuid(key)]
             held = await self._store.mget(keys)
-            self._held = {key: value for key, value in zip(keys, held, strict=True) if value}
+            pairs = zip(keys, held, strict=True)
+            self._held = {key: value for key, value in pairs if isinstance(value, bytes)}
         return dict(itertools.islice(self._held.items(), wanted))
 
     async def _ask(self, text: str, at: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -143,10 +144,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--markdown", type=Path, help="put the table into this file too")
     given = parser.parse_args()
+    before = os.getloadavg()[0]
     with stage(Cluster(given.kernels)) as set_up:
         costs = asyncio.run(measure(set_up, given.rounds))
     command = f"`python -m tests.bench.forms --kernels {given.kernels} --rounds {given.rounds}`"
-    text = "\n\n".join([command, report.machine(), forms_table(costs)])
+    text = "\n\n".join([command, report.machine(before), forms_table(costs)])
     print(text)
     if given.markdown:
         report.put(given.markdown, "forms", text)

@@ -133,8 +133,12 @@ def _kernel_series(owned: dict[str, str]) -> Iterator[Series]:
         labels = owned | {"container_metric_name": metric.name}
         yield Series(_sorted(labels | {"value_type": "current"}), _current(metric, owned))
         if metric.capacity is not None:
-            constant = float(metric.capacity)
-            yield Series(_sorted(labels | {"value_type": "capacity"}), lambda _, is_=constant: is_)
+            capacity = _always(float(metric.capacity))
+            yield Series(_sorted(labels | {"value_type": "capacity"}), capacity)
+
+
+def _always(value: float) -> Callable[[int], float]:
+    return lambda _: value
 
 
 def _current(metric: Metric, owned: dict[str, str]) -> Callable[[int], float]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench import report
 from tests.bench.contestants import Stage, stage
-from tests.bench.daemons import WatchedDaemon, failures, write_settings
+from tests.bench.daemons import WatchedDaemon, failures, told, write_settings
 from tests.bench.kernels import Cluster, Pace
 from tests.bench.worker import Figures, Worker, used_s
 
@@ -65,13 +65,13 @@ def run(given: argparse.Namespace) -> list[list[str]]:
 def lived(on: Stage, settings: Path, queries: Path, length_s: float) -> list[Figures]:
     """Let a daemon live for so long; return its cycles."""
     ends = time.monotonic() + length_s
-    told = 0
+    seen = 0
     with WatchedDaemon(settings, (on.prometheus, on.redis), queries) as daemon:
         while daemon.running and time.monotonic() < ends:
             time.sleep(1)
-            for cycle in daemon.cycles[told:]:
-                _tell(_line(cycle))
-                told += 1
+            for cycle in daemon.cycles[seen:]:
+                _tell(told(cycle))
+                seen += 1
         daemon.end(signal.SIGTERM)
         return list(daemon.cycles)
 
@@ -98,18 +98,12 @@ def row(who: str, cycles: Sequence[Figures]) -> list[str]:
     late = walls[min(len(walls) - 1, round(len(walls) * 0.95))]
     times = [f"{seconds:.2f}" for seconds in (statistics.median(walls), late, walls[-1])]
     used = [f"{statistics.mean(one[name] for one in cycles):.2f}" for name in _USED]
-    told = ["", "", *used, ""]
+    beside = ["", "", *used, ""]
     if "missed" in cycles[0]:
         missed = cycles[-1]["missed"] - cycles[0]["missed"]
         blocked_s = max(one["blocked_s"] for one in cycles)
-        told = [failures(cycles), f"{missed:.0f}", *used, f"{blocked_s * 1000:.0f}"]
-    return [who, str(len(cycles)), *times, *told, f"{max(one['peak_mib'] for one in cycles):.0f}"]
-
-
-def _line(cycle: Figures) -> str:
-    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in cycle["parts"].items())
-    counts = ", ".join(f"{cycle[name]} {name}" for name in ("kernels", "written", "owing"))
-    return f"{cycle['wall_s']:.2f} s, {counts}, {cycle['reason'] or 'good'} ({parts})"
+        beside = [failures(cycles), f"{missed:.0f}", *used, f"{blocked_s * 1000:.0f}"]
+    return [who, str(len(cycles)), *times, *beside, f"{max(one['peak_mib'] for one in cycles):.0f}"]
 
 
 def _held(on: Stage) -> str:
@@ -138,8 +132,7 @@ def main() -> None:
     given = arguments()
     before = os.getloadavg()[0]
     rows = run(given)
-    load = f"Load average before {before:.1f}, at the end {os.getloadavg()[0]:.1f}."
-    text = f"`{command(given)}`\n\n{report.machine()} {load}\n\n{report.table(HEADER, rows)}"
+    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
     print(text)
     if given.markdown:
         report.put(given.markdown, "living", text)

@@ -53,8 +53,8 @@ class Probes:
     @contextmanager
     def installed(self, outcome: Outcome) -> Iterator[None]:
         """Put the probes into their places, and take them out again."""
-        places = ((client, "_decoded"), (merge.Merger, "take"), (encode, "pack"))
-        places += ((encode, "live_stat"),)
+        places: list[tuple[Any, str]] = [(client, "_decoded"), (merge.Merger, "take")]
+        places += [(encode, "pack"), (encode, "live_stat")]
         before = [(place, name, getattr(place, name)) for place, name in places]
         self.seconds.clear()
         for place, name, function in before:

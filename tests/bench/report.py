@@ -105,15 +105,16 @@ def _ratio(rounds: Rounds, who: str, name: str) -> str:
     return f"{ratio:.2f}" if ratio >= 0.5 else f"1/{1 / ratio:.1f}"
 
 
-def machine() -> str:
-    """Return on what it was measured and when."""
+def machine(load_before: float) -> str:
+    """Return on what it was measured, when, and how busy that was by load averages."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     servers = ", ".join(_version_of(*command) for command in _SERVERS)
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({_processor()}), "
         f"{pages * size / (1 << 30):.0f} GiB, {platform.system()}; "
-        f"Python {platform.python_version()}, {libraries}; {servers}, on the same machine."
+        f"Python {platform.python_version()}, {libraries}; {servers}, on the same machine. "
+        f"Load average before {load_before:.1f}, at the end {os.getloadavg()[0]:.1f}."
     )
 
 

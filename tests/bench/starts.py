@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench import report
 from tests.bench.contestants import stage
-from tests.bench.daemons import WatchedDaemon, failures, write_settings
+from tests.bench.daemons import WatchedDaemon, failures, told, write_settings
 from tests.bench.kernels import Cluster, Pace
 from tests.bench.worker import Figures
 
@@ -102,7 +102,8 @@ def measure(given: argparse.Namespace) -> list[Start]:
 
             def all_written() -> bool:
                 least_ms = (TTL_S - (time.time() - started)) * 1000
-                return int(script(args=[least_ms])) >= given.kernels
+                found: int = script(args=[least_ms])
+                return bool(found >= given.kernels)
 
             with WatchedDaemon(settings, (on.prometheus, on.redis)) as daemon:
                 return _watched(name, daemon, all_written)
@@ -118,6 +119,8 @@ def _watched(name: str, daemon: WatchedDaemon, all_written: Callable[[], bool]) 
     keys_s = _wait(daemon, started, all_written)
     known = lambda: bool(daemon.cycles) and not daemon.cycles[-1]["owing"]  # noqa: E731
     known_s = _wait(daemon, started, known)
+    for cycle in daemon.cycles:
+        print(f"{name}: {told(cycle)}", file=sys.stderr, flush=True)
     return Start(name, keys_s, known_s, list(daemon.cycles))
 
 
@@ -144,9 +147,8 @@ def main() -> None:
     given = arguments()
     before = os.getloadavg()[0]
     starts = measure(given)
-    load = f"Load average before {before:.1f}, at the end {os.getloadavg()[0]:.1f}."
     rows = [start.row() for start in starts]
-    text = f"`{command(given)}`\n\n{report.machine()} {load}\n\n{report.table(HEADER, rows)}"
+    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
     print(text)
     if given.markdown:
         report.put(given.markdown, "starts", text)

@@ -61,3 +61,10 @@ def test_a_limit_below_the_least_holds():
     portion = Portion(100, 3.6)
     portion.overran(100)
     assert portion.kernels == 100
+
+
+def test_what_was_spent_on_looking_around_is_not_there_to_ask():
+    portion = Portion(20_000, 3.6)
+    assert portion.of(0.5) == 10_000
+    assert portion.of(-0.1) == LEAST
+    assert Portion(100, 3.6).of(0.0) == 100
