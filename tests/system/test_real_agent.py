@@ -22,6 +22,8 @@ from tests.support.daemon import DaemonProcess
 from tests.support.real_agent import RealAgent
 from tests.support.servers import Prometheus, Redis, scrape_config, wait_until
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "shadow:"
 SCRAPE_S, POLL_S, LOOK_S = 2.0, 0.5, 0.2
 LATE_S = SCRAPE_S + POLL_S + 1.0
