@@ -23,6 +23,8 @@ _SLIPS = 1.05
 """Scrapes further apart than this share of a poll cannot slip between two polls."""
 _MOST_NAMED = 0.6
 """If more than this share of the exporters is asked for, all of them are."""
+_NEWCOMERS = 0.25
+"""So large a share of a full batch is kept for exporters that were never read."""
 _TRAIL_SAMPLES = 300_000
 """A longer trail than this is backfilled by the server instead."""
 
@@ -111,23 +113,32 @@ def _wanted(read: Read, known: Known) -> Instances:
 
 
 def _within(wanted: Instances, read: Read, known: Known) -> Instances:
-    """Return as many of them as one batch carries: first those that were read longest ago."""
+    """Return as many of them as one batch carries: first those that were read longest ago.
+
+    A share is kept for those that were never read, or they would wait for as long as the others
+    fill every batch.
+    """
     if sum(known.census.get(name, 0) for name in wanted) <= known.most_kernels:
         return wanted
-    chosen: set[str] = set()
-    left = known.most_kernels
-
-    def age(name: str) -> tuple[bool, float, str]:
-        stamp = read.stamps.get(name)
-        # Those that were never read come after those whose next round is about to be missed.
-        return (stamp is None, stamp.scraped if stamp is not None else 0.0, name)
-
-    for name in sorted(wanted, key=age):
-        if chosen and known.census.get(name, 0) > left:
-            break
-        chosen.add(name)
-        left -= known.census.get(name, 0)
+    never = sorted(name for name in wanted if name not in read.stamps)
+    again = sorted(wanted - set(never), key=lambda name: (read.stamps[name].scraped, name))
+    kept = min(_NEWCOMERS * known.most_kernels, sum(known.census.get(name, 0) for name in never))
+    chosen = _filled(again, known.most_kernels - kept, known)
+    left = known.most_kernels - sum(known.census.get(name, 0) for name in chosen)
+    chosen += _filled(never, left, known)
     return frozenset(chosen)
+
+
+def _filled(names: list[str], most_kernels: float, known: Known) -> list[str]:
+    """Return the first of some exporters that have no more kernels, and one at the least."""
+    chosen: list[str] = []
+    for name in names:
+        kernels = known.census.get(name, 0)
+        if chosen and kernels > most_kernels:
+            break
+        chosen.append(name)
+        most_kernels -= kernels
+    return chosen
 
 
 def _windows(

@@ -87,12 +87,18 @@ def test_exporters_without_rounds_are_asked_for_every_time():
     assert plan(AT, before, there).asked == frozenset({"mute"})
 
 
-def test_a_batch_carries_so_many_kernels_and_those_read_longest_ago_go_first():
+def test_a_batch_carries_so_many_kernels_and_some_of_exporters_never_read():
     before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0})
     there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
     todo = plan(AT, before, there)
-    assert todo.asked == frozenset("bd")
+    assert todo.asked == frozenset("be")  # a share is kept for e, which was never read
     assert todo.kernels == 80
+
+
+def test_those_read_longest_ago_go_first_where_all_were_read():
+    before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0, "e": 19.0})
+    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
+    assert plan(AT, before, there).asked == frozenset("bd")
 
 
 def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
