@@ -264,7 +264,6 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 _recall_fields(kept, metric, remembered)
-                kept.prior_is_fresh = fresh
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:

@@ -18,8 +18,7 @@ class MetricState(msgspec.Struct, gc=False):
     samples are not counted.
     `rate` is None until one is known that is not false; `by_window`: it stands in, by Prometheus
     over a window or as the 0 of a first measurement, until more is known. `prior_average` is what
-    the key said, until Prometheus has told the whole; `prior_is_fresh`: it said so a moment ago.
-    `opening` is the value at first sight: the stand-in capacity where nothing older is known.
+    the key said, until Prometheus has told the whole. `opening` is the value at first sight: the stand-in capacity where nothing older is known.
 
     There are a hundred thousand of them in a large cluster, so the collector must not see them.
     """
@@ -38,7 +37,6 @@ class MetricState(msgspec.Struct, gc=False):
     total: float = 0.0
     count: float = 0.0
     prior_average: str | None = None
-    prior_is_fresh: bool = False
     known: bool = False
     owed: Owed | None = None
     opening: str = ""
@@ -57,12 +55,11 @@ class MetricState(msgspec.Struct, gc=False):
     def backfill(self, past: Past, older: bool, weight: float = 1.0) -> None:
         """Count what was owed. `older`: the metric lived before that stretch began.
 
-        `weight` is how many measurements a sample stands for. A key's average outlives it where it
-        is fresh, or where Prometheus cannot know the whole: it then stands for all measurements
-        so far, which it has weighed better than samples can.
+        `weight` is how many measurements a sample stands for. A key's average outlives it only
+        where Prometheus cannot know the whole: it then stands for all measurements so far.
         """
         kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
-        if self.prior_average is not None and (older or kept_longer or self.prior_is_fresh):
+        if self.prior_average is not None and (older or kept_longer):
             measurements = max(past.samples * weight, 1.0)
             self.total += float(self.prior_average) * measurements
             self.count += measurements
