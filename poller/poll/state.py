@@ -18,7 +18,8 @@ class MetricState(msgspec.Struct, gc=False):
     samples are not counted.
     `rate` is None until one is known that is not false; `by_window`: it stands in, by Prometheus
     over a window or as the 0 of a first measurement, until more is known. `prior_average` is what
-    the key said, until Prometheus has told the whole. `opening` is the value at first sight: the stand-in capacity where nothing older is known.
+    the key said, until Prometheus has told the whole. `opening` is the value at first sight: the
+    stand-in capacity where nothing older is known.
 
     There are a hundred thousand of them in a large cluster, so the collector must not see them.
     """
