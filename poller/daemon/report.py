@@ -64,7 +64,7 @@ class Report:
         return f"{self._last.written} keys written" if self._last else "starting"
 
     def _at_fault(self) -> str:
-        """Return at whose doors the cycles failed; other troubles did not end one."""
+        """Return which neighbours made cycles fail; other troubles did not end one."""
         return ", ".join(sorted(self._faults))
 
     def stood_by(self) -> None:

@@ -2,7 +2,7 @@
 
 APScheduler is the tick source only: its jobs are timed by the wall clock, so a trigger of
 ours never lets runs pile up, and a guard timed by the monotonic clock moves the next run back
-into place when the wall clock was set. What a tick starts is watched by who is told of it.
+into place when the wall clock was set. The daemon watches what a tick starts.
 """
 
 from __future__ import annotations
