@@ -244,8 +244,8 @@ def test_a_poller_on_standby_is_ready_and_does_not_lead(
             standby = {"result": "standby", "reason": ""}
             wait_until(lambda: second.value("cycles_total", **standby) >= 2, "it stands by")
             assert second.value("leader") == 0
-            assert first.get("/-/ready") == (200, "ready\nleads: yes\n")
-            status, text = second.get("/-/ready")
+            assert first.page("/-/ready") == (200, "ready\nleads: yes\n")
+            status, text = second.page("/-/ready")
             assert status == 200
             assert re.fullmatch(r"ready\nleads: no, \S+:\d+:\w+ writes\n", text)
             assert second.value("cycle_duration_seconds_count", result="standby") >= 2

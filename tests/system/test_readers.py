@@ -108,7 +108,11 @@ def readers(request: pytest.FixtureRequest) -> Iterator[Readers]:
     made.close()
 
 
-@pytest.fixture(scope="module", params=NAMES)
+SEEN = [name for name in NAMES if name != "agent-26.4-sparse"]
+"""But for the recording of which two of three rounds were seen by no scrape."""
+
+
+@pytest.fixture(scope="module", params=SEEN)
 def recorded(
     request: pytest.FixtureRequest, tmp_path_factory
 ) -> Iterator[tuple[Vector, Prometheus]]:
