@@ -22,6 +22,7 @@ from poller.errors import ConfigError, CycleError, RefusedRequest
 
 if TYPE_CHECKING:
     from poller.commands.key_rows import Order
+    from poller.config import Config
 
 T = TypeVar("T")
 
@@ -94,11 +95,13 @@ def run(parent: Path | None, path: Path | None) -> None:
     # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
     same = loaded.path or path
 
+    def reload() -> Config:
+        return options.read(same).config
+
     async def look_up(kernel: str) -> KernelFacts:
-        (one,) = await show.shown(options.read(same).config, [kernel])
+        (one,) = await show.shown(reload(), [kernel])
         return KernelFacts(one.kernel, tuple(printing.told(one)), tuple(printing.both_sides(one)))
 
-    reload = lambda: options.read(same).config  # noqa: E731
     _run(Daemon(loaded.config, reload, str(loaded), look_up).run())
     # A thread that hangs in name resolution must not hold up the end.
     sys.stdout.flush()

@@ -27,6 +27,8 @@ Drop = Literal[
 """Why a row of an answer cannot serve. `duplicate` is expected: two series tell of one kernel."""
 Stage = Literal["rounds", "survey", "query", "merge", "settle", "history", "backfill", "write"]
 """The parts of a cycle that are timed, in the order in which they are run first."""
+DEFAULT_INTERVAL_S = 30.0
+"""How often an agent measures by default since 26.4.4; assumed until it is known better."""
 Fields = dict[str, str]
 """One metric of one kernel as readers see it: `{"current": "12", "pct": "0.5", …}`."""
 

@@ -1,4 +1,4 @@
-"""Reports for people: tables on a terminal, plain text elsewhere."""
+"""What `check`, `compare` and `show` print: their tables, columns and lines."""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from poller.commands.finding import agreed, counted, listed
 from poller.config import Config
 from poller.errors import StoreError
-from poller.poll.exporter import DEFAULT_INTERVAL_S, ExporterState
+from poller.poll.exporter import ExporterState
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
+from poller.values import DEFAULT_INTERVAL_S
 
 AGENTS_TTL_S = 86_400
 """The TTL that agents give their keys, whatever ours is."""

@@ -117,7 +117,6 @@ def rules(config: Config, wait: bool) -> Rules:
     return Rules(
         query_offset_s=config.poll.query_offset_s,
         still_after_s=config.poll.still_after_s,
-        lookback_s=config.prometheus.lookback_s,
         backfill_wait_s=None if wait else float(config.poll.deadline_s) * _FOR_BACKFILL,
         capacity_of=config.format.capacity,
         batch_size=config.redis.batch_size,

@@ -1,4 +1,4 @@
-"""What happened before the poller looked: asked once per kernel, in bounded chunks.
+"""What happened before the poller looked: asked of Prometheus once per kernel.
 
 Prometheus is asked over the restore window. A composition,
 like the cycle; it never delays one: no question is put while a batch is asked, and where batches

@@ -96,10 +96,8 @@ class Observer:
         self._asking = todo.kernels
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None)
-        merger, glimpses = (
-            Merger(self.catalog, self._ids),
-            Glimpses(self._trail, read.since or at, self._sampled),
-        )
+        merger = Merger(self.catalog, self._ids)
+        glimpses = Glimpses(self._trail, read.since or at, self._sampled)
         mixed: Instances = frozenset()
         if todo.asked is None or todo.asked:
             with timed("query"):

@@ -38,7 +38,6 @@ class Rules:
 
     query_offset_s: float
     still_after_s: float
-    lookback_s: float
     backfill_wait_s: float | None
     capacity_of: str
     batch_size: int = 500

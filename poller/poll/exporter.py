@@ -12,16 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from poller.values import Stamp
+from poller.values import DEFAULT_INTERVAL_S, Stamp
 
 CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
 COUNTERS: tuple[CounterName, ...] = ("gather_measures", "before_observe", "durations", "successes")
 """What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
 still as soon as an agent's own writes are refused."""
 
-DEFAULT_INTERVAL_S = 30.0
-"""What an agent does by default since 26.4.4; assumed until its rounds tell."""
-STALL_PERIODS = 4
+_STALL_PERIODS = 4
 _STALL_SCRAPES = 3
 _GONE_SCRAPES = 3
 """A counter that so many scrapes in a row lacked is exported no more."""
@@ -116,6 +114,11 @@ class Exporter:
         return Stamp(self.instance, self._count, self._shift_s, self._first_scraped)
 
     @property
+    def newest(self) -> tuple[float, float]:
+        """When it was last scraped, and when its round was first seen: the later, the truer."""
+        return (self.scraped or 0.0, self._first_scraped)
+
+    @property
     def scrape_s(self) -> float | None:
         """How far apart its scrapes are, in seconds."""
         return statistics.median(self._gaps) if self._gaps else None
@@ -151,7 +154,7 @@ class Exporter:
     def patience_s(self) -> float:
         """How long a standstill is none yet, in seconds."""
         period_s = self.period_s or DEFAULT_INTERVAL_S
-        return max(STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
+        return max(_STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
     def state(self, newest: float) -> ExporterState:
         """Return what to tell of it; `newest` is the time of the newest scrape of all."""

@@ -1,4 +1,4 @@
-"""How fast the past is asked for: beside batches that are slow, slowly; what matters first."""
+"""How fast the past is asked for, in which chunks and in what order: slowly beside slow batches."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ CENSUS_S = 60.0
 """So often the kernels of every exporter are counted."""
 GAP_S = 60.0
 """What happened longer ago than this is backfilled, not asked in the batch."""
-STORED_S = 3.0
-"""A sample is stored some time after its timestamp: so much of the past is looked at again."""
+TRAIL_MORE_S = 3.0
+"""A trail reaches so much further back: a sample is stored some time after its timestamp."""
 _SLIPS = 1.05
 """Scrapes further apart than this share of a poll cannot slip between two polls."""
 _MOST_NAMED = 0.6
@@ -192,4 +192,4 @@ def _between(
 
 def trail_range_s(at: float, read: Read) -> float:
     """Return how far back the scrapes since the last batch reach, in seconds."""
-    return at - (read.since if read.since is not None else at) + STORED_S
+    return at - (read.since if read.since is not None else at) + TRAIL_MORE_S

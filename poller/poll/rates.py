@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from poller.values import Window
+from poller.values import DEFAULT_INTERVAL_S, Window
 
 SCRAPES = 5
 MEASUREMENTS = 4
 DEFAULT_SCRAPE_S = 15.0
-DEFAULT_MEASURE_S = 30.0
-"""What an agent does by default since 26.4.4; assumed until it is known better."""
 _LONGEST_S = 3600.0
 """What looks like a longer interval is rubbish: a window of it would ask for days."""
 _FILLED = 0.75
@@ -36,7 +34,7 @@ def window(scrape_s: float | None, measure_s: float | None, given_s: float | Non
     """
     scrape_s, measure_s = likely(scrape_s), likely(measure_s)
     longer = max(
-        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_MEASURE_S)
+        SCRAPES * (scrape_s or DEFAULT_SCRAPE_S), MEASUREMENTS * (measure_s or DEFAULT_INTERVAL_S)
     )
     return Window(given_s or longer, scrape_s)
 

@@ -1,8 +1,7 @@
-"""The agents' clock: which round each exporter is in, and how much time passed between rounds.
+"""Every exporter's clock: raw samples of counters sorted by target and scrape, and fed to it.
 
-An agent measures in rounds, and everything it writes follows from its last two. A counter tells
-the rounds, and its durations how far apart two measurements were. Pure state; the rules are the
-format description's, section "Rounds".
+An agent measures in rounds, and everything it writes follows from its last two. Pure state; the
+rules are the format description's, section "Rounds".
 """
 
 from __future__ import annotations
@@ -49,17 +48,16 @@ class Rounds:
         Scrapes that were seen before are passed over.
         """
         new: dict[str, list[Stamp]] = {}
-        for identity, scrapes in _scrapes(answer).items():
+        for identity, counters in _by_target(answer).items():
             exporter = self._exporter(identity)
+            scrapes = _scrapes(counters)
             for stamp_at in sorted(scrapes):
                 if exporter.scraped is None or stamp_at > exporter.scraped:
                     stamp = exporter.see(stamp_at, scrapes[stamp_at])
                     if stamp is not None:
                         new.setdefault(exporter.instance, []).append(stamp)
-        for series in answer:
-            agent = series.metric.get("agent_id")
-            if agent and (known := self.exporters.get(target_of(series.metric))) is not None:
-                known.agent = agent
+            for series in counters:
+                exporter.agent = series.metric.get("agent_id") or exporter.agent
         self.at = at
         return new
 
@@ -78,7 +76,7 @@ class Rounds:
             return None
         if len(there) == 1:
             return there[0]
-        return max(there, key=lambda one: (one.scraped or 0.0, one._first_scraped))
+        return max(there, key=lambda one: one.newest)
 
     def stamps(self, scraped_after: float) -> dict[str, Stamp]:
         """Return the round that the newest scrape of every exporter saw that is scraped still."""
@@ -100,8 +98,13 @@ class Rounds:
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
         there = (self.of(instance) for instance in sorted(self._of_instance))
-        latest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
+        latest = self._latest
         return [exporter.state(latest) for exporter in there if exporter is not None]
+
+    @property
+    def _latest(self) -> float:
+        """The time of the newest scrape of all; 0 if there is none."""
+        return max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
 
     @property
     def scrape_s(self) -> float | None:
@@ -111,8 +114,8 @@ class Rounds:
 
     def lag_s(self, at: float) -> float | None:
         """Return how far the newest scrape of all is behind a time, in seconds."""
-        newest = max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
-        return at - newest if newest else None
+        latest = self._latest
+        return at - latest if latest else None
 
     def living(self) -> set[str]:
         """Return the instances that count successes alone, and did so lately: a sign of life."""
@@ -121,7 +124,8 @@ class Rounds:
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""
-        return {state.instance for state in self.states() if state.stalled}
+        there = (self.of(instance) for instance in self._of_instance)
+        return {one.instance for one in there if one is not None and one.stalled}
 
     def forget(self, before: float) -> None:
         """Drop exporters that were last scraped before that time."""
@@ -134,18 +138,23 @@ class Rounds:
                 del self._of_instance[exporter.instance]
 
 
-def _scrapes(answer: Iterable[Series]) -> dict[Identity, dict[float, Scrape]]:
-    """Sort raw samples by target and scrape: those of one scrape carry one timestamp."""
-    found: dict[Identity, dict[float, Scrape]] = {}
+def _by_target(answer: Iterable[Series]) -> dict[Identity, list[Series]]:
+    """Sort series by target; without an instance it cannot be known whose rounds they are."""
+    found: dict[Identity, list[Series]] = {}
     for series in answer:
-        identity = target_of(series.metric)
-        if "instance" not in series.metric:
-            continue  # whose rounds they are cannot be known
-        scrapes = found.setdefault(identity, {})
+        if "instance" in series.metric:
+            found.setdefault(target_of(series.metric), []).append(series)
+    return found
+
+
+def _scrapes(counters: Iterable[Series]) -> dict[float, Scrape]:
+    """Sort one target's raw samples by scrape: those of one scrape carry one timestamp."""
+    scrapes: dict[float, Scrape] = {}
+    for series in counters:
         for at, text in series.values:
             if numbers.fault(text) is None:
                 _put(scrapes.setdefault(at, Scrape()), series.metric, float(text))
-    return found
+    return scrapes
 
 
 def _put(scrape: Scrape, labels: Mapping[str, str], value: float) -> None:
@@ -171,9 +180,8 @@ def _put(scrape: Scrape, labels: Mapping[str, str], value: float) -> None:
 
 def newest_scrapes(answer: Iterable[Series]) -> dict[Identity, float]:
     """Return the time of the newest scrape of each series' target."""
-    newest: dict[Identity, float] = {}
-    for series in answer:
-        if series.values and "instance" in series.metric:
-            identity = target_of(series.metric)
-            newest[identity] = max(newest.get(identity, 0.0), series.values[-1][0])
-    return newest
+    return {
+        identity: max(series.values[-1][0] for series in counters if series.values)
+        for identity, counters in _by_target(answer).items()
+        if any(series.values for series in counters)
+    }

@@ -130,12 +130,7 @@ class Store:
         failed: dict[str, str] = {}
         for chunk in _chunks(kernels, self._access.batch_size):
             async with self.client() as client:
-                pipe = client.pipeline(transaction=False)
-                for kernel in chunk:
-                    pipe.get(self.key(kernel))
-                for kernel, reply in zip(
-                    chunk, await pipe.execute(raise_on_error=False), strict=True
-                ):
+                for kernel, reply in await self._each(client, chunk, "get"):
                     if isinstance(reply, bytes):
                         values[kernel] = reply
                     elif isinstance(reply, Exception):
@@ -147,17 +142,21 @@ class Store:
             del failed[kernel]
         return Found(values, frozenset(foreign), failed)
 
+    async def _each(
+        self, client: AnyRedis, kernels: Sequence[str], command: str
+    ) -> list[tuple[str, Any]]:
+        """Send one command for each kernel's key; return the replies, errors among them."""
+        pipe = client.pipeline(transaction=False)
+        for kernel in kernels:
+            getattr(pipe, command)(self.key(kernel))
+        return list(zip(kernels, await pipe.execute(raise_on_error=False), strict=True))
+
     async def ages(self, kernels: Sequence[str]) -> dict[str, float]:
         """Return the seconds since each key was written, for keys with our TTL."""
         ages: dict[str, float] = {}
         for chunk in _chunks(kernels, self._access.batch_size):
             async with self.client() as client:
-                pipe = client.pipeline(transaction=False)
-                for kernel in chunk:
-                    pipe.pttl(self.key(kernel))
-                for kernel, left in zip(
-                    chunk, await pipe.execute(raise_on_error=False), strict=True
-                ):
+                for kernel, left in await self._each(client, chunk, "pttl"):
                     if isinstance(left, int) and left >= 0:
                         ages[kernel] = self._access.ttl_s - left / 1000
         return ages

@@ -1,7 +1,7 @@
 """Virtual environments of Python 3.13, which Backend.AI's own packages need.
 
-They are kept beside the project: only the first run has to install them, and test processes that
-run side by side share them.
+They are kept in the user's cache: only the first run of any checkout has to install them, and test
+processes that run side by side share them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from .command import ROOT
 from .process import NO_SKIP
 
-FOLDER = ROOT / ".venv-3.13"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+FOLDER = _CACHE / "livestat-poller-tests" / "python-3.13"
 _INSTALL_S = 1500.0
 
 
@@ -29,7 +29,7 @@ def environment(name: str, *requirements: str, folder: Path = FOLDER) -> Path:
     Without a Python 3.13 the test is skipped, or fails where none may be skipped.
     """
     place, wanted = folder / name, "\n".join(requirements)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{name}.lock"):
         if not _is_complete(place, wanted):
             _build(place, requirements)

@@ -1,15 +1,12 @@
 """The real legacy readers make the same of the poller's keys as of the agent's.
 
-They run in virtual environments of their own under Python 3.13, kept in the user's cache so
-that only the first run of any checkout has to install them.
+They run in virtual environments of their own under Python 3.13 (`tests/support/python313.py`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,62 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.support import python313
 from tests.support.command import ROOT, environment, poller
 from tests.support.servers import Prometheus, Redis
 from tests.support.vectors import NAMES, Vector
 
 VERSIONS = ("26.9.6", "26.4.16")
 SCRIPT = ROOT / "tests" / "readers" / "read_keys.py"
-KEPT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "livestat-poller-tests"
-_INSTALL_S = 1500.0
-
-
-def _version(candidate: str) -> str:
-    try:
-        done = subprocess.run(
-            [candidate, "-c", "import platform; print(platform.python_version())"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()
-
-
-def python313() -> tuple[str, str]:
-    """Return a Python 3.13 and its version; skip without one, or fail where none may be skipped."""
-    managed = sorted(Path.home().glob(".pyenv/versions/3.13*/bin/python"))
-    for candidate in (shutil.which("python3.13"), *map(str, managed)):
-        if candidate and (version := _version(candidate)).startswith("3.13."):
-            return candidate, version
-    reason = "no Python 3.13: the real legacy readers need it"
-    if os.environ.get("POLLER_TEST_NO_SKIP") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def install(folder: Path, python: str, packages: list[str]) -> None:
-    """Make an environment that is there whole or not at all."""
-    made = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(made, ignore_errors=True)
-    subprocess.run([python, "-m", "venv", str(made)], check=True, timeout=300)
-    pip = [made / "bin" / "python", "-m", "pip", "install", "-q", *packages]
-    subprocess.run(pip, check=True, timeout=_INSTALL_S)
-    made.rename(folder)
-
-
-def kept(version: str) -> Path:
-    """Return the Python of an environment with the readers of one version, made if need be."""
-    python, of = python313()
-    folder = KEPT / f"readers-{version}-python-{of}"
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with (KEPT / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds it made
-        if not folder.is_dir():
-            packages = ("backend.ai-manager", "backend.ai-client")
-            install(folder, python, [f"{name}=={version}" for name in packages])
-    return folder / "bin" / "python"
+PACKAGES = ("backend.ai-manager", "backend.ai-client")
 
 
 class Readers:
@@ -103,7 +52,9 @@ class Readers:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def readers(request: pytest.FixtureRequest) -> Iterator[Readers]:
-    made = Readers(kept(request.param))
+    version = request.param
+    wanted = [f"{name}=={version}" for name in PACKAGES]
+    made = Readers(python313.environment(f"readers-{version}", *wanted))
     yield made
     made.close()
 
