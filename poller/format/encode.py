@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgpack
 
 from poller.format.catalog import STATS, Catalog, Metric
-from poller.format.numbers import number, percentage, whole_number
+from poller.format.numbers import number, of_float, percentage, whole_number
 from poller.values import Fields, LiveStat, Remembered
 
 SENTINEL: Final = "9223372036854775807"
@@ -30,24 +30,17 @@ _PACKER = msgpack.Packer(use_bin_type=True)
 
 
 class Kept(Protocol):
-    """What the encoder reads of one metric's history; numbers as text."""
+    """What the encoder reads of one metric's history; raw values as text."""
 
     current: str
     capacity: str | None
     first: str | None
-    rate: str | None
+    rate: float | None
     maximum: str | None
     minimum: str | None
     total: float
     count: float
     prior_average: str | None
-
-
-def _average(kept: Kept) -> str:
-    if kept.prior_average is not None:
-        return kept.prior_average
-    # A float64 from the start, so that its own rounding to three places is as good as any.
-    return f"{kept.total / kept.count:.3f}" if kept.count else kept.current
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +60,28 @@ PLAIN = Manner()
 
 def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     """Return one metric as readers see it."""
-    raw = kept.current if metric.kind == "gauge" else kept.rate or "0"
+    raw = kept.current if metric.kind == "gauge" else kept.rate or 0.0
     capacity = kept.capacity
     if capacity is None:
         stands_in = kept.first or kept.current
         capacity = SENTINEL if manner.capacity_of == "sentinel" else stands_in
     made = {
-        "current": number(raw) or "0",
+        "current": of_float(raw) if isinstance(raw, float) else number(raw) or "0",
         "capacity": _CAPACITIES.get(capacity) or _capacity(capacity),
         "pct": percentage(raw, capacity),
         "unit_hint": metric.unit_hint,
     }
     for stat in metric.stats:
-        if stat == "max":  # by far the most frequent
-            made["stats.max"] = number(kept.maximum or kept.current) or "0"
-        else:
-            made[_FIELD[stat]] = number(_statistic(stat, kept, manner)) or "0"
-    if metric.whole:
-        _without_fractions(made)
-    return made
+        made[_FIELD[stat]] = _statistic(stat, kept, manner)
+    return _without_fractions(made) if metric.whole else made
 
 
-def _without_fractions(made: Fields) -> None:
+def _without_fractions(made: Fields) -> Fields:
     for field in _MEASURED:
         text = made.get(field)
         if text is not None and "." in text:
             made[field] = whole_number(text)
+    return made
 
 
 def _capacity(text: str) -> str:
@@ -104,15 +93,19 @@ def _capacity(text: str) -> str:
 
 
 def _statistic(stat: str, kept: Kept, manner: Manner) -> str:
+    if stat == "max":
+        return number(kept.maximum or kept.current) or "0"
     if stat == "min":
-        return kept.minimum or kept.current
-    if stat == "avg":
-        return _average(kept)
-    if stat == "sum":
-        return repr(kept.total)
+        return number(kept.minimum or kept.current) or "0"
+    if stat == "rate":
+        return of_float(kept.rate or 0.0)
     if stat == "diff":
-        return repr(float(kept.rate or "0") * manner.measure_s)
-    return kept.rate or "0"
+        return of_float((kept.rate or 0.0) * manner.measure_s)
+    if stat == "sum":
+        return of_float(kept.total)
+    if kept.prior_average is not None:
+        return number(kept.prior_average) or "0"
+    return of_float(kept.total / kept.count) if kept.count else number(kept.current) or "0"
 
 
 def live_stat(metrics: Iterable[tuple[Metric, Kept]], manner: Manner = PLAIN) -> LiveStat:

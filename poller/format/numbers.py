@@ -21,9 +21,15 @@ _SURE_DIGITS = 300
 """Fewer digits than this are within what a float64 can hold."""
 _MOST_CHARACTERS = 1100
 """No float64 is longer in plain decimals."""
-_MOST_HUNDREDTHS = 1e14
-"""Up to here a float64 tells hundredths apart."""
+_SMALLEST_DIVISOR = 1e-300
+_SURE = 0.495
+"""So near to a whole number a float64 below `_SURE_BELOW` is on the same side of a tie as the
+decimals that it stands for."""
+_SURE_BELOW = 1e13
 _INFINITY = float("inf")
+_OF_A_HUNDRED = [f".{part:02}".rstrip("0").rstrip(".") for part in range(100)]
+_OF_A_THOUSAND = [f".{part:03}".rstrip("0").rstrip(".") for part in range(1000)]
+"""What stands behind the whole number, by hundredths and by thousandths."""
 
 
 def fault(text: str) -> Drop | None:
@@ -42,32 +48,24 @@ def number(text: str) -> str | None:
     if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _SURE_DIGITS:
         return text
     whole, _, fraction = text.partition(".")
-    if (
-        fraction.isdigit()
-        and whole.isdigit()
-        and text.isascii()
-        and (whole[0] != "0" or whole == "0")
-        and len(text) < _SURE_DIGITS
-    ):
-        return _rounded(whole, fraction)
+    if fraction.isdigit() and whole.isdigit() and text.isascii() and len(text) < _SURE_DIGITS:
+        return _rounded(float(text)) or _plain(Decimal(text), _THOUSANDTH)
     return None if fault(text) is not None else _plain(Decimal(text), _THOUSANDTH)
 
 
-def _rounded(whole: str, fraction: str) -> str:
-    """Return digits rounded half-even to three places."""
-    kept = fraction[:3]
-    if len(fraction) > 3 and fraction[3] > "5" and len(whole) < 10:
-        # So far from a tie, and so short, that a float64 rounds to the same digits.
-        whole, _, kept = f"{float(f'{whole}.{fraction[:8]}'):.3f}".partition(".")
-    elif len(fraction) > 3 and fraction[3] >= "5":
-        tie = fraction[3] == "5" and not fraction[4:].strip("0")
-        thousandths = int(whole + kept)
-        thousandths += thousandths & 1 if tie else 1
-        whole, kept = str(thousandths // 1000), f"{thousandths % 1000:03}"
-    if kept[-1] == "0":
-        kept = kept.rstrip("0")
-        return f"{whole}.{kept}" if kept else whole
-    return f"{whole}.{kept}"
+def of_float(value: float) -> str:
+    """Return a finite float64 as the format writes it."""
+    return _rounded(value) or _plain(Decimal(repr(value)), _THOUSANDTH)
+
+
+def _rounded(value: float) -> str | None:
+    """Return a number with three places, or None if it may be on either side of a tie."""
+    thousandths = value * 1000.0
+    if 0.0 <= thousandths < _SURE_BELOW:
+        nearest = round(thousandths)
+        if -_SURE <= thousandths - nearest <= _SURE:
+            return str(nearest // 1000) + _OF_A_THOUSAND[nearest % 1000]
+    return None
 
 
 def _plain(value: Decimal, places: Decimal) -> str:
@@ -85,31 +83,29 @@ def whole_number(text: str) -> str:
     return "0" if digits == "-0" else digits
 
 
-def percentage(current: str, capacity: str | None) -> str:
+def percentage(current: str | float, capacity: str | None) -> str:
     """Return `pct`: current / capacity x 100, or `0.00` where capacity cannot divide.
 
-    Both are numbers as Prometheus writes them.
+    A text is a number as Prometheus writes it.
     """
     if capacity is None:
         return "0.00"
     divisor = float(capacity)
-    if 1e-300 < divisor < _INFINITY:
+    if _SMALLEST_DIVISOR < divisor < _INFINITY:
         hundredths = float(current) / divisor * 10_000.0
-        # Far enough from a tie both arithmetics round to the same hundredth.
-        doubt = 1e-3 + hundredths * 2e-15
-        if 0.0 <= hundredths < _MOST_HUNDREDTHS and abs(hundredths % 1.0 - 0.5) > doubt:
-            digits = f"{abs(hundredths) / 100.0:.2f}"  # abs: minus zero is no number here
-            if digits[-1] != "0":
-                return digits
-            return digits[:-1] if digits[-2] != "0" else digits[:-3]
+        if 0.0 <= hundredths < _SURE_BELOW:
+            nearest = round(hundredths)
+            if -_SURE <= hundredths - nearest <= _SURE:
+                return str(nearest // 100) + _OF_A_HUNDRED[nearest % 100]
     return _decimal_percentage(current, capacity)
 
 
-def _decimal_percentage(current: str, capacity: str) -> str:
+def _decimal_percentage(current: str | float, capacity: str) -> str:
     """Return `pct` by the agent's own arithmetic, in 28 decimal digits."""
     divisor = Decimal(capacity)
     # The text comes from a float64, so its subnormals are those of float64.
     if not divisor.is_finite() or divisor < Decimal(sys.float_info.min):
         return "0.00"
-    share = _AGENT.multiply(_AGENT.divide(Decimal(current), divisor), Decimal(100))
+    dividend = Decimal(current if isinstance(current, str) else repr(current))
+    share = _AGENT.multiply(_AGENT.divide(dividend, divisor), Decimal(100))
     return _plain(share, _HUNDREDTH)

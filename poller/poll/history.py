@@ -26,7 +26,7 @@ from poller.values import (
     Stamp,
 )
 
-Texts = Iterable[tuple[str, str]]
+Told = Mapping[str, str] | Observation
 """The values of some metrics, by name."""
 _PORTION = 1000
 """Kernels that are taken before the event loop may have its turn."""
@@ -82,12 +82,11 @@ class History:
         steps = Steps(rounds)
         for glimpse in batch.glimpses:
             self._find_standing(
-                (kernel_id, values.items(), glimpse.stamp)
-                for kernel_id, values in glimpse.values.items()
+                (kernel_id, values, glimpse.stamp) for kernel_id, values in glimpse.values.items()
             )
             self._take_glimpse(glimpse, facts, steps)
         self._find_standing(
-            (kernel_id, _texts(observation), batch.stamp_of(kernel_id))
+            (kernel_id, observation, batch.stamp_of(kernel_id))
             for kernel_id, observation in batch.observations.items()
         )
         for place, (kernel_id, observation) in enumerate(batch.observations.items()):
@@ -169,17 +168,20 @@ class History:
                     measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
-    def _find_standing(self, read: Iterable[tuple[str, Texts, Stamp | None]]) -> None:
+    def _find_standing(self, read: Iterable[tuple[str, Told, Stamp | None]]) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together.
         """
         moved: dict[tuple[str, str], int] = {}
-        for kernel_id, texts, stamp in read:
+        enough: dict[str, set[str]] = {}
+        for kernel_id, told, stamp in read:
             kernel = self.kernels.get(kernel_id)
             if kernel is not None and stamp is not None and stamp != kernel.stamp:
-                self._note_moved(kernel, texts, stamp.instance, moved)
+                settled = enough.setdefault(stamp.instance, set())
+                if not told.keys() <= settled:
+                    self._note_moved(kernel, told, stamp.instance, moved, settled)
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for place, movers in moved.items():
             fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
@@ -192,19 +194,24 @@ class History:
     def _note_moved(
         self,
         kernel: KernelState,
-        texts: Texts,
+        told: Told,
         instance: str,
         moved: dict[tuple[str, str], int],
+        settled: set[str],
     ) -> None:
-        """Count a kernel for each plugin of which something moved there, as far as it matters."""
+        """Count a kernel for each plugin of which something moved there.
+
+        `settled` are the metrics of the plugins that enough kernels were counted for.
+        """
         plugins: dict[tuple[str, str], bool] = {}
-        for name, text in texts:
+        for name, value in told.items():
             place = (instance, self._plugins[name])
-            if plugins.get(place) or moved.get(place, 0) >= _TOGETHER:
-                continue
+            if moved.get(place, 0) >= _TOGETHER:
+                settled.add(name)
             kept = kernel.metrics.get(name)
-            if kept is not None:
-                plugins[place] = kept.current != text
+            if kept is None or name in settled or plugins.get(place):
+                continue
+            plugins[place] = kept.current != (value if isinstance(value, str) else value.current)
         for place, changed in plugins.items():
             moved[place] = moved.get(place, 0) + changed
 
@@ -267,7 +274,7 @@ class History:
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
-                    kept.rate, kept.by_window = remembered.rate, False
+                    kept.rate, kept.by_window = float(remembered.rate), False
             elif keep_missing and (made := _from_key(metric, remembered)) is not None:
                 kernel.metrics[name] = made
         kernel.reorder()
@@ -312,10 +319,6 @@ class History:
             self.owing.discard(kernel_id)
 
 
-def _texts(observation: Observation) -> Texts:
-    return ((name, reading.current) for name, reading in observation.items())
-
-
 def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
     """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived."""
     age_s = None if kernel.born is None else at - kernel.born
@@ -325,7 +328,7 @@ def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
         if kept.by_window and kernel.window is not None:
             kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
         elif kept.rate is None and age_s is not None:
-            kept.rate = "0"  # what the agent writes at a first measurement
+            kept.rate = 0.0  # what the agent writes at a first measurement
         kept.by_window = False
 
 
@@ -360,7 +363,7 @@ def _from_key(metric: Metric, told: Remembered) -> MetricState | None:
     raw = told.raw if told.raw is not None else told.maximum
     if raw is None and metric.kind == "gauge":
         return None
-    kept = MetricState(raw or "0", rate=told.rate or "0", known=True)
+    kept = MetricState(raw or "0", rate=float(told.rate or "0"), known=True)
     _recall_fields(kept, metric, told)
     kept.prior_average = told.average
     if metric.capacity:

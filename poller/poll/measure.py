@@ -13,12 +13,16 @@ from poller.values import Observation, Owed, Reading, Stamp
 
 
 class Fact(NamedTuple):
-    """What is kept of a metric: life-long statistics, a rate; whether it `counts` up."""
+    """What is kept of a metric: life-long statistics, a rate, or nothing (`plain`).
+
+    `counts`: it counts up, so that a value below the last is the first of another life.
+    """
 
     maximum: bool
     minimum: bool
     mean: bool
     rate: bool
+    plain: bool
     counts: bool
     plugin: str
 
@@ -36,7 +40,8 @@ class MetricFacts(dict[str, Fact]):
         metric = self._catalog[name]
         maximum, minimum, mean = "max" in metric.stats, "min" in metric.stats, metric.needs_mean
         counts = metric.cumulative and (maximum or minimum or mean)
-        fact = Fact(maximum, minimum, mean, metric.needs_rate, counts, metric.plugin)
+        plain = not metric.keeps_past
+        fact = Fact(maximum, minimum, mean, metric.needs_rate, plain, counts, metric.plugin)
         self[name] = fact
         return fact
 
@@ -107,16 +112,24 @@ class Taking(NamedTuple):
         Unknown is not zero: where a batch is silent on a capacity or a rate, the last one stays.
         """
         came = moved = False
-        metrics = kernel.metrics
+        metrics, facts, read_in = kernel.metrics, self.facts, kernel.stamp
+        usual = self.steps.step(read_in, self.stamp)
         for name, reading in observation.items():
-            kept, fact = metrics.get(name), self.facts[name]
+            kept, fact = metrics.get(name), facts[name]
             if kept is None:
                 metrics[name] = kept = self._first(reading, fact)
                 came = came or kept.owed is not None
                 kernel.reorder()
                 continue
-            moved = moved or kept.current != reading.current
-            came |= self._next(kernel, kept, reading, fact)
+            if kept.current != reading.current:
+                moved = True
+            if reading.capacity is not None:
+                kept.capacity = reading.capacity
+            if self.stamp is None:
+                came |= self._without_rounds(kernel, kept, reading, fact)
+            elif kept.stamp is None or kept.stamp.number != self.stamp.number:
+                step = usual if kept.stamp is read_in else self.steps.step(kept.stamp, self.stamp)
+                came |= self._next(kernel, kept, reading, fact, step)
         kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
         kernel.complete = not kernel.lacks
         kernel.seen = self.at
@@ -130,40 +143,40 @@ class Taking(NamedTuple):
         if fact.maximum or fact.minimum:
             kept.widen(reading.current)
         if self.newborn:
-            kept.first, kept.known, kept.rate = reading.current, True, "0"
+            kept.first, kept.known, kept.rate = reading.current, True, 0.0
             kept.total, kept.count = float(reading.current), 1.0
         else:
-            kept.owed, kept.rate = Owed(None, self.at), reading.rate
+            kept.owed, kept.rate = Owed(None, self.at), _rate(reading)
         return kept
 
-    def _next(self, kernel: KernelState, kept: MetricState, reading: Reading, fact: Fact) -> bool:
-        if reading.capacity is not None:
-            kept.capacity = reading.capacity
-        if self.stamp is None:
-            return self._without_rounds(kernel, kept, reading, fact)
-        before, kept.stamp = kept.stamp, self.stamp
-        if before is not None and before.number == self.stamp.number:
-            return False
+    def _next(
+        self,
+        kernel: KernelState,
+        kept: MetricState,
+        reading: Reading,
+        fact: Fact,
+        step: Step | None,
+    ) -> bool:
+        """Take the metric's next measurement, as far after its last one as `step` says."""
         if fact.plugin in self.standing:
-            kept.stamp, kept.stood = before, True
+            kept.stood = True
             return False
-        step = self.steps.step(before, self.stamp)
-        unknown = kept.rate is None
-        fell = fact.counts and float(reading.current) < float(kept.current)
-        missed = fell and (step is None or step.rounds > 1)
+        kept.stamp = self.stamp
+        missed = fact.counts and (step is None or step.rounds > 1) and _fell(kept, reading)
         if missed:  # what it had reached before is to be looked up
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
+        known = kept.rate is not None
         measure(kept, reading.current, fact, step, owed=self._is_owed(kept))
-        if step is None and kept.rate is None and reading.rate is not None:
-            kept.rate = reading.rate
-        if unknown and kept.rate is not None:
+        if step is None and not known and reading.rate is not None:
+            kept.rate = float(reading.rate)
+        if not known and kept.rate is not None:
             kernel.reorder()
         return missed
 
     def _without_rounds(
         self, kernel: KernelState, kept: MetricState, reading: Reading, fact: Fact
     ) -> bool:
-        fell = fact.counts and float(reading.current) < float(kept.current)
+        fell = fact.counts and _fell(kept, reading)
         if fell:
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         if self.counts:
@@ -171,7 +184,7 @@ class Taking(NamedTuple):
         kept.current, kept.stamp = reading.current, None
         if fact.rate and kernel.window is not None:
             age_s = None if kernel.born is None else self.at - kernel.born
-            rate = rates.stand_in(reading.rate, kernel.samples, kernel.window, age_s)
+            rate = rates.stand_in(_rate(reading), kernel.samples, kernel.window, age_s)
             if rate is not None:
                 if kept.rate is None:
                     kernel.reorder()
@@ -182,26 +195,32 @@ class Taking(NamedTuple):
         return kept.owed is not None and kept.owed.end == self.at
 
 
+def _fell(kept: MetricState, reading: Reading) -> bool:
+    """Whether a counter is lower than it was: the kernel began anew."""
+    return float(reading.current) < float(kept.current)
+
+
+def _rate(reading: Reading) -> float | None:
+    return None if reading.rate is None else float(reading.rate)
+
+
 def measure(
     kept: MetricState, text: str, fact: Fact, step: Step | None, owed: bool = False
 ) -> None:
     """Let a metric take one more measurement; `owed`: its mean is counted with what is owed."""
     before, kept.current = kept.current, text
-    if fact.maximum or fact.minimum:
-        _widen(kept, text, fact)
-    if fact.mean and not owed:
-        _count(kept, float(before), float(text), step)
-    if fact.rate and step is not None:
-        kept.rate, kept.by_window = rates.between(before, text, step.elapsed_s), False
-    kept.stood = False
-
-
-def _widen(kept: MetricState, text: str, fact: Fact) -> None:
+    if fact.plain:
+        return
     value = float(text)
     if fact.maximum and value > kept.highest:
         kept.highest, kept.maximum = value, text
     if fact.minimum and value < kept.lowest:
         kept.lowest, kept.minimum = value, text
+    if fact.mean and not owed:
+        _count(kept, float(before), value, step)
+    if fact.rate and step is not None:
+        kept.rate, kept.by_window = rates.between(float(before), value, step.elapsed_s), False
+    kept.stood = False
 
 
 def _count(kept: MetricState, before: float, value: float, step: Step | None) -> None:

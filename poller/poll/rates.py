@@ -21,10 +21,10 @@ _FILLED = 0.75
 _SIZES_S = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 
 
-def between(before: str, after: str, elapsed_s: float) -> str:
+def between(before: float, after: float, elapsed_s: float) -> float:
     """Return the rate between two measurements of a counter; 0 where it began anew."""
-    grown = float(after) - float(before)
-    return repr(grown / elapsed_s) if grown > 0 else "0"
+    grown = after - before
+    return grown / elapsed_s if grown > 0.0 else 0.0
 
 
 def window(scrape_s: float | None, measure_s: float | None, given_s: float | None = None) -> Window:
@@ -50,7 +50,7 @@ def rounded(one: Window) -> Window:
     return Window(fitting, one.scrape_s)
 
 
-def stand_in(rate: str | None, samples: float, over: Window, age_s: float | None) -> str | None:
+def stand_in(rate: float | None, samples: float, over: Window, age_s: float | None) -> float | None:
     """Return a rate over a window as it may be written; None if it would be false.
 
     `age_s` is how long the kernel has lived, None if longer than the window. Prometheus divides an
@@ -58,7 +58,7 @@ def stand_in(rate: str | None, samples: float, over: Window, age_s: float | None
     to its life. Of an older kernel, a window that is not filled holds a gap.
     """
     if age_s is not None:
-        return "0" if rate is None else _scaled(rate, over, age_s)
+        return 0.0 if rate is None else _scaled(rate, over, age_s)
     if rate is None:
         return None
     if over.scrape_s and samples < _FILLED * over.range_s / over.scrape_s:
@@ -66,12 +66,12 @@ def stand_in(rate: str | None, samples: float, over: Window, age_s: float | None
     return rate
 
 
-def _scaled(rate: str, over: Window, age_s: float) -> str:
+def _scaled(rate: float, over: Window, age_s: float) -> float:
     scrape_s = over.scrape_s or 0.0
     covered_s = age_s + scrape_s / 2
-    if covered_s >= over.range_s or rate == "0":
+    if covered_s >= over.range_s:
         return rate
-    return repr(float(rate) * over.range_s / max(covered_s, scrape_s, 0.001))
+    return rate * over.range_s / max(covered_s, scrape_s, 0.001)
 
 
 def widest(windows: Iterable[Window]) -> Window:

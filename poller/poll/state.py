@@ -11,7 +11,7 @@ from poller.values import Owed, Past, Stamp, Window
 
 
 class MetricState(msgspec.Struct, gc=False):
-    """One metric of one kernel; numbers as text.
+    """One metric of one kernel; raw values as text.
 
     `stamp` is the measurement that `current` is of, None where none is counted; `stood`: its plugin
     has stood still since. `known`: enough is known to write it. `owed`: the time whose
@@ -29,7 +29,7 @@ class MetricState(msgspec.Struct, gc=False):
     stood: bool = False
     capacity: str | None = None
     first: str | None = None
-    rate: str | None = None
+    rate: float | None = None
     by_window: bool = False
     maximum: str | None = None
     minimum: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -278,25 +279,37 @@ async def _transaction(connection: Any, packed: bytes, commands: int) -> list[An
     Raises the first refusal where the server refuses a command and so the whole.
     """
     try:
-        await connection.send_packed_command(packed)
-        refused: Exception | None = None
-        for _ in range(commands + 1):
-            try:
-                await connection.read_response(disable_decoding=True)
-            except gone_wrong.ResponseError as error:
-                refused = refused or error
-        try:
-            replies: list[Any] | None = await connection.read_response(disable_decoding=True)
-        except gone_wrong.ResponseError as error:
-            if refused is None and "NOPERM" in str(error):  # EXEC itself is not allowed
-                refused = gone_wrong.NoPermissionError(str(error))
-            raise refused or error from error
+        async with asyncio.timeout(connection.socket_timeout):
+            await connection.send_packed_command(packed)
+            replies = await _executed(connection, commands)
     except BaseException:
         # Replies may be on their way still: none may be read as another command's.
         await connection.disconnect(nowait=True)
         raise
     if replies is None:
         raise LeaseLost("lease", "the lease went to another poller")
+    return replies
+
+
+async def _executed(connection: Any, commands: int) -> list[Any] | None:
+    """Return what EXEC replies; None: a watched key changed.
+
+    Time is kept by the caller: a timer for each of so many replies would cost more than to read it.
+    """
+    refused: Exception | None = None
+    for _ in range(commands + 1):
+        try:
+            await connection.read_response(disable_decoding=True, timeout=math.inf)
+        except gone_wrong.ResponseError as error:
+            refused = refused or error
+    try:
+        replies: list[Any] | None = await connection.read_response(
+            disable_decoding=True, timeout=math.inf
+        )
+    except gone_wrong.ResponseError as error:
+        if refused is None and "NOPERM" in str(error):  # EXEC itself is not allowed
+            refused = gone_wrong.NoPermissionError(str(error))
+        raise refused or error from error
     return replies
 
 

@@ -143,7 +143,7 @@ def test_every_statistic_stands_in_the_formats_order():
     from poller.format.catalog import Override
 
     catalog = Catalog(overrides={"x": Override(stats=("rate", "diff", "avg", "sum", "max", "min"))})
-    kept = MetricState("5", rate="2", maximum="9", minimum="1", total=20.0, count=4)
+    kept = MetricState("5", rate=2.0, maximum="9", minimum="1", total=20.0, count=4)
     made = encode.fields(catalog["x"], kept, encode.Manner(measure_s=3.0))
     assert {key: value for key, value in made.items() if key.startswith("stats.")} == {
         "stats.min": "1",

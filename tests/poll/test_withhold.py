@@ -12,7 +12,7 @@ NOW = 10_000.0
 
 def kernel(moved: float | None = NOW, agent: str | None = "i-a", **changes: object) -> KernelState:
     made = KernelState(NOW, moved=moved, judged=True, complete=True, key_read=True, agent=agent)
-    made.metrics = {name: MetricState("1", known=True, rate="0") for name in ("cpu_util", "mem")}
+    made.metrics = {name: MetricState("1", known=True, rate=0.0) for name in ("cpu_util", "mem")}
     for name, value in changes.items():
         setattr(made, name, value)
     return made
