@@ -31,6 +31,8 @@ _FOR_QUERIES = 0.8
 """Share of a deadline in which Prometheus must have answered, all its servers together."""
 _FOR_BACKFILL = 0.1
 """Share of a deadline that a cycle waits for what new kernels owe."""
+_FOR_KEYS = 0.7
+"""Share of a deadline after which a cycle reads no more keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,12 @@ def check(config: Config) -> None:
 
 def rules(config: Config, wait: bool) -> Rules:
     """Return what a cycle goes by."""
+    deadline_s = float(config.poll.deadline_s)
     return Rules(
         query_offset_s=config.poll.query_offset_s,
         still_after_s=config.poll.still_after_s,
-        backfill_wait_s=None if wait else float(config.poll.deadline_s) * _FOR_BACKFILL,
+        backfill_wait_s=None if wait else deadline_s * _FOR_BACKFILL,
+        keys_within_s=None if wait else deadline_s * _FOR_KEYS,
         capacity_of=config.format.capacity,
         batch_size=config.redis.batch_size,
     )

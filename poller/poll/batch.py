@@ -140,18 +140,15 @@ class Observer:
         stamps = self.rounds.stamps(at - self.limits.lookback_s)
         if read.anew or self._counted is None or not 0 <= at - self._counted < CENSUS_S:
             await self._take_census(at)
-        surveyor = self.surveyor
         roundless = not self._census.keys() <= stamps.keys()
-        survey = surveyor.last
-        if survey is None or surveyor.due(at, roundless):
-            survey = await surveyor.look(self.client, at, roundless)
+        survey = await self.surveyor.survey(self.client, at, roundless)
         return Known(
             census=self._census,
             stamps=stamps,
             scrapes={instance: len(new) for instance, new in self._trail.items()},
             rounds=self.rounds,
             survey=survey,
-            given_s=surveyor.given.window_s,
+            given_s=self.surveyor.given.window_s,
             most_kernels=self._portion.of(1 - self._spent_s / self.limits.within_s),
         )
 
@@ -186,8 +183,8 @@ class Observer:
         await together([self.client.rows(queries, at, merger.take), *trails])
         new = [name for name in merger.fresh if name not in survey.metrics]
         if new:
-            self.surveyor.look_again()
             await self.client.rows(self._rate_queries(todo, new), at, merger.take)
+        self.surveyor.learn(merger.found(), everything=todo.asked is None)
 
     def _queries(self, todo: Plan, survey: Survey) -> list[Query]:
         scopes = self._scopes(todo, todo.asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.values import Batch
 
-KEYS_A_CYCLE = 10_000
-"""So many keys are read at most in one cycle, at a start beside a large cluster."""
+KEYS_AT_ONCE = 1000
+"""So many keys are read before it is looked at whether there is time for more."""
 FOREIGN_NAMED = 5
 """Of so many kernels whose key has another type the names are told."""
 
@@ -33,12 +34,15 @@ class Rules:
     """What a cycle goes by; durations in seconds.
 
     `backfill_wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes
-    on in the background, and those kernels are written by a later cycle.
+    on in the background, and those kernels are written by a later cycle. `keys_within_s` is how
+    old a cycle may be when it reads more keys that were there before; the rest of its time is for
+    writing. None: it takes its time.
     """
 
     query_offset_s: float
     still_after_s: float
     backfill_wait_s: float | None
+    keys_within_s: float | None
     capacity_of: str
     batch_size: int = 500
 
@@ -64,6 +68,7 @@ class Cycle:
         self.backfiller = backfiller
         self.publisher = publisher
         self._due: set[str] = set()
+        self._started = 0.0
         self._anew = True
         self._backfilling: asyncio.Task[int] | None = None
         self._had_kernels = False
@@ -116,6 +121,7 @@ class Cycle:
         `needs_store`: False for a dry run, which goes on without what older keys know.
         """
         outcome = outcome if outcome is not None else Outcome()
+        self._started = time.monotonic()
         outcome.time = await self.evaluation_time() if at is None else at
         batch = await self._observe(outcome)
         if at is None:
@@ -207,20 +213,24 @@ class Cycle:
         outcome.restored = max(0, before - outcome.owing)
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
-        """Read the keys that are to be written next, where that has not been done."""
+        """Read the keys that are to be written next, where that has not been done.
+
+        Those for which there is no time are read by the next cycle, and wait for it.
+        """
         known = self.history.kernels
         for name in self.publisher.due_again(outcome.time):
             known[name].key_read = False
         unread = [name for name in self._due if name in known and not known[name].key_read]
-        if not unread:
-            return
-        if self.rules.backfill_wait_s is not None:
-            unread = unread[:KEYS_A_CYCLE]
-        found = await read_keys(self.store, self.history, unread, keep_missing, self._fresh_s)
-        outcome.invalid_keys = found.invalid
-        outcome.failed += Counter(found.failed.values())
-        self.publisher.found(found.values)
-        self.publisher.found_foreign(found.foreign, outcome.time)
+        for start in range(0, len(unread), KEYS_AT_ONCE):
+            some = unread[start : start + KEYS_AT_ONCE]
+            found = await read_keys(self.store, self.history, some, keep_missing, self._fresh_s)
+            outcome.invalid_keys += found.invalid
+            outcome.failed += Counter(found.failed.values())
+            self.publisher.found(found.values)
+            self.publisher.found_foreign(found.foreign, outcome.time)
+            within_s = self.rules.keys_within_s
+            if within_s is not None and time.monotonic() - self._started > within_s:
+                break
 
     def _fresh_s(self, kernel_id: str) -> float:
         """Return how old a kernel's key may be for its rates to be those of the last rounds."""

@@ -262,7 +262,8 @@ class History:
         """Learn what only the key knows, by metric; nothing if there is no valid key.
 
         `keep_missing`: a metric that the key has and Prometheus has not stays, as it was.
-        `fresh`: the key is of the last few rounds, so its rates go before those over a window.
+        `fresh`: the key is of the last few rounds, so its rates go before those over a window, and
+        the kernel had not stood still for too long.
         """
         kernel = self.kernels[kernel_id]
         kernel.key_read = True
@@ -277,6 +278,11 @@ class History:
                     kept.rate, kept.by_window = float(remembered.rate), False
             elif keep_missing and (made := _from_key(metric, remembered)) is not None:
                 kernel.metrics[name] = made
+        kernel.vouched = fresh and all(
+            kept.can_be_written(self.catalog[name])
+            for name, kept in kernel.metrics.items()
+            if name in told
+        )
         kernel.reorder()
 
     def recall_life(self, kernel_id: str, life: Life, owed: Owed) -> None:

@@ -40,8 +40,8 @@ class Merger:
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
-    fresh: dict[str, bool] = field(default_factory=dict)
-    """Metrics met in the catch-all part: {name: has a capacity series}."""
+    fresh: dict[str, None] = field(default_factory=dict)
+    """Metrics met in the catch-all part, in the order of their coming."""
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
@@ -137,10 +137,16 @@ class Merger:
                 part: Part = "current" if row.metric.value_type == "current" else "capacity"
                 by_query.setdefault(Query(part, name, ""), []).append(row)
         for query, own in by_query.items():
-            self.fresh[query.metric] = self.fresh.get(query.metric, False) or (
-                query.part == "capacity"
-            )
+            self.fresh[query.metric] = None
             self.take(query, own)
+
+    def found(self) -> dict[str, bool]:
+        """Return the metrics that were met: {name: has a capacity series}."""
+        return {
+            name: bool(self.columns.get(("capacity", name)))
+            for (part, name), column in self.columns.items()
+            if part == "current" and column
+        }
 
     def finish(self, at: float, asked: Iterable[str] = ()) -> Batch:
         """Return the batch. Kernels `asked` for and not found are in it, empty."""

@@ -45,6 +45,10 @@ class MetricState(msgspec.Struct, gc=False):
     def __post_init__(self) -> None:
         self.opening = self.opening or self.current
 
+    def can_be_written(self, metric: Metric) -> bool:
+        """Whether enough is known of it, its rate among it."""
+        return self.known and (self.rate is not None or not metric.needs_rate)
+
     def widen(self, text: str) -> None:
         """Let the maximum and minimum take one more value of the raw series."""
         value = float(text)
@@ -84,7 +88,8 @@ class KernelState:
     """One kernel. Times are evaluation times of batches, in Unix seconds.
 
     `stamp` is the measurement that it was last read of. `moved`: when anything of it last
-    changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `born`:
+    changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `vouched`:
+    its key was written a few rounds ago and tells enough, so it need not wait for that. `born`:
     its first sample, None for a kernel that is older than the window of a rate. `complete`: the
     last batch held its essential metrics, else `lacks` names those that it did not. `samples` and
     `window` are those of its stand-in rates. `weight` is how many measurements a sample of it
@@ -98,6 +103,7 @@ class KernelState:
     moved: float | None = None
     born: float | None = None
     judged: bool = False
+    vouched: bool = False
     complete: bool = False
     lacks: tuple[str, ...] = ()
     key_read: bool = False
@@ -112,9 +118,7 @@ class KernelState:
         """Return the metrics that can be written, in the outer order of the format."""
         if self._ordered is None:
             names = catalog.ordered(
-                name
-                for name, kept in self.metrics.items()
-                if kept.known and (kept.rate is not None or not catalog[name].needs_rate)
+                name for name, kept in self.metrics.items() if kept.can_be_written(catalog[name])
             )
             self._ordered = [(catalog[name], self.metrics[name]) for name in names]
         return self._ordered

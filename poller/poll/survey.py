@@ -1,15 +1,17 @@
-"""What Prometheus holds: metrics and kernels, and how often exporters without rounds measure.
+"""What Prometheus holds: metrics, and how often exporters without rounds measure.
 
-Asked now and then, not in the batch.
+Asked now and then, not in the batch. At a start it is presumed: counting all series of a large
+cluster takes as long as half a batch, and a batch tells which metrics there are.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from poller.format import numbers
+from poller.format.catalog import INTRINSIC, metric_named
 from poller.poll import rates
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row, Series
@@ -121,11 +123,27 @@ class Surveyor:
         self.given = given
         self._scope = scope
         self.last: Survey | None = None
-        self._again = False
+        self._presumed = False
+
+    async def survey(self, client: Client, at: float, roundless: bool) -> Survey:
+        """Return what there is. `roundless`: some exporters count no rounds."""
+        if self.last is None and not roundless:
+            known = {name: metric_named(name).capacity for name in INTRINSIC}
+            self.last, self._presumed = Survey(known, None, None, False, at), True
+        if self.last is None or self.due(at, roundless):
+            return await self.look(client, at, roundless)
+        return self.last
+
+    def learn(self, found: Mapping[str, bool], everything: bool) -> None:
+        """Take which metrics a batch met, with or without a capacity; `everything` was asked."""
+        if self.last is not None:
+            known = {} if self._presumed and everything else self.last.metrics
+            self.last = replace(self.last, metrics={**known, **found})
+            self._presumed = self._presumed and not everything
 
     def due(self, at: float, roundless: bool) -> bool:
         """Whether it is time to look again. `roundless`: some exporters count no rounds."""
-        if self.last is None or self._again or (roundless and not self.last.timed):
+        if self.last is None or (roundless and not self.last.timed):
             return True
         every_s = AGAIN_S
         if roundless:
@@ -134,10 +152,6 @@ class Surveyor:
             every_s = INCOMPLETE_AGAIN_S
         return not 0 <= at - self.last.time < every_s
 
-    def look_again(self) -> None:
-        """Look again at the next time: there are metrics that the last look did not find."""
-        self._again = True
-
     async def look(self, client: Client, at: float, roundless: bool) -> Survey:
         """Ask Prometheus, and remember what it said."""
         pairs = await client.vector(lookup_queries.metrics_query(self._scope), at)
@@ -145,7 +159,7 @@ class Surveyor:
         if roundless:
             scrape_s, measure_s = await self._intervals(client, at)
         self.last = Survey(metrics_found(pairs), scrape_s, measure_s, roundless, at)
-        self._again = False
+        self._presumed = False
         return self.last
 
     async def _intervals(self, client: Client, at: float) -> tuple[float | None, float | None]:

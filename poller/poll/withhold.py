@@ -80,7 +80,7 @@ def reason(
         return "incomplete"
     if kernel.instance in grounds.stalled_instances or kernel.agent in grounds.stalled_agents:
         return "stalled"
-    if not kernel.judged or not kernel.key_read:
+    if not (kernel.judged or kernel.vouched) or not kernel.key_read:
         return "waiting"
     if is_still(kernel, now, patience):
         return "still"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from poller.errors import PrometheusError
-from poller.format.catalog import Catalog
+from poller.format.catalog import Catalog, Override
 from poller.poll.batch import Limits, Observer
 from poller.poll.plan import Read
 from poller.poll.survey import Given, Surveyor
@@ -111,7 +111,7 @@ class Memory:
     def _rows(self, query: Query, at: float) -> list[Row]:
         if query.part == "rest":
             return self.more
-        if query.part != "current":
+        if query.part != "current" or query.metric not in self.metrics:
             return []
         rows = []
         for instance in self._named(query.text):
@@ -133,11 +133,17 @@ class Memory:
 class Poller:
     """An observer, and what is remembered of its batches."""
 
-    def __init__(self, store: Memory, scope: Scope = EVERYTHING, most: int = 1000) -> None:
+    def __init__(
+        self,
+        store: Memory,
+        scope: Scope = EVERYTHING,
+        most: int = 1000,
+        catalog: Catalog | None = None,
+    ) -> None:
         self.memory = store
         surveyor = Surveyor(Given(), scope)
         limits = Limits(scope, most, 5.0)
-        self.observer = Observer(store, Catalog(), surveyor, limits)  # type: ignore[arg-type]
+        self.observer = Observer(store, catalog or Catalog(), surveyor, limits)  # type: ignore[arg-type]
         self.read = Read(None, {}, {})
 
     async def batch(self, at: float) -> Batch:
@@ -286,16 +292,17 @@ async def test_kernels_are_counted_now_and_then_and_after_a_failure(memory: Memo
 async def test_a_metric_that_the_survey_does_not_know_is_read_and_its_rate_asked_for(
     memory: Memory,
 ) -> None:
-    labels = Labels(KERNEL, "io_read", "current", "i-a", "a:1")
+    labels = Labels(KERNEL, "odd", "current", "i-a", "a:1")
     memory.more = [Row(labels, (100.0, "5"))]
-    poller = Poller(memory)
+    poller = Poller(memory, catalog=Catalog(overrides={"odd": Override(stats=("rate",))}))
     batch = await poller.batch(100.0)
-    assert batch.observations[KERNEL]["io_read"] == Reading("5")
-    assert "rate io_read" in memory.asked
-    memory.metrics.append("io_read")
+    assert batch.observations[KERNEL]["odd"] == Reading("5")
+    assert "rate odd" in memory.asked
+    memory.metrics.append("odd")
+    memory.more = []
     memory.measured("a:1", (104.0, 3))
     await poller.batch(105.0)
-    assert "metrics" in memory.asked
+    assert "current odd" in memory.asked
 
 
 async def test_series_that_disagree_are_settled_and_looked_at_for_some_batches(

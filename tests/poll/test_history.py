@@ -572,6 +572,29 @@ def test_the_key_knows_the_stand_in_the_maximum_and_the_average():
 
 
 @pytest.mark.parametrize(
+    ("average", "fresh", "vouched"),
+    [
+        ("30", True, True),
+        ("30", False, False),  # the kernel may have stood still for too long since
+        (None, True, False),  # what readers have seen would be missing until it is backfilled
+    ],
+)
+def test_a_fresh_key_that_tells_enough_vouches_for_its_kernel(
+    average: str | None, fresh: bool, vouched: bool
+):
+    made = history(
+        batch(10.0, cpu_util=Reading("50", "1000"), mem=Reading("1", "2"), new=Reading("3"))
+    )
+    told = {
+        "cpu_util": NOTHING._replace(maximum="80", average=average, rate="4"),
+        "mem": NOTHING._replace(raw="1", maximum="1"),
+    }
+    made.recall_key(KERNEL, told, fresh=fresh)
+    kernel = made.kernels[KERNEL]
+    assert (kernel.vouched, kernel.judged, made.owing) == (vouched, False, {KERNEL})
+
+
+@pytest.mark.parametrize(
     ("key_maximum", "older", "average"),
     [
         ("80", False, 40.0),  # Prometheus knows the whole life

@@ -64,7 +64,8 @@ def test_what_came_without_a_survey_is_told_with_whether_it_has_a_capacity():
     kinds = [("a_mem", "current"), ("a_mem", "capacity"), ("b", "current")]
     rows = [row("1", container_metric_name=name, value_type=kind) for name, kind in kinds]
     merger.take(Query("rest", "", ""), rows)
-    assert merger.fresh == {"a_mem": True, "b": False}
+    assert list(merger.fresh) == ["a_mem", "b"]
+    assert merger.found() == {"a_mem": True, "b": False}
 
 
 def test_a_kernel_asked_for_and_not_found_is_there_and_empty():

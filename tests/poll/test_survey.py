@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from poller.format.catalog import INTRINSIC
 from poller.poll import survey
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series
@@ -158,12 +159,28 @@ async def test_what_was_not_found_is_looked_for_again_soon():
     assert surveyor.due(15.0, roundless=False)
 
 
-async def test_a_metric_that_the_survey_does_not_know_is_looked_up_at_the_next_time():
-    told = Told()
-    surveyor = await looked(told, roundless=False)
-    surveyor.look_again()
-    told.metrics = pairs(("mem", "current"), ("new_mem", "current"), ("new_mem", "capacity"))
-    assert surveyor.due(1.0, roundless=False)
-    survey = await surveyor.look(told, 1.0, False)  # type: ignore[arg-type]
-    assert survey.metrics == {"mem": False, "new_mem": True}
-    assert not surveyor.due(2.0, roundless=False)
+async def test_a_metric_that_a_batch_meets_is_known_without_another_look():
+    surveyor = await looked(Told(), roundless=False)
+    surveyor.learn({"new_mem": True}, everything=False)
+    assert surveyor.last is not None
+    assert surveyor.last.metrics == {"mem": False, "new_mem": True}
+    assert not surveyor.due(1.0, roundless=False)
+
+
+@pytest.mark.parametrize("everything", [True, False])
+async def test_at_a_start_the_usual_metrics_are_presumed_until_a_batch_tells_which_there_are(
+    everything: bool,
+):
+    surveyor = Surveyor(Given(), EVERYTHING)
+    presumed = await surveyor.survey(Told(), 1.0, roundless=False)  # type: ignore[arg-type]
+    assert presumed.metrics.keys() == set(INTRINSIC)
+    surveyor.learn({"mem": True, "x": False}, everything)
+    assert surveyor.last is not None
+    assert {"mem": True, "x": False}.items() <= surveyor.last.metrics.items()
+    assert ("io_read" in surveyor.last.metrics) is not everything
+
+
+async def test_nothing_is_presumed_where_an_agent_counts_no_rounds():
+    surveyor = Surveyor(Given(), EVERYTHING)
+    survey = await surveyor.survey(Told(), 1.0, roundless=True)  # type: ignore[arg-type]
+    assert list(survey.metrics) == ["mem"]

@@ -47,6 +47,11 @@ def test_a_kernel_waits_until_its_key_and_its_past_are_known():
     assert why(unknown) == "waiting"
 
 
+def test_a_kernel_whose_key_vouches_for_it_does_not_wait_for_its_past():
+    assert why(kernel(moved=None, judged=False, vouched=True)) is None
+    assert why(kernel(moved=None, judged=False, vouched=True, key_read=False)) == "waiting"
+
+
 def test_a_kernel_waits_for_a_rate_that_is_not_false_rather_than_show_none():
     unknown = kernel()
     unknown.metrics["cpu_util"].rate = None
