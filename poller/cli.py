@@ -7,6 +7,7 @@ of the settings that cannot be read.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from poller.config import Config
 
 T = TypeVar("T")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a file that the output goes to takes no more of it."""
 
 _KERNELS = click.option(
     "--kernel",
@@ -141,6 +144,9 @@ def once(
         click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
     for why, count in outcome.withheld_counts.items():
         click.echo(f"{count} kernels withheld: {why}", err=True)
+    for kernel in outcome.absent:
+        click.echo(f"{kernel}: Prometheus holds no such kernel", err=True)
+    sys.exit(1 if outcome.absent else 0)
 
 
 @_example("livestat-poller --config /etc/livestat-poller/config.toml check")
@@ -322,4 +328,14 @@ def deploy_files(directory: Path, force: bool) -> None:
 
 def main() -> None:
     """Enter from the console script."""
-    cli(prog_name="livestat-poller")
+    try:
+        try:
+            cli(prog_name="livestat-poller")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        click.echo(f"the output cannot be written: {error.strerror}", err=True)
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""What settings cannot work together, though each may stand alone. Names dotted keys, no values."""
+"""Which settings cannot go together, though each may stand alone. Names dotted keys, no values."""
 
 from __future__ import annotations
 

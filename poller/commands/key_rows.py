@@ -1,4 +1,4 @@
-"""Keys as rows of a table, and the orders to show them in. Pure."""
+"""What a table of keys holds: a row a key, its values and troubles, and the orders. Pure."""
 
 from __future__ import annotations
 

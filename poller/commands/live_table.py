@@ -1,4 +1,4 @@
-"""The live table: kernels as a legacy reader of the keys sees them."""
+"""How the live table looks: columns, colours, and what gives way on a narrow terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line of log per change of state, each way. Repeated failures are counted, not repeated.
+"""When a line of log is written: once per change of state, each way; what repeats is counted.
 
 A new reason for the same trouble is told too, each reason once until all is well again.
 """

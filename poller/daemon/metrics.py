@@ -1,4 +1,4 @@
-"""The daemon's own metrics."""
+"""The daemon's own metrics: their names, labels and buckets."""
 
 from __future__ import annotations
 

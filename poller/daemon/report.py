@@ -1,4 +1,4 @@
-"""What cycles came to: into metrics, readiness, and one line of log per change of state."""
+"""What cycles came to: what of it is counted, makes ready or not, and is worth a line of log."""
 
 from __future__ import annotations
 

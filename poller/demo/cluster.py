@@ -1,4 +1,4 @@
-"""A simulated cluster: kernels on agents that measure, and a Prometheus' view of them.
+"""A simulated cluster: agents that measure and are scraped, and the kernels on them.
 
 Every sample follows from its time alone. Nothing is stored, so memory stays flat and any range
 can be asked for.

@@ -1,8 +1,8 @@
-"""What happened before the poller looked: asked of Prometheus once per kernel.
+"""The backfill's course: what kernels owe of their past, asked once, chunk by chunk, or given up.
 
-Prometheus is asked over the restore window. A composition,
-like the cycle; it never delays one: no question is put while a batch is asked, and where batches
-are slow, chunks come one by one with pauses between them.
+Prometheus is asked over the restore window. A composition, like the cycle; it never delays one:
+no question is put while a batch is asked, and where batches are slow, chunks come one by one with
+pauses between them.
 """
 
 from __future__ import annotations

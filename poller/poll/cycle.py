@@ -132,10 +132,11 @@ class Cycle:
             await self._backfill(outcome, keep_missing, needs_store)
         kernels = await self._writable(batch, fed, outcome)
         self._anew = False
+        outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
         return Computed(
             batch.time,
             kernels,
-            [kernel for kernel, seen in batch.observations.items() if not seen],
+            outcome.absent,
             Stats(self.history, Manners(self.rules.capacity_of, self.observer)),
         )
 

@@ -1,7 +1,7 @@
-"""One exporter's clock: which round it is in, and how far apart two measurements are. Pure state.
+"""One exporter's clock: its rounds, restarts and stalls, and how far apart two measurements are.
 
 The interval itself is no series. Every round has a window in which it came, between two scrapes;
-the windows of any two rounds bound the interval from both sides.
+the windows of any two rounds bound the interval from both sides. Pure state.
 """
 
 from __future__ import annotations

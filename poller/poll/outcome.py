@@ -23,9 +23,9 @@ class Outcome:
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
     has, `withheld` those that are not written and why, `missing` which metrics the incomplete
-    ones of them lack, `skew_s` how far Prometheus' clock is ahead of this host's, `lag_s` how far
-    the newest sample is behind the time asked. `store_trouble` is why older keys could not be
-    read, where that was no reason to fail.
+    ones of them lack, `absent` those that were asked for and are not there, `skew_s` how far
+    Prometheus' clock is ahead of this host's, `lag_s` how far the newest sample is behind the time
+    asked. `store_trouble` is why older keys could not be read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -35,6 +35,7 @@ class Outcome:
     failed: Counter[str] = field(default_factory=Counter)
     withheld: dict[str, withhold.Reason] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
     dropped: Counter[Drop] = field(default_factory=Counter)
     stalled: frozenset[str] = frozenset()
     standing: frozenset[tuple[str, str]] = frozenset()
@@ -80,7 +81,7 @@ class Computed:
 
     time: float
     kernels: list[str]
-    absent: list[str]
+    absent: tuple[str, ...]
     stats: Mapping[str, LiveStat]
 
     def live_stats(self) -> dict[str, LiveStat]:

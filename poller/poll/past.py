@@ -1,4 +1,4 @@
-"""What Prometheus tells of kernels' past: first values, births, movements."""
+"""Single questions about kernels' past, and their answers: first values, births, movements."""
 
 from __future__ import annotations
 

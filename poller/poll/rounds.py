@@ -1,4 +1,4 @@
-"""Every exporter's clock: raw samples of counters sorted by target and scrape, and fed to it.
+"""The clocks of all exporters: raw samples sorted by target and scrape, and fed to theirs.
 
 An agent measures in rounds, and everything it writes follows from its last two. Pure state; the
 rules are the format description's, section "Rounds".

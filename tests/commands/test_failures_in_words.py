@@ -107,6 +107,17 @@ def test_a_reader_that_goes_away_ends_it_quietly(healthy: Place, command: str):
     assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["check", "show", "once --dry-run", "--help"])
+def test_a_device_without_room_is_said_in_one_line(healthy: Place, command: str):
+    env = environment(healthy.prometheus.url, healthy.redis.url)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m poller {command} > /dev/full"],
+        env=env, cwd=os.sep, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if not line.startswith("settings: ")]
+    assert (done.returncode, said) == (1, ["the output cannot be written: No space left on device"])
+
+
 def test_settings_are_valid_only_if_their_secrets_can_be_read(healthy: Place):
     done = healthy.run("check", redis__password_file="/nowhere/password")
     assert done.returncode == 3
