@@ -19,6 +19,7 @@ from tests.support.turns import Turns
 PROCESSES_A_CORE = 3
 """Tests wait for ticks and servers most of the time."""
 STARTERS = {require, command.poller, command.start_poller, live.LivePoller, daemon.DaemonProcess}
+_AGENTS_TOGETHER = {"bursts": "1", "jitter": "1", "refused": "2", "lives": "2"}
 BESIDE = "failed beside others, and passed alone"
 
 
@@ -41,8 +42,11 @@ class ByServers(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         module, _, test = nodeid.partition("::")
         parameters = test.partition("[")[2]
+        if module.endswith("/test_installed.py"):
+            return module
         if module.endswith("/test_real_agent.py"):
-            return module  # a live agent beside another one keeps worse time
+            # A live agent beside several others keeps worse time.
+            return f"{module} {_AGENTS_TOGETHER.get(parameters.rstrip(']'), '')}"
         if module.endswith("/test_vectors.py"):
             return f"{module} {parameters}"
         if module.endswith("/test_readers.py"):

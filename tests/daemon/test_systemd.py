@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -119,7 +118,8 @@ def test_the_watchdog_is_fed_by_failed_cycles_too_and_not_by_a_stopped_process()
         wait_until(lambda: daemon.told().count("WATCHDOG=1") >= 2, "two failed cycles")
         assert any(line.startswith("STATUS=") and "failed" in line for line in daemon.told())
         daemon.send(signal.SIGSTOP)
-        os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+        state = Path(f"/proc/{daemon.process.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it is stopped")
         before = len(daemon.told())
         with pytest.raises(TimeoutError):
             wait_until(lambda: len(daemon.told()) > before, "news of a stopped process", 1.5)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from .forked import Forked
 
 ROOT = Path(__file__).parent.parent.parent
 _TIMEOUT_S = 120.0
@@ -33,14 +36,15 @@ def poller(
     *arguments: str, env: Mapping[str, str], cwd: Path | None = None, timeout_s: float = _TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end; the caller looks at the exit status."""
-    return subprocess.run(
-        [sys.executable, "-m", "poller", *arguments],
-        env=dict(env),
-        cwd=cwd or Path(os.sep),  # a config.toml that lies about must not count
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-    )
+    where = cwd or Path(os.sep)  # a config.toml that lies about must not count
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = Forked(arguments, env, where, out, err)
+        try:
+            status = process.wait(timeout_s)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
 
 
 def start_poller(*arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:

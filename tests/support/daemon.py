@@ -19,6 +19,7 @@ from typing import Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from .command import environment
+from .forked import Forked
 from .process import HOST, PATIENCE_S, free_port, wait_until
 
 PREFIX = "livestat_poller_"
@@ -48,10 +49,10 @@ class Daemon:
         self.directory = directory
         self._cwd = cwd or directory
         self.log_path = directory / "live.log"
-        main = f"{before}\nfrom poller.cli import main\nmain()"
-        self._command = [*prefix, sys.executable, "-c", main, "run", *arguments]
+        self._arguments = ["run", *arguments]
+        self._prefix, self._before = prefix, before
         self._environ = environment() | dict(environ or {})
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -63,9 +64,14 @@ class Daemon:
 
     def start(self) -> None:
         """Start the process; what it logs is added to the log."""
+        if not (self._prefix or self._before):
+            log_path = self.log_path
+            self.process = Forked(self._arguments, self._environ, self._cwd, log_path, log_path)
+            return
+        main = f"{self._before}\nfrom poller.cli import main\nmain()"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command,
+                [*self._prefix, sys.executable, "-c", main, *self._arguments],
                 cwd=self._cwd,
                 env=self._environ,
                 stdout=log,

@@ -322,7 +322,8 @@ def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_re
             assert wait_for(lambda: bool(prometheus.requests), 60)
             since, fresh = time.monotonic(), world_used(world, time.time())
             assert wait_for(lambda: all_newer(redis, world, fresh), 60)
-            assert time.monotonic() - since < 2 * interval_s + 1.0  # and a little for the machine
+            lease_s = 1.5 * interval_s  # of the one that died; and a little for the machine
+            assert time.monotonic() - since < lease_s + 2 * interval_s + 1.0
             assert live.stop() == 0
 
 

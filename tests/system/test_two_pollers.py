@@ -291,7 +291,7 @@ def check_times(writes: list[Write]) -> None:
 
 
 def slowest_s(writes: list[Write]) -> float:
-    """Return how much longer than the quickest cycle the slowest took from its time to its write."""
+    """Return how much longer than the quickest the slowest cycle took, from its time to a write."""
     took = [write.time - write.evaluated_ms / 1000 for write in writes]
     return max(took) - min(took)
 
