@@ -26,6 +26,8 @@ LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
 _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
+_SOON_DONE = 0.1
+"""A census that takes a smaller share of a batch's time is taken after every failure."""
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
 
@@ -60,6 +62,7 @@ class Observer:
         self._turn = 0
         self._census: dict[str, int] = {}
         self._counted: float | None = None
+        self._counting_s = 0.0
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
@@ -90,8 +93,12 @@ class Observer:
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
             await self._look(at)
+        counting = self._census_is_due(at, read)
         with timed("survey"):
-            known = await self._survey(at, read)
+            if counting and not self._census:
+                await self._take_census(at)
+                counting = False
+            known = await self._survey(at)
         todo = plan(at, read, known)
         self._asking = todo.kernels
         if self.limits.scope.kernels is not None:
@@ -99,11 +106,16 @@ class Observer:
         merger = Merger(self.catalog, self._ids)
         glimpses = Glimpses(self._trail, read.since or at, self._sampled)
         mixed: Instances = frozenset()
+        beside = [self._take_census(at)] if counting else []  # for the next batch
         if todo.asked is None or todo.asked:
             with timed("query"):
-                await self._ask(todo, known.survey, at, read, merger, glimpses)
+                asking = self._ask(todo, known.survey, at, read, merger, glimpses)
+                await together([asking, *beside])
             with timed("rounds"):
                 mixed = await self._mixed(at)
+        else:
+            with timed("survey"):
+                await together(beside)
         with timed("merge"):
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
         if batch.conflicts:
@@ -135,11 +147,9 @@ class Observer:
         for instance, stamps in new.items():
             self._trail.setdefault(instance, []).extend(stamps)
 
-    async def _survey(self, at: float, read: Read) -> Known:
+    async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
         stamps = self.rounds.stamps(at - self.limits.lookback_s)
-        if read.anew or self._counted is None or not 0 <= at - self._counted < CENSUS_S:
-            await self._take_census(at)
         roundless = not self._census.keys() <= stamps.keys()
         survey = await self.surveyor.survey(self.client, at, roundless)
         return Known(
@@ -156,6 +166,12 @@ class Observer:
     def _spent_s(self) -> float:
         return time.perf_counter() - self._started
 
+    def _census_is_due(self, at: float, read: Read) -> bool:
+        """Whether the kernels are counted now; after a failure only where that is soon done."""
+        if self._counted is None or not 0 <= at - self._counted < CENSUS_S:
+            return True
+        return read.anew and self._counting_s < _SOON_DONE * self.limits.within_s
+
     async def _take_census(self, at: float) -> None:
         started = time.perf_counter()
         rows = await self.client.vector(lookup_queries.census_query(self.limits.scope), at)
@@ -163,7 +179,7 @@ class Observer:
         self._census = {
             row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value
         }
-        self._counted = at
+        self._counted, self._counting_s = at, took_s
         self._portion.saw_census(sum(self._census.values()), took_s)
 
     async def _ask(

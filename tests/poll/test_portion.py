@@ -31,10 +31,36 @@ def test_a_batch_that_overran_is_halved_again_and_again_but_not_to_nothing():
 
 def test_quick_batches_bring_it_back_however_small_they_are():
     portion = Portion(20_000, 3.6)
-    portion.overran(1)
+    for _ in range(12):
+        portion.overran(min(20_000, portion.kernels))
     for _ in range(6):
         portion.saw(portion.kernels - 20, 1.0)
     assert portion.kernels > 15_000
+
+
+def test_what_was_too_much_is_felt_for():
+    portion = Portion(20_000, 3.6)
+    portion.overran(10_000)
+    sizes = []
+    for _ in range(4):
+        portion.saw(portion.kernels, 1.0)
+        sizes.append(portion.kernels)
+    assert sizes == [7_500, 9_375, 11_718, 14_647]
+
+
+def test_a_server_that_hung_for_long_is_trusted_again_soon():
+    portion = Portion(20_000, 3.6)
+    for _ in range(8):
+        portion.overran(min(10_000, portion.kernels))
+    for _ in range(4):
+        portion.saw(portion.kernels, 1.0)
+    assert portion.kernels == 7_500
+
+
+def test_a_look_around_that_was_not_answered_tells_nothing_of_batches():
+    portion = Portion(20_000, 3.6)
+    portion.overran(0)
+    assert portion.kernels == 20_000
 
 
 def test_a_late_batch_makes_the_next_one_smaller():
