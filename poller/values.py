@@ -167,13 +167,17 @@ class Remembered(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What is known of one metric of one kernel from before the poller looked."""
+    """What is known of one metric of one kernel from before the poller looked.
+
+    `total` and `samples` are of all scrapes, or of all measurements where it was `replayed`.
+    """
 
     first: str | None = None
     maximum: str | None = None
     minimum: str | None = None
     total: float = 0.0
     samples: float = 0.0
+    replayed: bool = False
 
 
 class Owed(NamedTuple):

@@ -168,13 +168,14 @@ async def cycle(
         Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
         Store(store_access(config.redis, choice.prefix)) as store,
     ):
+        observer = Observer(client, catalog, surveyor(config), limits)
         made = Cycle(
             rules(config, choice.wait),
             clock,
-            Observer(client, catalog, surveyor(config), limits),
+            observer,
             store,
             history,
-            Backfiller(history, reach, hooks.on_progress),
+            Backfiller(history, reach, observer.rounds, hooks.on_progress),
             Publisher(
                 store,
                 config.redis.yield_to_agents,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from poller.errors import PollerError, PrometheusError
+from poller.format.catalog import ESSENTIAL
 from poller.poll.history import History
 from poller.poll.pace import Pace, Queue
 from poller.poll.past import (
@@ -23,9 +24,13 @@ from poller.poll.past import (
     kernel_cells,
     metric_cells,
     movements,
+    openings,
 )
+from poller.poll.replay import replayed
+from poller.poll.rounds import Rounds
 from poller.poll.withhold import Patience
 from poller.prometheus import lookup_queries
+from poller.prometheus.answers import Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.values import Life, Owed, Past
@@ -56,10 +61,12 @@ class Backfiller:
         self,
         history: History,
         reach: Reach,
+        rounds: Rounds,
         on_progress: Callable[[int], None] = lambda left: None,
     ) -> None:
         self._history = history
         self._reach = reach
+        self._rounds = rounds
         self._on_progress = on_progress
         self.pace = Pace()
 
@@ -122,9 +129,13 @@ class Backfiller:
         names = self._owed_metrics(kernels, owed)
         past = await self._past(ask, names, range_s, scope)
         moved, young = await movements(ask, kernels, patience, owed.end, scope)
-        born = await births(ask, young, patience) if owed.start is None else {}
+        born: dict[str, float] = {}
         older = await ask.kernels(lookup_queries.older_query(range_s, scope))
         if owed.start is None:
+            means = [name for name in names if self._history.catalog[name].needs_mean]
+            opened = await openings(ask, young, {*means, ESSENTIAL[0]}, patience)
+            born = births(opened)
+            self._replay(past, opened, means)
             await self._add_firsts(ask, past, kernels, older, range_s)
         return {
             kernel: Life(
@@ -135,6 +146,20 @@ class Backfiller:
             )
             for kernel in kernels
         }
+
+    def _replay(
+        self, past: dict[Place, Past], opened: Mapping[Place, list[Series]], means: Iterable[str]
+    ) -> None:
+        """Count each measurement of young kernels once, where their rounds are still known."""
+        for place, several in opened.items():
+            clock = self._rounds.of(several[0].metric.get("instance", ""))
+            if place[1] not in means or len(several) > 1 or clock is None:
+                continue
+            counted = replayed(several[0].values, clock.arrivals)
+            if counted is not None:
+                total, count = counted
+                known = past.get(place, Past())
+                past[place] = known._replace(total=total, samples=count, replayed=True)
 
     def _owed_metrics(self, kernels: Iterable[str], owed: Owed) -> list[str]:
         names = {

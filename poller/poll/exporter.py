@@ -55,7 +55,7 @@ class Scrape:
     writes: float | None = None
 
 
-class _Arrival(NamedTuple):
+class Arrival(NamedTuple):
     """A round was first seen by the scrape at `by`, and had not been there at `after`."""
 
     number: float
@@ -93,8 +93,8 @@ class Exporter:
         self._shift_s = 0.0
         self._first_scraped = 0.0
         self._without = 0
-        self._arrivals: dict[float, _Arrival] = {}
-        self._steady: deque[_Arrival] = deque(maxlen=_ARRIVALS)
+        self._arrivals: dict[float, Arrival] = {}
+        self._steady: deque[Arrival] = deque(maxlen=_ARRIVALS)
         self._low_s, self._high_s = 0.0, float("inf")
         self._known_s: float | None = None
         self._lasted: tuple[float, float] | None = None
@@ -156,6 +156,11 @@ class Exporter:
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(_STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """The last rounds that its scrapes saw first, in order."""
+        return list(self._arrivals.values())
+
     def state(self, newest: float) -> ExporterState:
         """Return what to tell of it; `newest` is the time of the newest scrape of all."""
         behind_s = newest - (self.scraped or 0.0)
@@ -200,9 +205,9 @@ class Exporter:
         elif last is not None and before is not None:
             unseen = count - last - 1
             after = before + unseen * max(0.0, self._low_s)
-            self._arrive(_Arrival(count, shift_s, min(after, at), at))
+            self._arrive(Arrival(count, shift_s, min(after, at), at))
             return self.stamp
-        self._arrive(_Arrival(count, shift_s, float("-inf"), at))  # it may be long past
+        self._arrive(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
         return self.stamp
 
     def _forget_rounds(self) -> None:
@@ -282,7 +287,7 @@ class Exporter:
         elif self._count - self._wrote_in >= _SILENT_ROUNDS:
             self._writes_itself = False
 
-    def _arrive(self, arrival: _Arrival) -> None:
+    def _arrive(self, arrival: Arrival) -> None:
         """Hold a round against those before: their windows bound the interval from both sides."""
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
@@ -297,7 +302,7 @@ class Exporter:
             del self._arrivals[next(iter(self._arrivals))]
 
     def _bounds(
-        self, arrival: _Arrival, others: Iterable[_Arrival], within: tuple[float, float]
+        self, arrival: Arrival, others: Iterable[Arrival], within: tuple[float, float]
     ) -> tuple[float, float]:
         low_s, high_s = within
         for other in others:
@@ -307,12 +312,12 @@ class Exporter:
             high_s = min(high_s, (arrival.by + _LATE_S - other.after - shift_s) / rounds)
         return low_s, high_s
 
-    def _paused_before(self, arrival: _Arrival) -> bool:
+    def _paused_before(self, arrival: Arrival) -> bool:
         """Whether the agent stood still just before this round, by no duration's word."""
         least, _ = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
         return least > self._high_s
 
-    def _begin_again(self, arrival: _Arrival) -> None:
+    def _begin_again(self, arrival: Arrival) -> None:
         """Drop the older half of the rounds until the others agree: the interval has changed."""
         self._known_s = self.interval_s
         low_s, high_s = 1.0, 0.0

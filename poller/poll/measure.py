@@ -224,10 +224,15 @@ def measure(
 
 
 def _count(kept: MetricState, before: float, value: float, step: Step | None) -> None:
-    """Let the life-long mean take a measurement, and those before it that no scrape saw.
+    """Let the life-long mean take a measurement, and those before it that no scrape saw."""
+    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
+    kept.total += with_unseen(before, value, unseen)
+    kept.count += 1 + unseen
+
+
+def with_unseen(before: float, value: float, unseen: float) -> float:
+    """Return a measurement and so many unseen ones since the last, added up.
 
     They lie between the two ends, so the mean of both stands for each of them.
     """
-    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
-    kept.total += value + unseen * (before + value) / 2
-    kept.count += 1 + unseen
+    return value + unseen * (before + value) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poller.format import numbers
@@ -115,18 +115,33 @@ async def _first_samples(
     return {place: text for place, (_, _, text) in first.items()}
 
 
-async def births(ask: Questioner, young: Sequence[str], patience: Patience) -> dict[str, float]:
-    """Return the time of the first sample of kernels that are younger than the range of a rate."""
+async def openings(
+    ask: Questioner, young: Sequence[str], metrics: Iterable[str], patience: Patience
+) -> dict[Place, list[Series]]:
+    """Return all samples of some metrics of kernels that are younger than the range of a rate.
+
+    A place has several series where several exporters tell of a kernel.
+    """
     if not young:
         return {}
-    text = lookup_queries.openings_query(patience.stall_s, Scope(kernels=tuple(young)))
-    births: dict[str, float] = {}
+    scope = Scope(kernels=tuple(young))
+    text = lookup_queries.openings_query(metrics, patience.stall_s, scope)
+    found: dict[Place, list[Series]] = {}
     for series in await ask.series(text, ask.at):
-        kernel = series.metric.get("kernel_id", "")
+        labels = series.metric
+        place = (labels.get("kernel_id", ""), labels.get("container_metric_name", ""))
         if series.values:
-            first = series.values[0][0]
-            births[kernel] = min(first, births.get(kernel, first))
-    return births
+            found.setdefault(place, []).append(series)
+    return found
+
+
+def births(opened: Mapping[Place, Iterable[Series]]) -> dict[str, float]:
+    """Return the time of the first sample of each kernel."""
+    found: dict[str, float] = {}
+    for (kernel, name), several in opened.items():
+        if name == ESSENTIAL[0]:
+            found[kernel] = min(series.values[0][0] for series in several)
+    return found
 
 
 async def movements(

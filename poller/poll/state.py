@@ -63,6 +63,7 @@ class MetricState(msgspec.Struct, gc=False):
         `weight` is how many measurements a sample stands for. A key's average outlives it only
         where Prometheus cannot know the whole: it then stands for all measurements so far.
         """
+        weight = 1.0 if past.replayed else weight
         kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
         if self.prior_average is not None and (older or kept_longer):
             measurements = max(past.samples * weight, 1.0)

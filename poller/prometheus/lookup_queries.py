@@ -128,9 +128,9 @@ def older_query(ago_s: float, scope: Scope) -> str:
     return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
 
 
-def openings_query(range_s: float, scope: Scope) -> str:
+def openings_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
     """Return the raw samples of the last `range_s` seconds of kernels that are younger."""
-    return f"{selector(ESSENTIAL[0], 'current', scope)}[{duration(range_s)}]"
+    return f"{named(metrics, 'current', scope)}[{duration(range_s)}]"
 
 
 def births_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:

@@ -13,9 +13,12 @@ from poller.format.catalog import Catalog
 from poller.poll.backfill import Backfiller, Reach
 from poller.poll.history import History
 from poller.poll.pace import Pace, Queue
+from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.poll.withhold import Patience
+from poller.prometheus.answers import Series
 from poller.prometheus.client import Client, PrometheusAccess
+from poller.prometheus.round_queries import STAGE_COUNT
 from poller.values import Owed
 from tests.support.metric_servers import Prometheus
 from tests.support.openmetrics import openmetrics_file
@@ -68,10 +71,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         yield server
 
 
-async def backfilled(prometheus: Prometheus, history: History) -> None:
+async def backfilled(
+    prometheus: Prometheus, history: History, rounds: Rounds | None = None
+) -> None:
     access = PrometheusAccess((prometheus.url,), 10.0, lambda: {})
     async with Client(access) as client:
-        backfiller = Backfiller(history, Reach(WINDOW_S))
+        backfiller = Backfiller(history, Reach(WINDOW_S), rounds or Rounds())
         assert await backfiller.backfill_all(client, Patience(900.0, 120.0)) == 0
     assert not history.owing
 
@@ -83,6 +88,23 @@ def test_the_first_value_is_found_however_old_a_kernel_is(prometheus: Prometheus
     oldest = 8 * 3600 + (8 * 3600 - WINDOW_S) // SCRAPE_S
     assert firsts.pop("older") in {repr(oldest + late)[:-2] for late in (0.0, 1.0)}
     assert firsts == {"young": "40", "minutes": "400", "hour": "900", "hours": "18000"}
+
+
+def test_of_a_young_kernel_each_measurement_is_counted_and_of_an_older_one_each_sample(
+    prometheus: Prometheus,
+):
+    history = history_of(**{name: kernel(Owed(None, AT)) for name in ("young", "minutes")})
+    for state in history.kernels.values():
+        state.weight = 3.0
+    rounds = Rounds()
+    counted = [(AT - 40 + place * SCRAPE_S, number) for place, number in enumerate(["1", "4", "5"])]
+    labels = {"__name__": STAGE_COUNT, "stage": "gather_measures", "instance": "a:1"}
+    rounds.see([Series(labels, counted)], AT)
+    asyncio.run(backfilled(prometheus, history, rounds))
+    young, minutes = (history.kernels[IDS[name]].metrics["cpu_util"] for name in AGES_S if name
+                      in ("young", "minutes"))  # fmt: skip
+    assert (young.total, young.count) == (40 + 2 * 40.5 + 41 + 42, 5)
+    assert minutes.count == 3 * (400 // SCRAPE_S + 1)
 
 
 def test_a_kernel_that_rests_is_not_asked_again_what_moved_lately(prometheus: Prometheus):

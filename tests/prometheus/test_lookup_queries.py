@@ -67,7 +67,7 @@ def test_what_tells_duplicates_apart_keeps_every_label_but_the_metrics_and_the_a
         lookup_queries.moved_query(60.0, ONE),
         lookup_queries.existed_query(60.0, ONE),
         lookup_queries.older_query(60.0, ONE),
-        lookup_queries.openings_query(60.0, ONE),
+        lookup_queries.openings_query(["cpu_util"], 60.0, ONE),
         lookup_queries.births_query(["mem"], 60.0, ONE),
         lookup_queries.first_samples_query(["mem"], 60.0, ONE),
     ],
