@@ -155,7 +155,7 @@ class Backfiller:
             clock = self._rounds.of(several[0].metric.get("instance", ""))
             if place[1] not in means or len(several) > 1 or clock is None:
                 continue
-            counted = replayed(several[0].values, clock.arrivals)
+            counted = replayed(several[0].values, clock.arrivals.last)
             if counted is not None:
                 total, count = counted
                 known = past.get(place, Past())

@@ -1,17 +1,13 @@
-"""One exporter's clock: its rounds, restarts and stalls, and how far apart two measurements are.
-
-The interval itself is no series. Every round has a window in which it came, between two scrapes;
-the windows of any two rounds bound the interval from both sides. Pure state.
-"""
+"""One exporter's clock: which counter tells its rounds, durations, restarts, stalls. Pure state."""
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from poller.poll.arrivals import Arrival, Arrivals, Step
 from poller.values import DEFAULT_INTERVAL_S, Stamp
 
 CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
@@ -23,12 +19,6 @@ _STALL_PERIODS = 4
 _STALL_SCRAPES = 3
 _GONE_SCRAPES = 3
 """A counter that so many scrapes in a row lacked is exported no more."""
-_ARRIVALS = 48
-"""So many rounds are held against a new one to find the interval."""
-_LATE_S = 0.1
-"""A scrape may see what happened so long after its timestamp."""
-_LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
-"""People set intervals that are multiples of these."""
 _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
@@ -36,13 +26,6 @@ _LONGEST_GAP = 3.0
 _SILENT_SCRAPES = 3
 _SILENT_S = 10.0
 """An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
-
-
-class Step(NamedTuple):
-    """From one measurement to a later one: so many rounds, so many seconds."""
-
-    rounds: float
-    elapsed_s: float
 
 
 @dataclass(slots=True)
@@ -53,15 +36,6 @@ class Scrape:
     gathering_s: float | None = None
     lasted_s: float | None = None
     writes: float | None = None
-
-
-class Arrival(NamedTuple):
-    """A round was first seen by the scrape at `by`, and had not been there at `after`."""
-
-    number: float
-    shift_s: float
-    after: float
-    by: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +62,11 @@ class Exporter:
         self.agent = ""
         self.counter: CounterName | None = None
         self.scraped: float | None = None
-        self.restarts = 0
+        self.arrivals = Arrivals()
         self._count: float | None = None
         self._shift_s = 0.0
         self._first_scraped = 0.0
         self._without = 0
-        self._arrivals: dict[float, Arrival] = {}
-        self._steady: deque[Arrival] = deque(maxlen=_ARRIVALS)
-        self._low_s, self._high_s = 0.0, float("inf")
-        self._known_s: float | None = None
         self._lasted: tuple[float, float] | None = None
         self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
@@ -126,8 +96,7 @@ class Exporter:
     @property
     def interval_s(self) -> float | None:
         """The interval that the agent keeps beside its rounds' durations; None if not known."""
-        likely = _likeliest(self._low_s, self._high_s)
-        return self._known_s if likely is None else likely
+        return self.arrivals.interval_s
 
     @property
     def period_s(self) -> float | None:
@@ -155,11 +124,6 @@ class Exporter:
         """How long a standstill is none yet, in seconds."""
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(_STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
-
-    @property
-    def arrivals(self) -> list[Arrival]:
-        """The last rounds that its scrapes saw first, in order."""
-        return list(self._arrivals.values())
 
     def state(self, newest: float) -> ExporterState:
         """Return what to tell of it; `newest` is the time of the newest scrape of all."""
@@ -201,22 +165,14 @@ class Exporter:
         self._count, self._shift_s, self._first_scraped = count, shift_s, at
         self._stood_s = 0.0
         if last is not None and count < last:
-            self._forget_rounds()
+            self.arrivals.begin_anew()
         elif last is not None and before is not None:
             unseen = count - last - 1
-            after = before + unseen * max(0.0, self._low_s)
-            self._arrive(Arrival(count, shift_s, min(after, at), at))
+            after = before + unseen * self.arrivals.least_s
+            self.arrivals.take(Arrival(count, shift_s, min(after, at), at))
             return self.stamp
-        self._arrive(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
+        self.arrivals.take(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
         return self.stamp
-
-    def _forget_rounds(self) -> None:
-        """Begin anew: the agent was restarted, perhaps with another interval."""
-        self._known_s = self.interval_s
-        self.restarts += 1
-        self._arrivals.clear()
-        self._steady.clear()
-        self._low_s, self._high_s = 0.0, float("inf")
 
     def _choose_counter(self, scrape: Scrape) -> None:
         best = next((name for name in COUNTERS if name in scrape.counts), None)
@@ -226,8 +182,7 @@ class Exporter:
         gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
         if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
-            self._arrivals.clear()
-            self._steady.clear()
+            self.arrivals.forget()
 
     def _shift(self, scrape: Scrape, count: float) -> float:
         """Return what durations put a round's measurement off, in seconds.
@@ -287,80 +242,6 @@ class Exporter:
         elif self._count - self._wrote_in >= _SILENT_ROUNDS:
             self._writes_itself = False
 
-    def _arrive(self, arrival: Arrival) -> None:
-        """Hold a round against those before: their windows bound the interval from both sides."""
-        low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
-        if low_s <= high_s:
-            self._low_s, self._high_s = low_s, high_s
-        elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
-            self._steady.clear()
-        else:
-            self._begin_again(arrival)
-        self._steady.append(arrival)
-        self._arrivals[arrival.number] = arrival
-        while len(self._arrivals) > _ARRIVALS:
-            del self._arrivals[next(iter(self._arrivals))]
-
-    def _bounds(
-        self, arrival: Arrival, others: Iterable[Arrival], within: tuple[float, float]
-    ) -> tuple[float, float]:
-        low_s, high_s = within
-        for other in others:
-            rounds = arrival.number - other.number
-            shift_s = arrival.shift_s - other.shift_s
-            low_s = max(low_s, (arrival.after - other.by - _LATE_S - shift_s) / rounds)
-            high_s = min(high_s, (arrival.by + _LATE_S - other.after - shift_s) / rounds)
-        return low_s, high_s
-
-    def _paused_before(self, arrival: Arrival) -> bool:
-        """Whether the agent stood still just before this round, by no duration's word."""
-        least, _ = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
-        return least > self._high_s
-
-    def _begin_again(self, arrival: Arrival) -> None:
-        """Drop the older half of the rounds until the others agree: the interval has changed."""
-        self._known_s = self.interval_s
-        low_s, high_s = 1.0, 0.0
-        kept = list(self._steady)
-        while low_s > high_s:
-            kept = kept[(len(kept) + 1) // 2 :]
-            low_s, high_s = 0.0, float("inf")
-            for place, one in enumerate([*kept, arrival]):
-                low_s, high_s = self._bounds(one, kept[:place], (low_s, high_s))
-        self._low_s, self._high_s = low_s, high_s
-        self._steady = deque(kept, maxlen=_ARRIVALS)
-
     def step(self, before: Stamp, after: Stamp) -> Step | None:
         """Return how far apart two measurements are; None if the counter began anew between."""
-        rounds = after.number - before.number
-        if rounds <= 0 or self._is_of_another_life(before):
-            return None
-        first, last = self._arrivals.get(before.number), self._arrivals.get(after.number)
-        interval_s = self.interval_s
-        if interval_s is None:
-            return Step(rounds, max(0.001, after.scraped - before.scraped))
-        elapsed_s = rounds * interval_s + after.shift_s - before.shift_s
-        if first is not None and last is not None:
-            least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
-            if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
-                elapsed_s = (least + most) / 2 if most < float("inf") else least
-        return Step(rounds, max(0.001, elapsed_s))
-
-    def _is_of_another_life(self, stamp: Stamp) -> bool:
-        """Whether a round was counted before this counter began: its number was met since."""
-        met = self._arrivals.get(stamp.number)
-        if met is None:
-            return len(self._arrivals) < _ARRIVALS  # or it is among those that were dropped
-        return abs(met.by - stamp.scraped) > self.patience_s
-
-
-def _likeliest(low_s: float, high_s: float) -> float | None:
-    """Return the roundest interval between two bounds, or their middle; None where open."""
-    if high_s == float("inf") or low_s <= 0.0:
-        return None
-    middle = (low_s + high_s) / 2
-    for unit in _LIKELY_S:
-        nearest = max(1, round(middle / unit)) * unit
-        if low_s <= nearest <= high_s:
-            return nearest
-    return middle
+        return self.arrivals.step(before, after, self.patience_s)

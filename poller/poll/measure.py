@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import rates
-from poller.poll.exporter import Step
+from poller.poll.arrivals import Step
 from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.values import Observation, Owed, Reading, Stamp

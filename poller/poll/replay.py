@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from poller.format import numbers
-from poller.poll.exporter import Arrival
+from poller.poll.arrivals import Arrival
 from poller.poll.measure import with_unseen
 
 

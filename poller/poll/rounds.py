@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 
 from poller.format import numbers
-from poller.poll.exporter import Exporter, ExporterState, Scrape, Step
+from poller.poll.arrivals import Step
+from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
 from poller.prometheus.round_queries import (
     DURATION_COUNT,

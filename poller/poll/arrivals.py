@@ -1,0 +1,154 @@
+"""When rounds came, and the interval that follows from it. Pure state.
+
+The interval itself is no series. Every round has a window in which it came, between two scrapes;
+the windows of any two rounds bound the interval from both sides.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from poller.values import Stamp
+
+_KEPT = 48
+"""So many rounds are held against a new one to find the interval."""
+_LATE_S = 0.1
+"""A scrape may see what happened so long after its timestamp."""
+_LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
+"""People set intervals that are multiples of these."""
+
+
+class Step(NamedTuple):
+    """From one measurement to a later one: so many rounds, so many seconds."""
+
+    rounds: float
+    elapsed_s: float
+
+
+class Arrival(NamedTuple):
+    """A round was first seen by the scrape at `by`, and had not been there at `after`."""
+
+    number: float
+    shift_s: float
+    after: float
+    by: float
+
+
+class Arrivals:
+    """The last rounds of one exporter, and what they say of its interval."""
+
+    def __init__(self) -> None:
+        self._seen: dict[float, Arrival] = {}
+        self._steady: deque[Arrival] = deque(maxlen=_KEPT)
+        self._low_s, self._high_s = 0.0, float("inf")
+        self._known_s: float | None = None
+
+    @property
+    def last(self) -> list[Arrival]:
+        """The last rounds that scrapes saw first, in order."""
+        return list(self._seen.values())
+
+    @property
+    def interval_s(self) -> float | None:
+        """The interval that the agent keeps beside its rounds' durations; None if not known."""
+        likely = _likeliest(self._low_s, self._high_s)
+        return self._known_s if likely is None else likely
+
+    @property
+    def least_s(self) -> float:
+        """What the interval is at the least, in seconds."""
+        return max(0.0, self._low_s)
+
+    def forget(self) -> None:
+        """Forget the rounds: they are counted anew, or otherwise."""
+        self._seen.clear()
+        self._steady.clear()
+
+    def begin_anew(self) -> None:
+        """Begin anew: the agent was restarted, perhaps with another interval."""
+        self._known_s = self.interval_s
+        self.forget()
+        self._low_s, self._high_s = 0.0, float("inf")
+
+    def take(self, arrival: Arrival) -> None:
+        """Hold a round against those before: their windows bound the interval from both sides."""
+        low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
+        if low_s <= high_s:
+            self._low_s, self._high_s = low_s, high_s
+        elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
+            self._steady.clear()
+        else:
+            self._begin_with(arrival)
+        self._steady.append(arrival)
+        self._seen[arrival.number] = arrival
+        while len(self._seen) > _KEPT:
+            del self._seen[next(iter(self._seen))]
+
+    def _bounds(
+        self, arrival: Arrival, others: Iterable[Arrival], within: tuple[float, float]
+    ) -> tuple[float, float]:
+        low_s, high_s = within
+        for other in others:
+            rounds = arrival.number - other.number
+            shift_s = arrival.shift_s - other.shift_s
+            low_s = max(low_s, (arrival.after - other.by - _LATE_S - shift_s) / rounds)
+            high_s = min(high_s, (arrival.by + _LATE_S - other.after - shift_s) / rounds)
+        return low_s, high_s
+
+    def _paused_before(self, arrival: Arrival) -> bool:
+        """Whether the agent stood still just before this round, by no duration's word."""
+        least, _ = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
+        return least > self._high_s
+
+    def _begin_with(self, arrival: Arrival) -> None:
+        """Drop the older half of the rounds until the others agree: the interval has changed."""
+        self._known_s = self.interval_s
+        low_s, high_s = 1.0, 0.0
+        kept = list(self._steady)
+        while low_s > high_s:
+            kept = kept[(len(kept) + 1) // 2 :]
+            low_s, high_s = 0.0, float("inf")
+            for place, one in enumerate([*kept, arrival]):
+                low_s, high_s = self._bounds(one, kept[:place], (low_s, high_s))
+        self._low_s, self._high_s = low_s, high_s
+        self._steady = deque(kept, maxlen=_KEPT)
+
+    def step(self, before: Stamp, after: Stamp, patience_s: float) -> Step | None:
+        """Return how far apart two measurements are; None if the counter began anew between.
+
+        `patience_s`: a round that was met so long before or after is another one.
+        """
+        rounds = after.number - before.number
+        if rounds <= 0 or self._is_of_another_life(before, patience_s):
+            return None
+        first, last = self._seen.get(before.number), self._seen.get(after.number)
+        interval_s = self.interval_s
+        if interval_s is None:
+            return Step(rounds, max(0.001, after.scraped - before.scraped))
+        elapsed_s = rounds * interval_s + after.shift_s - before.shift_s
+        if first is not None and last is not None:
+            least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
+            if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
+                elapsed_s = (least + most) / 2 if most < float("inf") else least
+        return Step(rounds, max(0.001, elapsed_s))
+
+    def _is_of_another_life(self, stamp: Stamp, patience_s: float) -> bool:
+        """Whether a round was counted before this counter began: its number was met since."""
+        met = self._seen.get(stamp.number)
+        if met is None:
+            return len(self._seen) < _KEPT  # or it is among those that were dropped
+        return abs(met.by - stamp.scraped) > patience_s
+
+
+def _likeliest(low_s: float, high_s: float) -> float | None:
+    """Return the roundest interval between two bounds, or their middle; None where open."""
+    if high_s == float("inf") or low_s <= 0.0:
+        return None
+    middle = (low_s + high_s) / 2
+    for unit in _LIKELY_S:
+        nearest = max(1, round(middle / unit)) * unit
+        if low_s <= nearest <= high_s:
+            return nearest
+    return middle
