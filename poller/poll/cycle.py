@@ -183,7 +183,7 @@ class Cycle:
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
         outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
-        outcome.standing = frozenset(self.history.standing)
+        outcome.standing = frozenset(self.history.standing.plugins)
         self.publisher.forget(self.history.kernels)
         return fed
 

@@ -7,13 +7,14 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from poller.format.catalog import Catalog, Metric
 from poller.poll import rates
-from poller.poll.measure import MetricFacts, Plugins, Steps, Taking, measure
+from poller.poll.measure import MetricFacts, Steps, Taking, measure
 from poller.poll.rounds import Rounds
+from poller.poll.standing import Standing
 from poller.poll.state import KernelState, MetricState
 from poller.values import (
     Batch,
@@ -26,12 +27,8 @@ from poller.values import (
     Stamp,
 )
 
-Told = Mapping[str, str] | Observation
-"""The values of some metrics, by name."""
 _PORTION = 1000
 """Kernels that are taken before the event loop may have its turn."""
-_TOGETHER = 2
-"""So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
 
 
 @dataclass(slots=True)
@@ -47,8 +44,7 @@ class History:
     """All kernels that live now. `time` is the evaluation time of the last batch fed.
 
     `owing` are the kernels of which something is still to be backfilled, `stamps` the round that
-    each exporter was last read in, `living` the kernels of each exporter's last answer, `standing`
-    the plugins (exporter, name) that fail while the others of their agent measure on.
+    each exporter was last read in, `living` the kernels of each exporter's last answer.
     """
 
     def __init__(self, catalog: Catalog, lookback_s: float) -> None:
@@ -59,9 +55,7 @@ class History:
         self.stamps: dict[str, Stamp] = {}
         self.living: dict[str, set[str]] = {}
         self.roundless: frozenset[str] = frozenset()
-        self.standing: set[tuple[str, str]] = set()
-        self._movers: dict[tuple[str, str], int] = {}
-        self._plugins = Plugins(catalog)
+        self.standing = Standing(catalog)
         self._lookback_s = lookback_s
 
     @property
@@ -81,13 +75,17 @@ class History:
         facts = MetricFacts(self.catalog, self.time, batch.time)
         steps = Steps(rounds)
         for glimpse in batch.glimpses:
-            self._find_standing(
-                (kernel_id, values, glimpse.stamp) for kernel_id, values in glimpse.values.items()
+            self.standing.find(
+                ((kernel, values, glimpse.stamp) for kernel, values in glimpse.values.items()),
+                self.kernels,
             )
             self._take_glimpse(glimpse, facts, steps)
-        self._find_standing(
-            (kernel_id, observation, batch.stamp_of(kernel_id))
-            for kernel_id, observation in batch.observations.items()
+        self.standing.find(
+            (
+                (kernel, observation, batch.stamp_of(kernel))
+                for kernel, observation in batch.observations.items()
+            ),
+            self.kernels,
         )
         for place, (kernel_id, observation) in enumerate(batch.observations.items()):
             if batch.instances.get(kernel_id) in batch.mixed:
@@ -137,7 +135,7 @@ class History:
             batch.time,
             newborn=newborn or (stamp is not None and kernel.stamp is not None),
             counts=not (stamp is None and batch.glimpses),
-            standing={plugin for place, plugin in self.standing if place == instance},
+            standing=self.standing.of(instance),
         )
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
@@ -152,7 +150,6 @@ class History:
 
     def _take_glimpse(self, glimpse: Glimpse, facts: MetricFacts, steps: Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
-        standing = self.standing
         for kernel_id, values in glimpse.values.items():
             kernel = self.kernels.get(kernel_id)
             if kernel is None:
@@ -160,60 +157,13 @@ class History:
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
                 if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
-                    if glimpse.stamp and (glimpse.stamp.instance, self._plugins[name]) in standing:
+                    if glimpse.stamp and self.standing.holds(glimpse.stamp.instance, name):
                         kept.stood = True
                         continue
                     if kept.current != text:
                         kernel.moved, kernel.judged = facts.at, True
                     measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
-
-    def _find_standing(self, read: Iterable[tuple[str, Told, Stamp | None]]) -> None:
-        """Find the plugins of which nothing moves on an agent where several kernels just did.
-
-        A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
-        other plugin moves either, the kernels have fallen idle together.
-        """
-        moved: dict[tuple[str, str], int] = {}
-        enough: dict[str, set[str]] = {}
-        for kernel_id, told, stamp in read:
-            kernel = self.kernels.get(kernel_id)
-            if kernel is not None and stamp is not None and stamp != kernel.stamp:
-                settled = enough.setdefault(stamp.instance, set())
-                if not told.keys() <= settled:
-                    self._note_moved(kernel, told, stamp.instance, moved, settled)
-        moving = {instance for (instance, _), movers in moved.items() if movers}
-        for place, movers in moved.items():
-            fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
-            if not movers and (fell or place in self.standing):
-                self.standing.add(place)
-            else:
-                self.standing.discard(place)
-                self._movers[place] = movers
-
-    def _note_moved(
-        self,
-        kernel: KernelState,
-        told: Told,
-        instance: str,
-        moved: dict[tuple[str, str], int],
-        settled: set[str],
-    ) -> None:
-        """Count a kernel for each plugin of which something moved there.
-
-        `settled` are the metrics of the plugins that enough kernels were counted for.
-        """
-        plugins: dict[tuple[str, str], bool] = {}
-        for name, value in told.items():
-            place = (instance, self._plugins[name])
-            if moved.get(place, 0) >= _TOGETHER:
-                settled.add(name)
-            kept = kernel.metrics.get(name)
-            if kept is None or name in settled or plugins.get(place):
-                continue
-            plugins[place] = kept.current != (value if isinstance(value, str) else value.current)
-        for place, changed in plugins.items():
-            moved[place] = moved.get(place, 0) + changed
 
     def _note_living(self, batch: Batch, fed: Fed) -> None:
         there: dict[str, set[str]] = {}
@@ -248,7 +198,7 @@ class History:
     def forget_all(self) -> None:
         """Begin anew, as at a start."""
         self.time = None
-        for memory in (self.kernels, self.owing, self.living, self.standing, self._movers):
+        for memory in (self.kernels, self.owing, self.living, self.standing):
             memory.clear()
         self.stamps, self.roundless = {}, frozenset()
 

@@ -46,18 +46,6 @@ class MetricFacts(dict[str, Fact]):
         return fact
 
 
-class Plugins(dict[str, str]):
-    """Which plugin measures each metric, looked up once."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        super().__init__()
-        self._catalog = catalog
-
-    def __missing__(self, name: str) -> str:
-        plugin = self[name] = self._catalog[name].plugin
-        return plugin
-
-
 class Steps:
     """How far apart measurements are, worked out once for all kernels of an exporter."""
 

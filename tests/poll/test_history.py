@@ -339,12 +339,12 @@ def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
     )
     for number, gpu in ((4, ("50", "60")), (5, ("70", "80")), (6, ("90", "10"))):
         made.feed(pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
-    assert made.standing == {(A, "mem")}
+    assert made.standing.plugins == {(A, "mem")}
     assert rate(made, "io_read") == pytest.approx(10.0)
     assert mean(made, "cuda_util") == (240.0, 4.0)
     for number in (7, 8):
         made.feed(pair(number, ("150", "600"), ("90", "10"), number * 1000), CLOCKS)
-    assert made.standing == {(A, "mem"), (A, "cuda")}
+    assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
     assert mean(made, "cuda_util") == (240.0, 4.0)
 
 
@@ -362,7 +362,7 @@ def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
         }
         glimpses = [Glimpse(stamp(number - 1), values)]
         made.feed(cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
-        assert made.standing == {(A, "mem"), (A, "cuda")}
+        assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
         assert rate(made, "io_read") == pytest.approx(10.0)
         assert mean(made, "cuda_util") == (30.0, 1.0)
         assert rate(made, "cpu_util") == pytest.approx(100.0)
@@ -375,7 +375,7 @@ def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
         pair(4, ("150", "600"), ("30", "40"), 3000),
         pair(5, ("250", "800"), ("90", "80"), 4000),
     )
-    assert made.standing == set()
+    assert made.standing.plugins == set()
     assert rate(made, "io_read") == pytest.approx(10.0)  # 100 bytes in two rounds
     assert mean(made, "cuda_util") == (120.0, 2.0)  # what the plugin did not measure is no round
 
@@ -386,7 +386,7 @@ def test_kernels_that_fall_idle_together_have_lost_no_plugin():
         pair(3, ("150", "600"), ("30", "40"), 2000),
         pair(4, ("150", "600"), ("30", "40"), 2000),
     )
-    assert made.standing == set()
+    assert made.standing.plugins == set()
     assert rate(made, "io_read") == 0.0
 
 
@@ -396,7 +396,7 @@ def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
         pair(3, ("150", "600"), ("30", "40"), 2000),
         pair(4, ("150", "900"), ("30", "50"), 3000),
     )
-    assert made.standing == set()
+    assert made.standing.plugins == set()
     assert rate(made, "io_read") == 0.0
 
 
@@ -656,8 +656,9 @@ def test_a_start_afresh_forgets_everything():
     made = history(batch(10.0, mem=Reading("5")), batch(15.0, mem=Reading("6")))
     made.forget_all()
     empty = History(CATALOG, 300.0)
-    for what in ("time", "kernels", "owing", "stamps", "living", "roundless", "standing"):
+    for what in ("time", "kernels", "owing", "stamps", "living", "roundless"):
         assert getattr(made, what) == getattr(empty, what)
+    assert made.standing.plugins == set()
 
 
 def test_what_cannot_be_recalled_is_given_up_after_some_attempts():

@@ -1,0 +1,97 @@
+"""Plugins that stand still while the rounds of their agent go on. Pure state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from poller.format.catalog import Catalog
+from poller.poll.state import KernelState
+from poller.values import Observation, Stamp
+
+Told = Mapping[str, str] | Observation
+"""The values of some metrics, by name."""
+_TOGETHER = 2
+"""So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
+
+
+class Standing:
+    """The `plugins` (exporter, name) that fail while the others of their agent measure on."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.plugins: set[tuple[str, str]] = set()
+        self._movers: dict[tuple[str, str], int] = {}
+        self._plugin_of = _Plugins(catalog)
+
+    def of(self, instance: str) -> set[str]:
+        """Return the names of an exporter's plugins that stand still."""
+        return {plugin for place, plugin in self.plugins if place == instance}
+
+    def holds(self, instance: str, metric: str) -> bool:
+        """Whether the plugin that measures a metric stands still there."""
+        return bool(self.plugins) and (instance, self._plugin_of[metric]) in self.plugins
+
+    def clear(self) -> None:
+        """Begin anew, as at a start."""
+        self.plugins.clear()
+        self._movers.clear()
+
+    def find(
+        self, read: Iterable[tuple[str, Told, Stamp | None]], known: Mapping[str, KernelState]
+    ) -> None:
+        """Find the plugins of which nothing moves on an agent where several kernels just did.
+
+        A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
+        other plugin moves either, the kernels have fallen idle together.
+        """
+        moved: dict[tuple[str, str], int] = {}
+        enough: dict[str, set[str]] = {}
+        for kernel_id, told, stamp in read:
+            kernel = known.get(kernel_id)
+            if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                settled = enough.setdefault(stamp.instance, set())
+                if not told.keys() <= settled:
+                    self._note_moved(kernel, told, stamp.instance, moved, settled)
+        moving = {instance for (instance, _), movers in moved.items() if movers}
+        for place, movers in moved.items():
+            fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
+            if not movers and (fell or place in self.plugins):
+                self.plugins.add(place)
+            else:
+                self.plugins.discard(place)
+                self._movers[place] = movers
+
+    def _note_moved(
+        self,
+        kernel: KernelState,
+        told: Told,
+        instance: str,
+        moved: dict[tuple[str, str], int],
+        settled: set[str],
+    ) -> None:
+        """Count a kernel for each plugin of which something moved there.
+
+        `settled` are the metrics of the plugins that enough kernels were counted for.
+        """
+        plugins: dict[tuple[str, str], bool] = {}
+        for name, value in told.items():
+            place = (instance, self._plugin_of[name])
+            if moved.get(place, 0) >= _TOGETHER:
+                settled.add(name)
+            kept = kernel.metrics.get(name)
+            if kept is None or name in settled or plugins.get(place):
+                continue
+            plugins[place] = kept.current != (value if isinstance(value, str) else value.current)
+        for place, changed in plugins.items():
+            moved[place] = moved.get(place, 0) + changed
+
+
+class _Plugins(dict[str, str]):
+    """Which plugin measures each metric, looked up once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> str:
+        plugin = self[name] = self._catalog[name].plugin
+        return plugin
