@@ -68,13 +68,13 @@ class Observer:
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
-        self._started = 0.0
+        self._started = self._counted_s = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        self._started, self._asking = time.perf_counter(), 0
+        self._started, self._asking, self._counted_s = time.perf_counter(), 0, 0.0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -83,7 +83,7 @@ class Observer:
             if error.reason == "timeout":
                 self.ask_for_less()
             raise
-        self._portion.saw(self._asking, self._spent_s)
+        self._portion.saw(self._asking, self._spent_s - self._counted_s)
         return batch
 
     def ask_for_less(self) -> None:
@@ -97,7 +97,7 @@ class Observer:
         with timed("survey"):
             if counting and not self._census:
                 await self._take_census(at)
-                counting = False
+                self._counted_s, counting = self._counting_s, False
             known = await self._survey(at)
         todo = plan(at, read, known)
         self._asking = todo.kernels
