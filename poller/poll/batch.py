@@ -92,7 +92,7 @@ class Observer:
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
-            await self._look(at)
+            await self._look(at, read)
         counting = self._census_is_due(at, read)
         with timed("survey"):
             if counting and not self._census:
@@ -136,8 +136,8 @@ class Observer:
             if name not in batch.stamps and self.rounds.of(name) is not None
         }
 
-    async def _look(self, at: float) -> None:
-        """Look at the rounds of every exporter."""
+    async def _look(self, at: float, read: Read) -> None:
+        """Look at the rounds of every exporter; those that were read before are passed over."""
         last = self.rounds.at
         known = last is not None and 0 <= at - last < LEARN_S
         range_s = at - last + _STORED_S if known and last is not None else LEARN_S
@@ -145,7 +145,11 @@ class Observer:
         new = self.rounds.see(await self.client.matrices(queries, at), at)
         self.rounds.forget(at - 2 * LEARN_S)
         for instance, stamps in new.items():
-            self._trail.setdefault(instance, []).extend(stamps)
+            before = read.stamps.get(instance)
+            after_s = before.scraped if before is not None else 0.0
+            unread = [stamp for stamp in stamps if stamp.scraped > after_s]
+            if unread:
+                self._trail.setdefault(instance, []).extend(unread)
 
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""

@@ -156,7 +156,7 @@ class History:
                 continue
             for name, text in values.items():
                 kept = kernel.metrics.get(name)
-                if kept is not None and (glimpse.stamp is None or kept.stamp is not None):
+                if kept is not None and _is_new_to(kept, glimpse.stamp):
                     if glimpse.stamp and self.standing.holds(glimpse.stamp.instance, name):
                         kept.stood = True
                         continue
@@ -273,6 +273,13 @@ class History:
         kernel.reorder()
         if kernel.owing is None:
             self.owing.discard(kernel_id)
+
+
+def _is_new_to(kept: MetricState, stamp: Stamp | None) -> bool:
+    """Whether a measurement between two batches has not been counted yet."""
+    if stamp is None:
+        return True
+    return kept.stamp is not None and stamp.scraped > kept.stamp.scraped
 
 
 def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:

@@ -264,6 +264,21 @@ async def test_no_round_of_an_exporter_that_did_not_fit_into_a_batch_is_lost() -
     assert sorted(one for one in told if one is not None) == [*a, *b]
 
 
+async def test_one_that_goes_on_after_another_reads_no_round_again(memory: Memory) -> None:
+    first = Poller(memory)
+    await first.batch(97.0)
+    memory.measured("a:1", (100.5, 3))
+    await first.batch(101.0)
+    second = Poller(memory)
+    second.read = first.read
+    memory.measured("a:1", (104.5, 4))
+    memory.measured("b:1", (104.6, 21))
+    batch = await second.batch(105.0)
+    assert list(batch.glimpses) == []
+    assert batch.stamps == {"a:1": stamp("a:1", 4, 104.5), "b:1": stamp("b:1", 21, 104.6)}
+    assert "trail" not in memory.asked
+
+
 async def test_after_a_batch_that_failed_nothing_between_is_lost(memory: Memory) -> None:
     poller = Poller(memory)
     await poller.batch(100.0)

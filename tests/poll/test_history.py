@@ -190,6 +190,15 @@ def test_rounds_between_two_batches_count_as_measurements():
     assert rate(made, "cpu_util") == pytest.approx(10.0)
 
 
+def test_a_glimpse_of_a_round_that_was_counted_is_passed_over():
+    made = history(*(batch(at, mem=Reading("7"), cpu_util=Reading(str(at * 100))) for at in
+                     (10.0, 15.0, 20.0)))  # fmt: skip
+    before = (mean(made, "cpu_util"), rate(made, "cpu_util"), kept(made, "mem").maximum)
+    again = [seen(2, mem="99", cpu_util="1000"), seen(3, cpu_util="1500")]
+    made.feed(cluster(21.0, {}, number=4, glimpses=again), CLOCKS)
+    assert (mean(made, "cpu_util"), rate(made, "cpu_util"), kept(made, "mem").maximum) == before
+
+
 def test_a_glimpse_of_what_is_not_known_is_passed_over():
     made = History(CATALOG, 300.0)
     made.feed(cluster(25.0, {}, glimpses=[seen(3, mem="99")]), CLOCKS)
