@@ -134,7 +134,7 @@ def surveyor(config: Config) -> Surveyor:
         window_s=None if window == "auto" else window,
         measure_s=config.prometheus.measure_interval_s or None,
     )
-    return Surveyor(given, selectors.shard(config.shard.index, config.shard.count))
+    return Surveyor(given)
 
 
 @asynccontextmanager

@@ -204,7 +204,7 @@ class Observer:
         new = [name for name in merger.fresh if name not in survey.metrics]
         if new:
             await self.client.rows(self._rate_queries(todo, new), at, merger.take)
-        self.surveyor.learn(merger.found(), everything=todo.asked is None)
+        self.surveyor.learn(merger.found(), todo.asked is None, at)
 
     def _queries(self, todo: Plan, survey: Survey) -> list[Query]:
         scopes = self._scopes(todo, todo.asked)

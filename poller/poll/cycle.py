@@ -184,7 +184,7 @@ class Cycle:
         outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         outcome.standing = frozenset(self.history.standing.plugins)
-        self.publisher.forget(self.history.kernels)
+        self.publisher.forget(fed.forgotten)
         return fed
 
     async def _backfill(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:

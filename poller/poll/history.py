@@ -27,17 +27,23 @@ from poller.values import (
     Stamp,
 )
 
+_LOOKS = 0.1
+"""Share of the lookback after which it is looked for kernels to forget."""
 _PORTION = 1000
 """Kernels that are taken before the event loop may have its turn."""
 
 
 @dataclass(slots=True)
 class Fed:
-    """What a batch brought: kernels that were measured, vanished, or must wait for the next."""
+    """What a batch brought: kernels that were measured, vanished, or must wait for the next.
+
+    `forgotten`: those that vanished so long ago that nothing is kept of them any more.
+    """
 
     measured: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
     mixed: set[str] = field(default_factory=set)
+    forgotten: list[str] = field(default_factory=list)
 
 
 class History:
@@ -57,6 +63,7 @@ class History:
         self.roundless: frozenset[str] = frozenset()
         self.standing = Standing(catalog)
         self._lookback_s = lookback_s
+        self._looked_through = float("-inf")
 
     @property
     def active(self) -> int:
@@ -99,7 +106,7 @@ class History:
         kept = {name: self.stamps[name] for name in batch.mixed if name in self.stamps}
         self.stamps = {**known, **kept, **batch.stamps}
         self.time = batch.time
-        self._forget(batch.time - self._lookback_s)
+        fed.forgotten = self._forget(batch.time)
 
     def _take_kernel(
         self,
@@ -189,11 +196,17 @@ class History:
         fed.vanished = {kernel for name in gone for kernel in before[name]}
         fed.vanished -= batch.observations.keys()
 
-    def _forget(self, before: float) -> None:
+    def _forget(self, at: float) -> list[str]:
+        """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
+        if 0 <= at - self._looked_through < _LOOKS * self._lookback_s:
+            return []
+        self._looked_through = at
+        before = at - self._lookback_s
         gone = [name for name, kernel in self.kernels.items() if kernel.seen < before]
         for name in gone:
             del self.kernels[name]
             self.owing.discard(name)
+        return gone
 
     def forget_all(self) -> None:
         """Begin anew, as at a start."""

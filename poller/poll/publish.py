@@ -38,12 +38,11 @@ class Publisher:
         for kernel, value in values.items():
             self._left[kernel] = hash(value)
 
-    def forget(self, living: Iterable[str]) -> None:
+    def forget(self, kernels: Iterable[str]) -> None:
         """Drop what is remembered of kernels that live no more."""
-        living = set(living)
-        for memory in (self._left, self.rivals, self.foreign):
-            for kernel in memory.keys() - living:
-                del memory[kernel]
+        for kernel in kernels:
+            for memory in (self._left, self.rivals, self.foreign):
+                memory.pop(kernel, None)
 
     def due_again(self, now: float) -> list[str]:
         """Return the kernels whose key held another type, and is to be looked at again."""

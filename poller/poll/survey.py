@@ -1,7 +1,7 @@
 """What Prometheus holds: metrics, and how often exporters without rounds measure.
 
-Asked now and then, not in the batch. At a start it is presumed: counting all series of a large
-cluster takes as long as half a batch, and a batch tells which metrics there are.
+The usual metrics are presumed, and batches tell which there are: to count the series of a large
+cluster would take longer than a batch. Intervals are asked now and then, not in the batch.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from poller.format import numbers
 from poller.format.catalog import INTRINSIC, metric_named
 from poller.poll import rates
 from poller.prometheus import lookup_queries
-from poller.prometheus.answers import Row, Series
+from poller.prometheus.answers import Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.values import Survey
 
-AGAIN_S = 600.0
+FORGOTTEN_S = 600.0
 TIMED_AGAIN_S = 60.0
 INCOMPLETE_AGAIN_S = 15.0
 _BUSIEST = 20
@@ -102,65 +102,45 @@ def change_interval(series: Iterable[Series]) -> float | None:
     return statistics.median(by_agent.values()) if by_agent else None
 
 
-def metrics_found(rows: Iterable[Row]) -> dict[str, bool]:
-    """Return {metric: has a capacity series} from the count of every pair of labels."""
-    pairs = {
-        (row.metric.container_metric_name, row.metric.value_type)
-        for row in rows
-        if row.metric.container_metric_name
-    }
-    return {
-        name: (name, "capacity") in pairs
-        for name, value_type in sorted(pairs, key=str)
-        if name is not None and value_type == "current"
-    }
-
-
 class Surveyor:
-    """Keeps the last survey and looks again now and then."""
+    """Keeps the last survey, learns from batches, and looks for intervals where it must."""
 
-    def __init__(self, given: Given, scope: Scope) -> None:
+    def __init__(self, given: Given) -> None:
         self.given = given
-        self._scope = scope
         self.last: Survey | None = None
-        self._presumed = False
+        self._presumed = True
+        self._met: dict[str, float] = {}
 
     async def survey(self, client: Client, at: float, roundless: bool) -> Survey:
         """Return what there is. `roundless`: some exporters count no rounds."""
-        if self.last is None and not roundless:
+        survey = self.last
+        if survey is None:
             known = {name: metric_named(name).capacity for name in INTRINSIC}
-            self.last, self._presumed = Survey(known, None, None, False, at), True
-        if self.last is None or self.due(at, roundless):
-            return await self.look(client, at, roundless)
-        return self.last
-
-    def learn(self, found: Mapping[str, bool], everything: bool) -> None:
-        """Take which metrics a batch met, with or without a capacity; `everything` was asked."""
-        if self.last is not None:
-            known = {} if self._presumed and everything else self.last.metrics
-            self.last = replace(self.last, metrics={**known, **found})
-            self._presumed = self._presumed and not everything
-
-    def due(self, at: float, roundless: bool) -> bool:
-        """Whether it is time to look again. `roundless`: some exporters count no rounds."""
-        if self.last is None or (roundless and not self.last.timed):
-            return True
-        every_s = AGAIN_S
-        if roundless:
-            every_s = TIMED_AGAIN_S if self.last.scrape_s else INCOMPLETE_AGAIN_S
-        if not self.last.metrics:
-            every_s = INCOMPLETE_AGAIN_S
-        return not 0 <= at - self.last.time < every_s
-
-    async def look(self, client: Client, at: float, roundless: bool) -> Survey:
-        """Ask Prometheus, and remember what it said."""
-        pairs = await client.vector(lookup_queries.metrics_query(self._scope), at)
-        scrape_s = measure_s = None
-        if roundless:
+            survey = Survey(known, None, None, timed=False, time=at)
+        if roundless and _is_due(survey, at):
             scrape_s, measure_s = await self._intervals(client, at)
-        self.last = Survey(metrics_found(pairs), scrape_s, measure_s, roundless, at)
-        self._presumed = False
-        return self.last
+            survey = Survey(survey.metrics, scrape_s, measure_s, timed=True, time=at)
+        elif not roundless and survey.timed:
+            survey = Survey(survey.metrics, None, None, timed=False, time=at)
+        self.last = survey
+        return survey
+
+    def learn(self, found: Mapping[str, bool], everything: bool, at: float) -> None:
+        """Take which metrics a batch met, with or without a capacity; `everything` was asked.
+
+        What no batch has met for long is forgotten. It would be met again without being known.
+        """
+        if self.last is None or not found:
+            return
+        known = {} if self._presumed and everything else self.last.metrics
+        self._presumed = self._presumed and not everything
+        self._met |= dict.fromkeys(found, at)
+        metrics = {
+            name: known.get(name, False) or found.get(name, False)
+            for name in {**known, **found}
+            if at - self._met.setdefault(name, at) <= FORGOTTEN_S
+        }
+        self.last = replace(self.last, metrics=metrics)
 
     async def _intervals(self, client: Client, at: float) -> tuple[float | None, float | None]:
         successes = await client.matrix(lookup_queries.successes_query(), at)
@@ -177,3 +157,9 @@ class Surveyor:
         if not ids:
             return []
         return await client.matrix(lookup_queries.measurements_query(Scope(kernels=ids)), at)
+
+
+def _is_due(survey: Survey, at: float) -> bool:
+    """Whether it is time to look for intervals again: soon where none was found."""
+    every_s = TIMED_AGAIN_S if survey.scrape_s else INCOMPLETE_AGAIN_S
+    return not survey.timed or not 0 <= at - survey.time < every_s

@@ -16,12 +16,6 @@ BIRTH_STEP_S = 60
 _SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
 
 
-def metrics_query(scope: Scope) -> str:
-    """Return the query of the metrics that exist, with their value types."""
-    matcher = scope.matcher().lstrip(",")
-    return f"count by (container_metric_name, value_type) ({SERIES}{{{matcher}}})"
-
-
 def successes_query() -> str:
     """Return the agents' counts of successful writes, which tell intervals if nothing else does."""
     return f'{SUCCESS_COUNT}{{stat_scope="container"}}[{_SURVEY_RANGE}]'

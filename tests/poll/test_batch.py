@@ -76,11 +76,7 @@ class Memory:
             self.asked.append("census")
             found = {name: str(len(kernels)) for name, kernels in self.kernels.items() if kernels}
             return [Row(Labels(instance=name), (at, count)) for name, count in found.items()]
-        self.asked.append("metrics")
-        return [
-            Row(Labels(container_metric_name=name, value_type="current"), (at, "1"))
-            for name in self.metrics
-        ]
+        raise AssertionError(text)
 
     async def rows(
         self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
@@ -141,7 +137,7 @@ class Poller:
         catalog: Catalog | None = None,
     ) -> None:
         self.memory = store
-        surveyor = Surveyor(Given(), scope)
+        surveyor = Surveyor(Given())
         limits = Limits(scope, most, 5.0)
         self.observer = Observer(store, catalog or Catalog(), surveyor, limits)  # type: ignore[arg-type]
         self.read = Read(None, {}, {})
@@ -202,7 +198,7 @@ async def test_only_the_exporter_that_measured_is_read_again_and_no_rate_of_it(
     assert batch.asked == frozenset({"a:1"})
     assert batch.observations == {KERNEL: {"cpu_util": Reading("3000"), "mem": Reading("30")}}
     assert batch.stamps == {"a:1": stamp("a:1", 3, 100.5)}
-    assert not {"rate cpu_util", "trail", "census", "metrics"} & set(memory.asked)
+    assert not {"rate cpu_util", "trail", "census"} & set(memory.asked)
 
 
 async def test_rounds_between_two_batches_are_read_one_by_one(memory: Memory) -> None:

@@ -269,6 +269,6 @@ async def test_kernels_that_live_no_more_are_forgotten() -> None:
     await published(made, portions("c", "d"), 100.0)
     store.keys |= {"c": b"theirs", "d": b"theirs"}
     await published(made, portions("c", "d"), 105.0)
-    made.forget(["b", "d"])
+    made.forget(["a", "c", "never"])
     assert list(made.foreign) == ["b"]
     assert list(made.rivals) == ["d"]

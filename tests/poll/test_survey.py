@@ -8,7 +8,7 @@ from poller.format.catalog import INTRINSIC
 from poller.poll import survey
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series
-from poller.prometheus.selectors import EVERYTHING
+from poller.values import Survey
 
 
 def counter(scrape_s: float, measure_s: float, length_s: float = 300.0, start: float = 10.0,
@@ -59,30 +59,16 @@ def test_without_a_counter_busy_kernels_tell_the_interval():
     assert survey.change_interval([]) is None
 
 
-def test_the_metrics_that_exist_are_known_with_their_capacities():
-    rows = pairs(
-        ("mem", "current"), ("mem", "capacity"), ("io_read", "current"), ("odd", "capacity")
-    )
-    assert survey.metrics_found(rows) == {"mem": True, "io_read": False}
-
-
-def pairs(*found: tuple[str, str]) -> list[Row]:
-    return [
-        Row(Labels(container_metric_name=name, value_type=kind), (1.0, "3")) for name, kind in found
-    ]
-
-
 class Told:
-    """A Prometheus that knows some metrics, one busy kernel, and perhaps the agents' writes."""
+    """A Prometheus that knows one busy kernel, and perhaps the agents' writes."""
 
     def __init__(self, writes: Series | None = None, changes: Series | None = None) -> None:
         self.writes, self.changes = writes, changes
-        self.metrics = pairs(("mem", "current"))
         self.asked: list[str] = []
 
     async def vector(self, text: str, at: float) -> list[Row]:
         self.asked.append(text)
-        return [Row(Labels(kernel_id="k"), (at, "1"))] if "topk" in text else self.metrics
+        return [Row(Labels(kernel_id="k"), (at, "1"))]
 
     async def matrix(self, text: str, at: float) -> list[Series]:
         self.asked.append(text)
@@ -90,11 +76,16 @@ class Told:
         return [] if found is None else [found]
 
 
+async def look(surveyor: Surveyor, told: Told, at: float, roundless: bool) -> Survey:
+    told.asked.clear()
+    return await surveyor.survey(told, at, roundless)  # type: ignore[arg-type]  # what is used
+
+
 async def looked(
     told: Told, given: Given | None = None, roundless: bool = True, at: float = 0.0
 ) -> Surveyor:
-    surveyor = Surveyor(given or Given(), EVERYTHING)
-    await surveyor.look(told, at, roundless)  # type: ignore[arg-type]  # all of it that is used
+    surveyor = Surveyor(given or Given())
+    await look(surveyor, told, at, roundless)
     return surveyor
 
 
@@ -107,7 +98,7 @@ async def test_where_every_agent_counts_its_rounds_intervals_are_not_looked_for(
         None,
         False,
     )
-    assert len(told.asked) == 1
+    assert told.asked == []
 
 
 async def test_the_counter_of_writes_tells_intervals_before_the_busiest_kernels_do():
@@ -132,55 +123,44 @@ async def test_the_measurement_interval_of_the_settings_goes_before_what_is_foun
     assert surveyor.last.measure_s == 7.0
 
 
-async def test_a_survey_is_made_anew_now_and_then():
-    surveyor = Surveyor(Given(), EVERYTHING)
-    assert surveyor.due(0.0, roundless=False)
-    surveyor = await looked(Told(), roundless=False)
-    assert not surveyor.due(599.0, roundless=False)
-    assert surveyor.due(600.0, roundless=False)
-    assert surveyor.due(-1.0, roundless=False)  # the clock was set back
+@pytest.mark.parametrize(
+    ("told", "again_s"), [(Told(writes=counter(5.0, 30.0)), 60.0), (Told(), 15.0)]
+)
+async def test_intervals_are_looked_for_again_and_soon_where_none_was_found(
+    told: Told, again_s: float
+):
+    surveyor = await looked(told, at=100.0)
+    for at, asks in ((99.0 + again_s, False), (100.0 + again_s, True), (1.0, True)):
+        await look(surveyor, told, at, roundless=True)
+        assert bool(told.asked) is asks
 
 
-async def test_intervals_are_looked_for_as_soon_as_an_agent_counts_no_rounds_and_more_often():
-    surveyor = await looked(Told(), roundless=False)
-    assert surveyor.due(1.0, roundless=True)
-    surveyor = await looked(Told(writes=counter(5.0, 30.0)))
-    assert not surveyor.due(59.0, roundless=True)
-    assert surveyor.due(60.0, roundless=True)
-
-
-async def test_what_was_not_found_is_looked_for_again_soon():
-    nothing = Told()
-    nothing.metrics = []
-    for surveyor in (await looked(Told()), await looked(nothing)):
-        assert not surveyor.due(14.0, roundless=True)
-        assert surveyor.due(15.0, roundless=True)
-    surveyor = await looked(nothing, roundless=False)
-    assert surveyor.due(15.0, roundless=False)
-
-
-async def test_a_metric_that_a_batch_meets_is_known_without_another_look():
-    surveyor = await looked(Told(), roundless=False)
-    surveyor.learn({"new_mem": True}, everything=False)
-    assert surveyor.last is not None
-    assert surveyor.last.metrics == {"mem": False, "new_mem": True}
-    assert not surveyor.due(1.0, roundless=False)
+async def test_intervals_are_looked_for_as_soon_as_an_agent_counts_no_rounds_and_no_longer():
+    told = Told(writes=counter(5.0, 30.0))
+    surveyor = await looked(told, roundless=False)
+    assert (await look(surveyor, told, 1.0, roundless=True)).timed
+    assert not (await look(surveyor, told, 2.0, roundless=False)).timed
+    assert told.asked == []
 
 
 @pytest.mark.parametrize("everything", [True, False])
-async def test_at_a_start_the_usual_metrics_are_presumed_until_a_batch_tells_which_there_are(
-    everything: bool,
-):
-    surveyor = Surveyor(Given(), EVERYTHING)
-    presumed = await surveyor.survey(Told(), 1.0, roundless=False)  # type: ignore[arg-type]
-    assert presumed.metrics.keys() == set(INTRINSIC)
-    surveyor.learn({"mem": True, "x": False}, everything)
+async def test_the_usual_metrics_are_presumed_until_a_batch_tells_which_there_are(everything: bool):
+    surveyor = await looked(Told(), roundless=False)
     assert surveyor.last is not None
+    assert surveyor.last.metrics.keys() == set(INTRINSIC)
+    surveyor.learn({}, True, 1.0)  # there is no kernel yet
+    assert surveyor.last.metrics.keys() == set(INTRINSIC)
+    surveyor.learn({"mem": True, "x": False}, everything, 1.0)
     assert {"mem": True, "x": False}.items() <= surveyor.last.metrics.items()
     assert ("io_read" in surveyor.last.metrics) is not everything
 
 
-async def test_nothing_is_presumed_where_an_agent_counts_no_rounds():
-    surveyor = Surveyor(Given(), EVERYTHING)
-    survey = await surveyor.survey(Told(), 1.0, roundless=True)  # type: ignore[arg-type]
-    assert list(survey.metrics) == ["mem"]
+async def test_a_metric_that_batches_meet_is_known_until_none_has_met_it_for_long():
+    surveyor = await looked(Told(), roundless=False)
+    surveyor.learn({"mem": True}, True, 0.0)
+    surveyor.learn({"new_mem": True}, False, 10.0)
+    surveyor.learn({"mem": False}, True, 610.0)  # of these kernels none has a capacity
+    assert surveyor.last is not None
+    assert surveyor.last.metrics == {"mem": True, "new_mem": True}
+    surveyor.learn({"mem": True}, True, 611.0)
+    assert surveyor.last.metrics == {"mem": True}

@@ -97,7 +97,6 @@ class World:
     def _known_forms(self) -> Iterator[tuple[str, Callable[[Query, float], Answer]]]:
         yield r"vector\(1\)", lambda found, time: vector([({}, 1)], time)
         yield rf"(?P<name>backendai_sta\w+)?\{{(?P<matchers>[^{{}}]*)\}}{_RANGE}", self._counters
-        yield rf"count by \(container_metric_name, value_type\) \({_SERIES}\)", self._pairs
         census = r"count by \(instance\) \(group by \(instance, kernel_id\) "
         yield rf"{census}\({_SERIES}\)\)", self._census
         yield rf"topk\(\d+, {_BY}\((?P<function>rate)\({_SERIES}{_RANGE}\)\)\)", self._over
@@ -160,14 +159,6 @@ class World:
         if one.value_type == "capacity":
             return _CAPACITIES[one.metric]
         return self.value(one.metric, time)
-
-    def _pairs(self, found: Query, time: float) -> Answer:
-        kinds = {(one.metric, one.value_type) for one in self._series(found["matchers"])}
-        rows = [
-            ({"container_metric_name": metric, "value_type": value_type}, len(self.ids))
-            for metric, value_type in sorted(kinds)
-        ]
-        return vector(rows, time)
 
     def _census(self, found: Query, time: float) -> Answer:
         there = {one.labels["kernel_id"] for one in self._series(found["matchers"])}
