@@ -23,15 +23,22 @@ def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
     found = {agent: _stalled(None) for agent in outcome.stalled}
     for one in outcome.exporters:
         name = name_of(one)
-        if name in outcome.stalled:
-            found[name] = _stalled(one)
-        elif one.silent and outcome.kernels_of.get(one.instance):
+        if is_down(one, outcome):
             found[name] = AgentTrouble(
                 "silent",
                 f"no sample of it has come from {one.instance} lately; its keys stay as they are",
                 "start the agent, or look at its target in Prometheus: is it down, or gone?",
             )
+        elif name in outcome.stalled:
+            found[name] = _stalled(one)
     return found
+
+
+def is_down(one: ExporterState, outcome: Outcome) -> bool:
+    """Whether no sample comes of an exporter that measured kernels to the last."""
+    if not one.silent:
+        return False
+    return bool(outcome.held_of.get(one.instance)) or name_of(one) in outcome.stalled
 
 
 def _stalled(one: ExporterState | None) -> AgentTrouble:

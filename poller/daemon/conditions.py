@@ -47,12 +47,17 @@ class Conditions:
             for subject, one in sorted(self._troubles.items())
         )
 
-    def bad(self, subject: str, reason: str, detail: str, advice: str = "") -> None:
-        """Note that a subject is not well, and why; logged unless it was told already."""
+    def bad(
+        self, subject: str, reason: str, detail: str, advice: str = "", again: bool = False
+    ) -> None:
+        """Note that a subject is not well, and why; logged unless it was told already.
+
+        `again`: it is worse than when it was told.
+        """
         trouble = self._troubles.setdefault(subject, _Trouble(reason, self._monotonic()))
         trouble.count += 1
         trouble.reason, trouble.detail, trouble.advice = reason, detail, advice
-        if reason in trouble.told:
+        if reason in trouble.told and not again:
             return
         trouble.told.add(reason)
         log.error(
@@ -69,11 +74,11 @@ class Conditions:
         if trouble is None:
             return
         log.info(
-            "%s: %s after %.0f s and %d failures",
+            "%s: %s after %.0f s%s",
             _one_line(subject),
             detail,
             self._monotonic() - trouble.since,
-            trouble.count,
+            f" and {trouble.count} failures" if trouble.count > 1 else "",
             extra={"subject": subject, "reason": trouble.reason, "state": "good"},
         )
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from poller import __version__
+from poller.daemon.agents import is_down
 from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status, WithheldKernel
 from poller.poll.outcome import Outcome
 
@@ -95,12 +96,13 @@ def agents(outcome: Outcome) -> tuple[AgentStatus, ...]:
         AgentStatus(
             one.agent or one.instance,
             kernels=outcome.kernels_of.get(one.instance, 0),
-            stalled=one.stalled or one.agent in outcome.stalled,
+            stalled=not one.silent and (one.stalled or one.agent in outcome.stalled),
             counter=one.counter,
             rounds=one.rounds,
             interval_s=one.interval_s,
             measured=one.measured,
             writes=one.writes_itself,
+            silent=is_down(one, outcome),
         )
         for one in outcome.exporters
     )

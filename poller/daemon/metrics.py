@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from poller import __version__
+from poller.daemon import agents
 from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.exporter import ExporterState
@@ -93,6 +94,9 @@ class Telemetry:
         self.agents = AgentCollector()
         self.registry.register(self.agents)
         self.stalled = self._gauge("stalled_agents", "Agents whose measurements stand still.")
+        self.silent = self._gauge(
+            "silent_agents", "Agents with kernels of which no sample comes any more."
+        )
         self.rivals = self._gauge("rival_keys", "Keys that somebody else keeps writing.")
         self.invalid = self._counter("invalid_keys", "Keys read that are no live stat.")
         self.partial = self._counter("partial_answers", "Answers with warnings of missing data.")
@@ -159,7 +163,9 @@ class Telemetry:
         withheld = outcome.withheld_counts
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(withheld.get(reason, 0))
-        self.stalled.set(len(outcome.stalled))
+        troubles = [one.reason for one in agents.troubles(outcome).values()]
+        self.stalled.set(troubles.count("stalled"))
+        self.silent.set(troubles.count("silent"))
         self.agents.exporters = outcome.exporters
         self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)
@@ -185,7 +191,8 @@ class Telemetry:
         """Take a tick at which another poller writes. What it sees is for that one to tell."""
         self.cycles.labels("standby", "").inc()
         self.agents.exporters = ()
-        for gauge in (self.leading, self.active, self.owing, self.stalled, self.rivals):
+        gauges = (self.leading, self.active, self.owing, self.stalled, self.silent, self.rivals)
+        for gauge in gauges:
             gauge.set(0)
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)

@@ -220,13 +220,18 @@ def _agents(status: Status) -> str:
         '<th>agent</th><th>state</th><th class="n">kernels</th><th class="n">rounds</th>'
         '<th class="n">interval</th><th class="n">last measured</th><th>still writes itself</th>'
     )
-    ordered = sorted(status.agents, key=lambda one: (not one.stalled, not one.writes, one.name))
+    ordered = sorted(status.agents, key=_worst_first)
     rows = [_agent(one, status.now) for one in ordered]
     return f"<h2>Agents ({number(len(rows))})</h2>{_table('wide', heads, rows)}"
 
 
+def _worst_first(one: AgentStatus) -> tuple[bool, bool, bool, str]:
+    return not one.silent, not one.stalled, not one.writes, one.name
+
+
 def _agent(one: AgentStatus, now: float) -> str:
-    state = '<span class="bad">stalled</span>' if one.stalled else "measures"
+    trouble = "down" if one.silent else "stalled" if one.stalled else ""
+    state = f'<span class="bad">{trouble}</span>' if trouble else "measures"
     interval = NOT_KNOWN if one.interval_s is None else f"{one.interval_s:.1f} s"
     writes = NOT_KNOWN if one.writes is None else "yes" if one.writes else "no"
     return (

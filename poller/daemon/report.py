@@ -21,6 +21,8 @@ _NEIGHBOUR: dict[Stage | None, str] = {"backfill": "redis", "write": "redis"}
 """Which neighbour a part of a cycle waits for; Prometheus in every other part."""
 _EXPECTED_DROPS: frozenset[Drop] = frozenset({"duplicate"})
 _NAMED = 5
+_MANY_MORE = 1.5
+"""Rivals are told of again when there are so many times as many."""
 _MANY = 500
 """So many kernels' past takes Prometheus a while."""
 
@@ -38,6 +40,7 @@ class Report:
         self._agents: frozenset[str] = frozenset()
         self._counting = ""
         self._withheld = Withheld()
+        self._rivals = 0
         self._last: Outcome | None = None
         self._result: tuple[Result, str] = ("failed", "")
         self.facts = Facts()
@@ -115,6 +118,8 @@ class Report:
             reason = outcome.failed.most_common(1)[0][0]
             self._note("redis", _unwritten(outcome, reason), outcome)
             return
+        if self._last is not None and self._last.kernels and not outcome.kernels:
+            log.info("kernels: the last one has ended, or is no longer scraped; agents measure on")
         self._failures = 0
         self._faults.clear()
         self._succeeded = True
@@ -141,14 +146,7 @@ class Report:
             f"{sum(outcome.failed.values())} keys were not written ({_listed(outcome.failed)})",
             "they are written again in the next cycle",
         )
-        rivals = outcome.rivals
-        self._state(
-            "rivals",
-            rivals > 0,
-            "rivals",
-            f"{rivals} keys are written by somebody else too, probably agents",
-            "that may stay so; see the README's cut-over, and redis.yield_to_agents",
-        )
+        self._weigh_rivals(outcome)
         foreign = outcome.foreign
         self._state(
             "foreign keys",
@@ -171,6 +169,23 @@ class Report:
         self._weigh_agents(outcome)
         self._weigh_withheld(outcome)
         self._telemetry.long_withheld(self._withheld.long)
+
+    def _weigh_rivals(self, outcome: Outcome) -> None:
+        """Tell of rivals, again where they have become many more; that none is left when known."""
+        rivals = outcome.rivals
+        if rivals:
+            self._conditions.bad(
+                "rivals",
+                "rivals",
+                f"{'1 key is' if rivals == 1 else f'{rivals} keys are'} written by somebody else"
+                " too, probably agents",
+                "that may stay so; see the README's cut-over",
+                again=rivals >= _MANY_MORE * self._rivals,
+            )
+            self._rivals = max(rivals, self._rivals)
+        elif outcome.rivals_known:
+            self._conditions.good("rivals", "nobody else writes any more")
+            self._rivals = 0
 
     def _weigh_agents(self, outcome: Outcome) -> None:
         found = agents.troubles(outcome)
@@ -210,7 +225,7 @@ class Report:
                 "livestat-poller show KERNEL says what is missing",
             )
         for reason in noted.ended:
-            self._conditions.good(f"withheld ({reason})")
+            self._conditions.good(f"withheld ({reason})", "no kernel is any more")
 
     def _state(self, subject: str, bad: bool, reason: str, detail: str, advice: str) -> None:
         if bad:

@@ -30,7 +30,8 @@ class AgentStatus:
     """One agent. `counter` names what counts its rounds, `rounds` is its value, `measured` when the
     last round was first seen.
 
-    `writes`: whether it still tries to write kernels' keys itself.
+    `writes`: whether it still tries to write kernels' keys itself. `stalled`: it answers and
+    measures nothing. `silent`: it was last seen with kernels, and no sample of it comes any more.
     """
 
     name: str
@@ -41,6 +42,7 @@ class AgentStatus:
     interval_s: float | None = None
     measured: float | None = None
     writes: bool | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Cycle:
                     self._due.difference_update(written.before)
             finally:
                 outcome.rivals = len(self.publisher.rivals)
+                outcome.rivals_known = self.publisher.has_watched(computed.time)
                 outcome.foreign = len(self.publisher.foreign)
                 outcome.foreign_kernels = tuple(sorted(self.publisher.foreign)[:FOREIGN_NAMED])
         return outcome
@@ -181,6 +182,7 @@ class Cycle:
         self._due = (self._due | fed.measured) - fed.vanished
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
+        outcome.held_of = dict(self.history.held)
         outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         outcome.standing = frozenset(self.history.standing.plugins)
@@ -326,11 +328,13 @@ class Cycle:
         """Read every key once more before it is written: another poller may have written it."""
         for kernel in self.history.kernels.values():
             kernel.key_read = False
+        self.publisher.begin_anew()
         self._anew = True
 
     def start_afresh(self) -> None:
         """Forget every kernel: another poller has written in the meantime."""
         self.history.forget_all()
+        self.publisher.begin_anew()
         self._due.clear()
         self._anew = True
 

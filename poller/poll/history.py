@@ -50,7 +50,8 @@ class History:
     """All kernels that live now. `time` is the evaluation time of the last batch fed.
 
     `owing` are the kernels of which something is still to be backfilled, `stamps` the round that
-    each exporter was last read in, `living` the kernels of each exporter's last answer.
+    each exporter was last read in, `living` the kernels of each exporter's last answer,
+    `held` how many there were at its last measurement: it may have gone with them.
     """
 
     def __init__(self, catalog: Catalog, lookback_s: float) -> None:
@@ -60,6 +61,7 @@ class History:
         self.owing: set[str] = set()
         self.stamps: dict[str, Stamp] = {}
         self.living: dict[str, set[str]] = {}
+        self.held: dict[str, int] = {}
         self.roundless: frozenset[str] = frozenset()
         self.standing = Standing(catalog)
         self._lookback_s = lookback_s
@@ -102,6 +104,7 @@ class History:
             if place % _PORTION == _PORTION - 1:
                 yield
         self._note_living(batch, fed)
+        self._note_held(batch, rounds)
         known = self.stamps if batch.asked is not None else {}
         kept = {name: self.stamps[name] for name in batch.mixed if name in self.stamps}
         self.stamps = {**known, **kept, **batch.stamps}
@@ -196,6 +199,14 @@ class History:
         fed.vanished = {kernel for name in gone for kernel in before[name]}
         fed.vanished -= batch.observations.keys()
 
+    def _note_held(self, batch: Batch, rounds: Rounds) -> None:
+        """Note how many kernels an exporter has while it measures."""
+        for name, stamp in batch.stamps.items():
+            before = self.stamps.get(name)
+            if before is None or before.number != stamp.number:
+                self.held[name] = len(self.living.get(name, ()))
+        self.held = {name: count for name, count in self.held.items() if rounds.of(name)}
+
     def _forget(self, at: float) -> list[str]:
         """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
         if 0 <= at - self._looked_through < _LOOKS * self._lookback_s:
@@ -211,7 +222,7 @@ class History:
     def forget_all(self) -> None:
         """Begin anew, as at a start."""
         self.time = None
-        for memory in (self.kernels, self.owing, self.living, self.standing):
+        for memory in (self.kernels, self.owing, self.living, self.held, self.standing):
             memory.clear()
         self.stamps, self.roundless = {}, frozenset()
 

@@ -22,10 +22,12 @@ class Outcome:
 
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
-    has, `withheld` those that are not written and why, `missing` which metrics the incomplete
-    ones of them lack, `absent` those that were asked for and are not there, `skew_s` how far
-    Prometheus' clock is ahead of this host's, `lag_s` how far the newest sample is behind the time
-    asked. `store_trouble` is why older keys could not be read, where that was no reason to fail.
+    has, `held_of` how many it had at its last measurement, `withheld` those that are not written
+    and why, `missing` which metrics the incomplete ones of them lack, `absent` those that were
+    asked for and are not there, `rivals_known`: keys were watched for long enough
+    to say that there are no more rivals, `skew_s` how far Prometheus' clock is ahead of this
+    host's, `lag_s` how far the newest sample is behind the time asked. `store_trouble` is why older
+    keys could not be read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -41,11 +43,13 @@ class Outcome:
     standing: frozenset[tuple[str, str]] = frozenset()
     exporters: tuple[ExporterState, ...] = ()
     kernels_of: Mapping[str, int] = field(default_factory=dict)
+    held_of: Mapping[str, int] = field(default_factory=dict)
     roundless: tuple[str, ...] = ()
     roundless_agents: frozenset[str] = frozenset()
     restored: int = 0
     owing: int = 0
     rivals: int = 0
+    rivals_known: bool = False
     foreign: int = 0
     foreign_kernels: tuple[str, ...] = ()
     invalid_keys: int = 0

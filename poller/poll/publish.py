@@ -20,8 +20,9 @@ class Publisher:
     """Writes values and remembers what it wrote, so that a rival's value is noticed.
 
     `rivals` are kernels whose key somebody else keeps writing: {kernel: Unix time of the last
-    foreign write noticed}. `foreign` are kernels whose key holds another type: left alone, but
-    looked at again now and then. Each with the time when it was last seen so.
+    foreign write noticed}; one is quiet when it was looked at often enough since. `foreign` are
+    kernels whose key holds another type: left alone, but looked at again now and then. Each with
+    the time when it was last seen so.
     """
 
     def __init__(self, store: Store, yields: bool, interval_s: float) -> None:
@@ -30,8 +31,17 @@ class Publisher:
         self._quiet_s = QUIET_INTERVALS * interval_s
         self._again_s = AGAIN_INTERVALS * interval_s
         self._left: dict[str, int] = {}
+        self._since: float | None = None
         self.rivals: dict[str, float] = {}
         self.foreign: dict[str, float] = {}
+
+    def begin_anew(self) -> None:
+        """Forget for how long keys have been watched: somebody else may have written meanwhile."""
+        self._since = None
+
+    def has_watched(self, now: float) -> bool:
+        """Whether a rival would have been noticed by now."""
+        return self._since is not None and now - self._since >= self._quiet_s
 
     def found(self, values: Mapping[str, bytes]) -> None:
         """Remember what keys held when they were read: later changes are a rival's."""
@@ -61,7 +71,6 @@ class Publisher:
         if not ours:
             return set()
         if not self._yields:
-            self._calm(now)
             return set()
         held = await self._store.read(ours)
         for kernel in ours:
@@ -69,12 +78,14 @@ class Publisher:
             if value is not None and hash(value) != self._left.get(kernel):
                 self._left[kernel] = hash(value)
                 self.rivals[kernel] = now
-        self._calm(now)
+            else:
+                self._calm(kernel, now)
         return {kernel for kernel in ours if kernel in self.rivals}
 
-    def _calm(self, now: float) -> None:
-        quiet = [name for name, last in self.rivals.items() if now - last >= self._quiet_s]
-        for kernel in quiet:
+    def _calm(self, kernel: str, now: float) -> None:
+        """Take that a key was as it had been left; for long enough, and nobody else writes it."""
+        last = self.rivals.get(kernel)
+        if last is not None and now - last >= self._quiet_s:
             del self.rivals[kernel]
 
     async def publish(
@@ -86,6 +97,7 @@ class Publisher:
         yielded before it is raised.
         """
         under_way: set[asyncio.Task[Written]] = set()
+        self._since = now if self._since is None else self._since
         try:
             for values in portions:
                 under_way.add(asyncio.create_task(self._write(values, now, lease)))
@@ -119,8 +131,11 @@ class Publisher:
     def _notice(self, written: Written, values: Mapping[str, bytes], now: float) -> None:
         for kernel, before in written.before.items():
             left = self._left.get(kernel)
-            if before is not None and left is not None and hash(before) != left:
-                self.rivals[kernel] = now
+            if before is not None and left is not None:
+                if hash(before) != left:
+                    self.rivals[kernel] = now
+                else:
+                    self._calm(kernel, now)
             self._left[kernel] = hash(values[kernel])
         for kernel, reason in written.failed.items():
             if reason == "wrong_type":

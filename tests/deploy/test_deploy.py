@@ -48,6 +48,7 @@ ALERTS = {
     "RowsDropped",
     "SamplesLag",
     "Stale",
+    "SilentAgents",
     "StalledAgents",
 }
 

@@ -238,6 +238,31 @@ async def test_where_we_do_not_yield_a_rival_is_told_and_written_over() -> None:
     assert made.rivals == {"a": 105.0}
 
 
+async def test_a_rival_that_nobody_looked_at_is_no_quiet_one() -> None:
+    store = Memory()
+    made = publisher(store, yields=False)
+    await published(made, portions("a"), 100.0)
+    store.keys["a"] = b"theirs"
+    await published(made, portions("a"), 105.0)
+    store.keys["a"] = b"theirs again"
+    after = 105.0 + 20 * INTERVAL_S  # nothing could be written in between
+    assert await made.yielded(["a"], after) == set()
+    await published(made, portions("a"), after)
+    assert made.rivals == {"a": after}
+    await published(made, portions("a"), after + QUIET_INTERVALS * INTERVAL_S)
+    assert made.rivals == {}
+
+
+async def test_that_there_is_no_rival_is_known_after_some_intervals_of_watching() -> None:
+    made = publisher()
+    assert not made.has_watched(100.0)
+    await published(made, portions("a"), 100.0)
+    known = 100.0 + QUIET_INTERVALS * INTERVAL_S
+    assert (made.has_watched(known - 1), made.has_watched(known)) == (False, True)
+    made.begin_anew()
+    assert not made.has_watched(known)
+
+
 # Keys of another type, and kernels that are gone.
 
 

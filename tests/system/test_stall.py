@@ -95,13 +95,14 @@ def test_a_cluster_whose_agents_still_count_is_empty_indeed(
 ) -> None:
     world = World(3)
     prometheus.handler = world.handler
-    made = tables(prometheus.url, redis.url, 0.4, prometheus__lookback_s=2.0)
+    made = tables(prometheus.url, redis.url, 1.0, prometheus__lookback_s=2.0)
     with LivePoller(tmp_path, made) as live:
         live.wait_metric("cycles_total", 2, result="success")
         ids, world.ids = world.ids, []
         wait_until(lambda: live.metric("active_kernels") == 0, "no kernel any more")
         done = live.metric("cycles_total", result="success")
-        live.wait_metric("cycles_total", done + 8, result="success")  # for longer than the lookback
+        live.wait_metric("cycles_total", done + 4, result="success")  # for longer than the lookback
+        live.wait_line("kernels: the last one has ended")
         assert live.metric("cycles_total", result="failed") == 0
         assert live.page("/-/ready")[0] == 200
         assert live.stop() == 0
