@@ -10,8 +10,9 @@ _QUICK = 0.5
 _LATE = 0.8
 """A batch that takes less than the one share of its time is followed by a larger one, a batch that
 takes more than the other by a smaller one."""
-_NEAR, _STEP = 0.75, 1.25
-"""Up to the one share of what was too much, batches grow by leaps, then by such steps."""
+_AIM = 0.65
+_MOST_TIMES = 4.0
+"""A larger batch is to take so large a share, but is so many times as large at the most."""
 _TIMES_THE_CENSUS = 25.0
 """A batch with rates takes so many times as long as counting the same kernels."""
 
@@ -23,8 +24,6 @@ class Portion:
         self._most = most_kernels
         self._within_s = within_s
         self._learnt = False
-        self._too_many = 0
-        self._overruns = 0
         self.kernels = most_kernels
 
     def of(self, left: float) -> int:
@@ -38,27 +37,19 @@ class Portion:
             self._limit(kernels * _QUICK * self._within_s / max(batch_s, 0.001))
 
     def saw(self, kernels: int, took_s: float) -> None:
-        """Take how long a batch of so many kernels took.
-
-        Near the size that was too much it is felt for how many pass, not leapt at.
-        """
-        self._learnt, self._overruns = True, 0
-        if took_s > _LATE * self._within_s:
+        """Take how long a batch of so many kernels took."""
+        self._learnt = True
+        share = took_s / self._within_s
+        if share > _LATE:
             self._limit(kernels * 0.75)
-        elif took_s < _QUICK * self._within_s:
-            more: float = 2 * kernels
-            if self._too_many:
-                more = min(more, max(_NEAR * self._too_many, _STEP * kernels))
-            self._limit(max(self.kernels, more))
+        elif share < _QUICK:
+            self._limit(max(self.kernels, kernels * min(_MOST_TIMES, _AIM / max(share, 0.001))))
 
     def overran(self, kernels: int) -> None:
         """Take that a batch of so many kernels was not answered in time; 0: it was never asked."""
-        if not kernels:
-            return
-        self._too_many = max(kernels, self._too_many) if self._overruns else kernels
-        self._learnt = True
-        self._overruns += 1
-        self._limit(min(kernels, self.kernels) / 2)
+        if kernels:
+            self._learnt = True
+            self._limit(min(kernels, self.kernels) / 2)
 
     def _limit(self, kernels: float) -> None:
         self.kernels = min(self._most, max(LEAST, int(kernels)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from poller.poll.portion import LEAST, Portion
 
 
@@ -38,23 +40,14 @@ def test_quick_batches_bring_it_back_however_small_they_are():
     assert portion.kernels > 15_000
 
 
-def test_what_was_too_much_is_felt_for():
+@pytest.mark.parametrize(("took_s", "next_one"), [(0.5, 8_000), (1.0, 4_680), (1.7, 2_752)])
+def test_a_quick_batch_is_followed_by_one_that_may_take_two_thirds_of_the_time(
+    took_s: float, next_one: int
+):
     portion = Portion(20_000, 3.6)
-    portion.overran(10_000)
-    sizes = []
-    for _ in range(4):
-        portion.saw(portion.kernels, 1.0)
-        sizes.append(portion.kernels)
-    assert sizes == [7_500, 9_375, 11_718, 14_647]
-
-
-def test_a_server_that_hung_for_long_is_trusted_again_soon():
-    portion = Portion(20_000, 3.6)
-    for _ in range(8):
-        portion.overran(min(10_000, portion.kernels))
-    for _ in range(4):
-        portion.saw(portion.kernels, 1.0)
-    assert portion.kernels == 7_500
+    portion.overran(4_000)
+    portion.saw(2_000, took_s)
+    assert portion.kernels == next_one
 
 
 def test_a_look_around_that_was_not_answered_tells_nothing_of_batches():
