@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from poller.format.catalog import STATS, Catalog
 
 if TYPE_CHECKING:
     from poller.config import Config
+
+_NODES = "host:port,host:port"
+_FORMS = {
+    "redis": "redis://host:port/db",
+    "rediss": "rediss://host:port/db",
+    "unix": "unix:///path?db=0",
+    "redis+sentinel": f"redis+sentinel://{_NODES}/service/db",
+    "rediss+sentinel": f"rediss+sentinel://{_NODES}/service/db",
+    "redis+cluster": f"redis+cluster://{_NODES}",
+    "rediss+cluster": f"rediss+cluster://{_NODES}",
+}
+"""What `redis.url` may look like, by its scheme."""
 
 
 def problems(config: Config) -> list[tuple[str, str]]:
@@ -97,15 +109,41 @@ def _redis_url(url: str) -> list[tuple[str, str]]:
     parts = _parts(url)
     if parts is None:
         return [("redis.url", "has a host or port that cannot be; is a password quoted (%2F)?")]
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss", "unix") or kind not in ("", "sentinel", "cluster"):
-        text = "must be redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        return [("redis.url", text)]
-    path = parts.path.strip("/")
-    database = path.partition("/")[2] if kind == "sentinel" else path
-    if scheme != "unix" and not (database.isdigit() or database == ""):
+    form = _FORMS.get(parts.scheme)
+    if form is None or not url.lower().startswith(f"{parts.scheme}://"):
+        return [("redis.url", f"must be one of {', '.join(_FORMS.values())}")]
+    if not _is_whole(parts):
+        return [("redis.url", f"must be {form}")]
+    database = _database(parts)
+    if not (database.isdecimal() or database == ""):
         return [("redis.url", "the database must be a number")]
     return []
+
+
+def _is_whole(parts: SplitResult) -> bool:
+    """Whether a URL says where its server is, as the form of its scheme demands."""
+    kind = parts.scheme.partition("+")[2]
+    hosts, path = _hosts(parts), parts.path.strip("/")
+    if parts.scheme == "unix":
+        return hosts == [""] and path != ""
+    if kind == "sentinel":
+        return all(hosts) and path != ""
+    return all(hosts) and (kind == "cluster" or len(hosts) == 1)
+
+
+def _database(parts: SplitResult) -> str:
+    """Return the number of the database as the URL has it; empty where it has none."""
+    given = parse_qs(parts.query).get("db")
+    if given or parts.scheme == "unix":
+        return given[0] if given else ""
+    path = parts.path.strip("/")
+    return path.partition("/")[2] if parts.scheme.endswith("+sentinel") else path
+
+
+def _hosts(parts: SplitResult) -> list[str]:
+    """Return the hosts of a URL, which may name several; empty where there is none."""
+    nodes = parts.netloc.rpartition("@")[2].split(",")
+    return [urlsplit(f"//{node.strip()}").hostname or "" for node in nodes]
 
 
 def _metrics(config: Config) -> list[tuple[str, str]]:

@@ -117,6 +117,63 @@ def test_what_cannot_work_is_refused_with_its_dotted_path(tmp_path, text: str, k
     assert key in refused(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        ("redis:6379", "redis://host:port/db"),
+        ("redis:hush@h:1", "redis://host:port/db"),
+        ("h:6379", "redis+sentinel://host:port,host:port/service/db"),
+        ("", "redis://host:port/db"),
+        ("unix+cluster://h:1", "unix:///path?db=0"),
+        ("redis://", "redis://host:port/db"),
+        ("redis://:hush@/0", "redis://host:port/db"),
+        ("redis://:hush@a:1,b:2/0", "redis://host:port/db"),
+        ("rediss://:6379", "rediss://host:port/db"),
+        ("redis://u:hush@h:1/x", "the database must be a number"),
+        ("redis://u:hush@h:1/0?db=x", "the database must be a number"),
+        ("unix:redis.sock", "unix:///path?db=0"),
+        ("unix://redis.sock", "unix:///path?db=0"),
+        ("unix://u:hush@/", "unix:///path?db=0"),
+        ("redis+sentinel://h:1", "redis+sentinel://host:port,host:port/service/db"),
+        ("redis+sentinel://:hush@a:1,b:2/", "redis+sentinel://host:port,host:port/service/db"),
+        ("redis+sentinel://a:1,/mymaster", "redis+sentinel://host:port,host:port/service/db"),
+        ("rediss+cluster://", "rediss+cluster://host:port,host:port"),
+    ],
+)
+def test_an_address_of_redis_that_is_none_is_refused_with_the_form_it_must_have(
+    monkeypatch, url: str, form: str
+):
+    monkeypatch.setenv("POLLER_REDIS__URL", url)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.status == 2
+    ((key, text),) = caught.value.problems
+    assert key == "redis.url"
+    assert form in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h:6379/3",
+        "REDIS://u:p@h:1?db=2",
+        "redis://[::1]:6379/0",
+        "rediss://:p%2Fq@h:1/0",
+        "unix:///run/redis.sock?db=0",
+        "unix://:p@/run/redis.sock",
+        "redis+sentinel://a:1,b:2/mymaster",
+        "rediss+sentinel://u:p@a:1/mymaster/2",
+        "redis+cluster://a:1,b:2",
+        "rediss+cluster://u:p@a",
+    ],
+)
+def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url: str):
+    monkeypatch.setenv("POLLER_REDIS__URL", url)
+    assert config.load(None).redis.url.get_secret_value() == url
+
+
 def test_every_problem_is_told_at_once(tmp_path):
     keys = refused(tmp_path, "[poll]\nfoo = 1\n[redis]\nttl_s = 'x'\n[http]\nport = -1\n")
     assert keys == ["poll.foo", "redis.ttl_s", "http.port"]
