@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poller import config
+from poller import config, environment
 from poller.errors import ConfigError, UnreadableFile
 
 ROOT = Path(__file__).parent.parent
@@ -225,6 +225,42 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypat
 def test_a_variable_that_there_is_is_taken(monkeypatch, name: str, value: str):
     monkeypatch.setenv(name, value)
     config.load(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("POLLER_PROMETHEUS__FALLBACK_URLS", "http://hush,http://b", '["http://b.example:9090"'),
+        ("poller_prometheus__fallback_urls", "http://hush", '["http://b.example:9090"'),
+        ("POLLER_PROMETHEUS__HEADERS", "X-A: hush", '{"X-Scope-OrgID": "tenant"}'),
+        ("POLLER_PROMETHEUS__HEADER_FILES", "/hush", '{"X-Token": '),
+        ("POLLER_PROMETHEUS__PARAMS", "", '{"dedup": "true"}'),
+        ("POLLER_REDIS", "hush", '{"key": "value"}'),
+        ("POLLER_METRICS", "hush", '{"acme": {"kind": "gauge"}}'),
+        ("POLLER_METRICS__ACME", "hush", '{"kind": "gauge"}'),
+        ("POLLER_METRICS__ACME__STATS", "hush", '["max", "avg"]'),
+    ],
+)
+def test_a_variable_that_must_be_json_is_named_with_an_example(
+    monkeypatch, name: str, value: str, example: str
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((key, text),) = caught.value.problems
+    assert key == name
+    assert text.startswith(f"a list or table must be JSON, for example {name}='{example}")
+    assert "hush" not in text
+    (shown,) = re.findall("'(.*)'$", text)
+    assert environment.not_json({name: shown}) == []
+
+
+def test_every_list_and_table_is_known_to_be_json():
+    for section, keys in config.Config().model_dump().items():
+        for key, value in keys.items():
+            if isinstance(value, dict | tuple | list):
+                name = environment.variable(section, key)
+                assert environment.not_json({name: "x,y"}), name
 
 
 def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tmp_path):
