@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -22,6 +23,11 @@ _FORMS = {
     "rediss+cluster": f"rediss+cluster://{_NODES}",
 }
 """What `redis.url` may look like, by its scheme."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name, as HTTP has it (RFC 9110, token)."""
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BREAK = "a line break or another control character; HTTP allows none"
 
 
 def problems(config: Config) -> list[tuple[str, str]]:
@@ -65,7 +71,7 @@ def problems(config: Config) -> list[tuple[str, str]]:
         ),
     ]
     told = [(key, text) for bad, key, text in wrong if bad]
-    return told + _window(config) + _urls(config) + _metrics(config)
+    return told + _window(config) + _urls(config) + _headers(config) + _metrics(config)
 
 
 def _window(config: Config) -> list[tuple[str, str]]:
@@ -144,6 +150,21 @@ def _hosts(parts: SplitResult) -> list[str]:
     """Return the hosts of a URL, which may name several; empty where there is none."""
     nodes = parts.netloc.rpartition("@")[2].split(",")
     return [urlsplit(f"//{node.strip()}").hostname or "" for node in nodes]
+
+
+def _headers(config: Config) -> list[tuple[str, str]]:
+    prometheus = config.prometheus
+    problems = []
+    for key in ("headers", "header_files"):
+        if not all(map(_NAME.fullmatch, getattr(prometheus, key))):
+            text = "holds a name that HTTP does not allow; take letters, digits, - and _"
+            problems.append((f"prometheus.{key}", text))
+    values = [one.get_secret_value() for one in prometheus.headers.values()]
+    if any(map(_FORBIDDEN.search, values)):
+        problems.append(("prometheus.headers", f"holds a value with {_BREAK}"))
+    if _FORBIDDEN.search(prometheus.bearer_token.get_secret_value()):
+        problems.append(("prometheus.bearer_token", f"holds {_BREAK}"))
+    return problems
 
 
 def _metrics(config: Config) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -172,6 +173,38 @@ def test_an_address_of_redis_that_is_none_is_refused_with_the_form_it_must_have(
 def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url: str):
     monkeypatch.setenv("POLLER_REDIS__URL", url)
     assert config.load(None).redis.url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("headers", {"X Y": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Ä": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"hush:": ""}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Y\n": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Y": "hush\n"}, "holds a value with a line break"),
+        ("headers", {"X-Y": "a\r\nX-Z: hush"}, "holds a value with a line break"),
+        ("headers", {"X-Y": "hush\0"}, "holds a value with a line break"),
+        ("header_files", {"X Y": "/dev/null"}, "holds a name that HTTP does not allow"),
+        ("bearer_token", "hush\nhush", "holds a line break"),
+    ],
+)
+def test_a_header_that_http_does_not_allow_is_refused(monkeypatch, key: str, value, told: str):
+    text = value if isinstance(value, str) else json.dumps(value)
+    monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((named, text),) = caught.value.problems
+    assert named == f"prometheus.{key}"
+    assert text.startswith(told)
+    assert "hush" not in text
+
+
+def test_a_header_that_http_allows_is_taken(monkeypatch):
+    headers = {"X-Scope_OrgID.1": "a tenant,\tand ü"}
+    monkeypatch.setenv("POLLER_PROMETHEUS__HEADERS", json.dumps(headers))
+    assert config.load(None).prometheus.headers.keys() == headers.keys()
 
 
 def test_every_problem_is_told_at_once(tmp_path):
