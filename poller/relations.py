@@ -29,6 +29,16 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BREAK = "a line break or another control character; HTTP allows none"
 
+_EITHER = (
+    ("prometheus.username", "prometheus.bearer_token"),
+    ("prometheus.username", "prometheus.bearer_token_file"),
+    ("prometheus.bearer_token", "prometheus.bearer_token_file"),
+    ("prometheus.password", "prometheus.password_file"),
+    ("redis.password", "redis.password_file"),
+    ("redis.sentinel_password", "redis.sentinel_password_file"),
+)
+"""Settings of which only one can count."""
+
 
 def problems(config: Config) -> list[tuple[str, str]]:
     """Return what cannot work together, by dotted key."""
@@ -71,7 +81,8 @@ def problems(config: Config) -> list[tuple[str, str]]:
         ),
     ]
     told = [(key, text) for bad, key, text in wrong if bad]
-    return told + _window(config) + _urls(config) + _headers(config) + _metrics(config)
+    told += _window(config) + _urls(config) + _headers(config) + _credentials(config)
+    return told + _metrics(config)
 
 
 def _window(config: Config) -> list[tuple[str, str]]:
@@ -165,6 +176,23 @@ def _headers(config: Config) -> list[tuple[str, str]]:
     if _FORBIDDEN.search(prometheus.bearer_token.get_secret_value()):
         problems.append(("prometheus.bearer_token", f"holds {_BREAK}"))
     return problems
+
+
+def _credentials(config: Config) -> list[tuple[str, str]]:
+    """Return what is given twice, or without its other half. A user of Redis is optional."""
+    problems = []
+    for one, other in _EITHER:
+        if _is_given(config, one) and _is_given(config, other):
+            problems.append((one, f"cannot go together with {other}; take one of them out"))
+    for key in ("prometheus.password", "prometheus.password_file"):
+        if _is_given(config, key) and not _is_given(config, "prometheus.username"):
+            problems.append((key, "needs prometheus.username, which is empty"))
+    return problems
+
+
+def _is_given(config: Config, key: str) -> bool:
+    section, _, field = key.partition(".")
+    return bool(getattr(getattr(config, section), field))  # an empty secret is false, too
 
 
 def _metrics(config: Config) -> list[tuple[str, str]]:

@@ -207,6 +207,51 @@ def test_a_header_that_http_allows_is_taken(monkeypatch):
     assert config.load(None).prometheus.headers.keys() == headers.keys()
 
 
+@pytest.mark.parametrize(
+    ("key", "other", "more"),
+    [
+        ("prometheus.username", "prometheus.bearer_token", {}),
+        ("prometheus.username", "prometheus.bearer_token_file", {}),
+        ("prometheus.bearer_token", "prometheus.bearer_token_file", {}),
+        ("prometheus.password", "prometheus.password_file", {"PROMETHEUS__USERNAME": "me"}),
+        ("redis.password", "redis.password_file", {}),
+        ("redis.sentinel_password", "redis.sentinel_password_file", {}),
+    ],
+)
+def test_of_two_credentials_that_exclude_each_other_neither_is_preferred(
+    monkeypatch, tmp_path, key: str, other: str, more: dict[str, str]
+):
+    secret = written(tmp_path, "")
+    for name in (key, other):
+        value = str(secret) if name.endswith("_file") else "hush"
+        monkeypatch.setenv(environment.variable(*name.split(".")), value)
+    for name, value in more.items():
+        monkeypatch.setenv(f"POLLER_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == [
+        (key, f"cannot go together with {other}; take one of them out")
+    ]
+
+
+@pytest.mark.parametrize("key", ["password", "password_file"])
+def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
+    monkeypatch, tmp_path, key: str
+):
+    value = str(written(tmp_path, ""))
+    monkeypatch.setenv(f"POLLER_REDIS__{key.upper()}", value)
+    monkeypatch.setenv(f"POLLER_REDIS__SENTINEL_{key.upper()}", value)
+    config.load(None)
+    monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == [
+        (f"prometheus.{key}", "needs prometheus.username, which is empty")
+    ]
+    monkeypatch.setenv("POLLER_PROMETHEUS__USERNAME", "me")
+    config.load(None)
+
+
 def test_every_problem_is_told_at_once(tmp_path):
     keys = refused(tmp_path, "[poll]\nfoo = 1\n[redis]\nttl_s = 'x'\n[http]\nport = -1\n")
     assert keys == ["poll.foo", "redis.ttl_s", "http.port"]
