@@ -1,7 +1,7 @@
 """Commands for people.
 
 Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
-of the settings that cannot be read.
+of the settings that cannot be read, 141 (as shells have it of SIGPIPE) nobody reads the output.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a file that the output goes to takes no more of it."""
+_NOBODY_READS = 128 + signal.SIGPIPE
 
 _KERNELS = click.option(
     "--kernel",
@@ -328,14 +330,30 @@ def deploy_files(directory: Path, force: bool) -> None:
 
 def main() -> None:
     """Enter from the console script."""
+    _open_what_is_closed()
+    out = sys.stdout
     try:
         try:
             cli(prog_name="livestat-poller")
+        except SystemExit:
+            if sys.stdout is not out:  # click has put another in its place: nobody reads
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+            raise
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in (*_NO_ROOM, errno.EPIPE):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        if error.errno == errno.EPIPE:
+            sys.exit(_NOBODY_READS)
         click.echo(f"the output cannot be written: {error.strerror}", err=True)
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Let what is said go nowhere where the caller has closed a stream, as `>&-` does."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
