@@ -276,7 +276,8 @@ def watch(
 ) -> None:
     """Show the keys in a live table, as legacy readers see them, and write nothing.
 
-    Without --kernel: all kernels that Prometheus holds.
+    Without --kernel: all kernels that Prometheus holds. Stale is a key older than three polls
+    and 60 s (two measurements of agents that measure every 30 s); the summary says the limit.
     """
     from poller.commands import watch
 
