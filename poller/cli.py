@@ -130,6 +130,7 @@ def once(
 ) -> None:
     """Run one cycle."""
     from poller.commands import once, printing
+    from poller.commands.finding import counted
     from poller.poll import assembly
 
     settings = options.load(path or parent)
@@ -143,9 +144,10 @@ def once(
     if dry_run:
         click.echo(json.dumps(stats, indent=2))
     else:
-        click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
+        of_all = counted(outcome.kernels, "kernel")
+        click.echo(f"{outcome.written} of {of_all} written", err=True)
     for why, count in outcome.withheld_counts.items():
-        click.echo(f"{count} kernels withheld: {why}", err=True)
+        click.echo(f"{counted(count, 'kernel')} withheld: {why}", err=True)
     for kernel in outcome.absent:
         click.echo(f"{kernel}: Prometheus holds no such kernel", err=True)
     sys.exit(1 if outcome.absent else 0)
