@@ -1,7 +1,7 @@
 """Commands for people.
 
 Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
-of the settings that cannot be read.
+of the settings that cannot be read, 141 (as shells have it of SIGPIPE) nobody reads the output.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a file that the output goes to takes no more of it."""
+_NOBODY_READS = 128 + signal.SIGPIPE
 
 _KERNELS = click.option(
     "--kernel",
@@ -128,6 +130,7 @@ def once(
 ) -> None:
     """Run one cycle."""
     from poller.commands import once, printing
+    from poller.commands.finding import counted
     from poller.poll import assembly
 
     settings = options.load(path or parent)
@@ -141,9 +144,10 @@ def once(
     if dry_run:
         click.echo(json.dumps(stats, indent=2))
     else:
-        click.echo(f"{outcome.written} of {outcome.kernels} kernels written", err=True)
+        of_all = counted(outcome.kernels, "kernel")
+        click.echo(f"{outcome.written} of {of_all} written", err=True)
     for why, count in outcome.withheld_counts.items():
-        click.echo(f"{count} kernels withheld: {why}", err=True)
+        click.echo(f"{counted(count, 'kernel')} withheld: {why}", err=True)
     for kernel in outcome.absent:
         click.echo(f"{kernel}: Prometheus holds no such kernel", err=True)
     sys.exit(1 if outcome.absent else 0)
@@ -274,7 +278,8 @@ def watch(
 ) -> None:
     """Show the keys in a live table, as legacy readers see them, and write nothing.
 
-    Without --kernel: all kernels that Prometheus holds.
+    Without --kernel: all kernels that Prometheus holds. Stale is a key older than three polls
+    and 60 s (two measurements of agents that measure every 30 s); the summary says the limit.
     """
     from poller.commands import watch
 
@@ -328,14 +333,30 @@ def deploy_files(directory: Path, force: bool) -> None:
 
 def main() -> None:
     """Enter from the console script."""
+    _open_what_is_closed()
+    out = sys.stdout
     try:
         try:
             cli(prog_name="livestat-poller")
+        except SystemExit:
+            if sys.stdout is not out:  # click has put another in its place: nobody reads
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+            raise
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in (*_NO_ROOM, errno.EPIPE):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        if error.errno == errno.EPIPE:
+            sys.exit(_NOBODY_READS)
         click.echo(f"the output cannot be written: {error.strerror}", err=True)
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Let what is said go nowhere where the caller has closed a stream, as `>&-` does."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))

@@ -150,7 +150,9 @@ def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Loaded:
     """Return the settings with their origin; raises as `load` does."""
     environ = os.environ if environ is None else environ
     data = _read(path) if path is not None else {}
-    config = _valid(data, environment.misspelt(environ, _names()))
+    # Of a variable both may be true; that there is no such setting goes before.
+    problems = dict([*environment.not_json(environ), *environment.misspelt(environ, _names())])
+    config = _valid(data, list(problems.items()))
     return Loaded(config, path, data, tuple(environment.settings(environ)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 
 PREFIX = "POLLER_"
@@ -11,6 +12,15 @@ _OTHERS = ("POLLER_CONFIG",)
 _TESTS = "POLLER_TEST_"
 _FREE = "metrics"
 """The section whose keys an operator chooses; theirs are known again."""
+
+_TABLES = {
+    "POLLER_PROMETHEUS__FALLBACK_URLS": '["http://b.example:9090", "http://c.example:9090"]',
+    "POLLER_PROMETHEUS__HEADERS": '{"X-Scope-OrgID": "tenant"}',
+    "POLLER_PROMETHEUS__HEADER_FILES": '{"X-Token": "/run/secrets/token"}',
+    "POLLER_PROMETHEUS__PARAMS": '{"dedup": "true"}',
+}
+"""The settings that are a list or a table, each with an example."""
+_STATS = '["max", "avg"]'
 
 Names = Mapping[str, Iterable[str]]
 """The keys of each section; of `metrics` the keys of one metric."""
@@ -46,6 +56,34 @@ def _is_known(name: str, names: Names) -> bool:
         _, _, key = key.partition(DELIMITER)
     # A table's own keys, such as a header's name, are free.
     return not key or key.partition(DELIMITER)[0] in names[section]
+
+
+def not_json(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the variables that give a list or a table and are no JSON, with an example."""
+    problems = []
+    for name in settings(environ):
+        example = _example(name.upper())
+        if example and not _is_json(environ[name]):
+            told = f"a list or table must be JSON, for example {name}='{example}'"
+            problems.append((name, told))
+    return problems
+
+
+def _example(name: str) -> str:
+    """Return an example of what a variable holds; empty where it holds no list and no table."""
+    section, *keys = name.removeprefix(PREFIX).split(DELIMITER)
+    if section == _FREE.upper():
+        examples = ['{"acme": {"kind": "gauge"}}', '{"kind": "gauge"}', ""]
+        return _STATS if keys[1:] == ["STATS"] else examples[min(len(keys), 2)]
+    return _TABLES.get(name, "" if keys else '{"key": "value"}')
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _hint(name: str, names: Names) -> str:

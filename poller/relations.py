@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from poller.format.catalog import STATS, Catalog
 
 if TYPE_CHECKING:
     from poller.config import Config
+
+_NODES = "host:port,host:port"
+_FORMS = {
+    "redis": "redis://host:port/db",
+    "rediss": "rediss://host:port/db",
+    "unix": "unix:///path?db=0",
+    "redis+sentinel": f"redis+sentinel://{_NODES}/service/db",
+    "rediss+sentinel": f"rediss+sentinel://{_NODES}/service/db",
+    "redis+cluster": f"redis+cluster://{_NODES}",
+    "rediss+cluster": f"rediss+cluster://{_NODES}",
+}
+"""What `redis.url` may look like, by its scheme."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name, as HTTP has it (RFC 9110, token)."""
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BREAK = "a line break or another control character; HTTP allows none"
+
+_EITHER = (
+    ("prometheus.username", "prometheus.bearer_token"),
+    ("prometheus.username", "prometheus.bearer_token_file"),
+    ("prometheus.bearer_token", "prometheus.bearer_token_file"),
+    ("prometheus.password", "prometheus.password_file"),
+    ("redis.password", "redis.password_file"),
+    ("redis.sentinel_password", "redis.sentinel_password_file"),
+)
+"""Settings of which only one can count."""
 
 
 def problems(config: Config) -> list[tuple[str, str]]:
@@ -53,7 +81,8 @@ def problems(config: Config) -> list[tuple[str, str]]:
         ),
     ]
     told = [(key, text) for bad, key, text in wrong if bad]
-    return told + _window(config) + _urls(config) + _metrics(config)
+    told += _window(config) + _urls(config) + _headers(config) + _credentials(config)
+    return told + _metrics(config)
 
 
 def _window(config: Config) -> list[tuple[str, str]]:
@@ -97,15 +126,73 @@ def _redis_url(url: str) -> list[tuple[str, str]]:
     parts = _parts(url)
     if parts is None:
         return [("redis.url", "has a host or port that cannot be; is a password quoted (%2F)?")]
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss", "unix") or kind not in ("", "sentinel", "cluster"):
-        text = "must be redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        return [("redis.url", text)]
-    path = parts.path.strip("/")
-    database = path.partition("/")[2] if kind == "sentinel" else path
-    if scheme != "unix" and not (database.isdigit() or database == ""):
+    form = _FORMS.get(parts.scheme)
+    if form is None or not url.lower().startswith(f"{parts.scheme}://"):
+        return [("redis.url", f"must be one of {', '.join(_FORMS.values())}")]
+    if not _is_whole(parts):
+        return [("redis.url", f"must be {form}")]
+    database = _database(parts)
+    if not (database.isdecimal() or database == ""):
         return [("redis.url", "the database must be a number")]
     return []
+
+
+def _is_whole(parts: SplitResult) -> bool:
+    """Whether a URL says where its server is, as the form of its scheme demands."""
+    kind = parts.scheme.partition("+")[2]
+    hosts, path = _hosts(parts), parts.path.strip("/")
+    if parts.scheme == "unix":
+        return hosts == [""] and path != ""
+    if kind == "sentinel":
+        return all(hosts) and path != ""
+    return all(hosts) and (kind == "cluster" or len(hosts) == 1)
+
+
+def _database(parts: SplitResult) -> str:
+    """Return the number of the database as the URL has it; empty where it has none."""
+    given = parse_qs(parts.query).get("db")
+    if given or parts.scheme == "unix":
+        return given[0] if given else ""
+    path = parts.path.strip("/")
+    return path.partition("/")[2] if parts.scheme.endswith("+sentinel") else path
+
+
+def _hosts(parts: SplitResult) -> list[str]:
+    """Return the hosts of a URL, which may name several; empty where there is none."""
+    nodes = parts.netloc.rpartition("@")[2].split(",")
+    return [urlsplit(f"//{node.strip()}").hostname or "" for node in nodes]
+
+
+def _headers(config: Config) -> list[tuple[str, str]]:
+    prometheus = config.prometheus
+    problems = []
+    for key in ("headers", "header_files"):
+        if not all(map(_NAME.fullmatch, getattr(prometheus, key))):
+            text = "holds a name that HTTP does not allow; take letters, digits, - and _"
+            problems.append((f"prometheus.{key}", text))
+    values = [one.get_secret_value() for one in prometheus.headers.values()]
+    if any(map(_FORBIDDEN.search, values)):
+        problems.append(("prometheus.headers", f"holds a value with {_BREAK}"))
+    if _FORBIDDEN.search(prometheus.bearer_token.get_secret_value()):
+        problems.append(("prometheus.bearer_token", f"holds {_BREAK}"))
+    return problems
+
+
+def _credentials(config: Config) -> list[tuple[str, str]]:
+    """Return what is given twice, or without its other half. A user of Redis is optional."""
+    problems = []
+    for one, other in _EITHER:
+        if _is_given(config, one) and _is_given(config, other):
+            problems.append((one, f"cannot go together with {other}; take one of them out"))
+    for key in ("prometheus.password", "prometheus.password_file"):
+        if _is_given(config, key) and not _is_given(config, "prometheus.username"):
+            problems.append((key, "needs prometheus.username, which is empty"))
+    return problems
+
+
+def _is_given(config: Config, key: str) -> bool:
+    section, _, field = key.partition(".")
+    return bool(getattr(getattr(config, section), field))  # an empty secret is false, too
 
 
 def _metrics(config: Config) -> list[tuple[str, str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from poller import config
+from poller import config, environment
 from poller.errors import ConfigError, UnreadableFile
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +118,140 @@ def test_what_cannot_work_is_refused_with_its_dotted_path(tmp_path, text: str, k
     assert key in refused(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        ("redis:6379", "redis://host:port/db"),
+        ("redis:hush@h:1", "redis://host:port/db"),
+        ("h:6379", "redis+sentinel://host:port,host:port/service/db"),
+        ("", "redis://host:port/db"),
+        ("unix+cluster://h:1", "unix:///path?db=0"),
+        ("redis://", "redis://host:port/db"),
+        ("redis://:hush@/0", "redis://host:port/db"),
+        ("redis://:hush@a:1,b:2/0", "redis://host:port/db"),
+        ("rediss://:6379", "rediss://host:port/db"),
+        ("redis://u:hush@h:1/x", "the database must be a number"),
+        ("redis://u:hush@h:1/0?db=x", "the database must be a number"),
+        ("unix:redis.sock", "unix:///path?db=0"),
+        ("unix://redis.sock", "unix:///path?db=0"),
+        ("unix://u:hush@/", "unix:///path?db=0"),
+        ("redis+sentinel://h:1", "redis+sentinel://host:port,host:port/service/db"),
+        ("redis+sentinel://:hush@a:1,b:2/", "redis+sentinel://host:port,host:port/service/db"),
+        ("redis+sentinel://a:1,/mymaster", "redis+sentinel://host:port,host:port/service/db"),
+        ("rediss+cluster://", "rediss+cluster://host:port,host:port"),
+    ],
+)
+def test_an_address_of_redis_that_is_none_is_refused_with_the_form_it_must_have(
+    monkeypatch, url: str, form: str
+):
+    monkeypatch.setenv("POLLER_REDIS__URL", url)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.status == 2
+    ((key, text),) = caught.value.problems
+    assert key == "redis.url"
+    assert form in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h:6379/3",
+        "REDIS://u:p@h:1?db=2",
+        "redis://[::1]:6379/0",
+        "rediss://:p%2Fq@h:1/0",
+        "unix:///run/redis.sock?db=0",
+        "unix://:p@/run/redis.sock",
+        "redis+sentinel://a:1,b:2/mymaster",
+        "rediss+sentinel://u:p@a:1/mymaster/2",
+        "redis+cluster://a:1,b:2",
+        "rediss+cluster://u:p@a",
+    ],
+)
+def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url: str):
+    monkeypatch.setenv("POLLER_REDIS__URL", url)
+    assert config.load(None).redis.url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("headers", {"X Y": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Ä": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"hush:": ""}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Y\n": "hush"}, "holds a name that HTTP does not allow"),
+        ("headers", {"X-Y": "hush\n"}, "holds a value with a line break"),
+        ("headers", {"X-Y": "a\r\nX-Z: hush"}, "holds a value with a line break"),
+        ("headers", {"X-Y": "hush\0"}, "holds a value with a line break"),
+        ("header_files", {"X Y": "/dev/null"}, "holds a name that HTTP does not allow"),
+        ("bearer_token", "hush\nhush", "holds a line break"),
+    ],
+)
+def test_a_header_that_http_does_not_allow_is_refused(monkeypatch, key: str, value, told: str):
+    text = value if isinstance(value, str) else json.dumps(value)
+    monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((named, text),) = caught.value.problems
+    assert named == f"prometheus.{key}"
+    assert text.startswith(told)
+    assert "hush" not in text
+
+
+def test_a_header_that_http_allows_is_taken(monkeypatch):
+    headers = {"X-Scope_OrgID.1": "a tenant,\tand ü"}
+    monkeypatch.setenv("POLLER_PROMETHEUS__HEADERS", json.dumps(headers))
+    assert config.load(None).prometheus.headers.keys() == headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "more"),
+    [
+        ("prometheus.username", "prometheus.bearer_token", {}),
+        ("prometheus.username", "prometheus.bearer_token_file", {}),
+        ("prometheus.bearer_token", "prometheus.bearer_token_file", {}),
+        ("prometheus.password", "prometheus.password_file", {"PROMETHEUS__USERNAME": "me"}),
+        ("redis.password", "redis.password_file", {}),
+        ("redis.sentinel_password", "redis.sentinel_password_file", {}),
+    ],
+)
+def test_of_two_credentials_that_exclude_each_other_neither_is_preferred(
+    monkeypatch, tmp_path, key: str, other: str, more: dict[str, str]
+):
+    secret = written(tmp_path, "")
+    for name in (key, other):
+        value = str(secret) if name.endswith("_file") else "hush"
+        monkeypatch.setenv(environment.variable(*name.split(".")), value)
+    for name, value in more.items():
+        monkeypatch.setenv(f"POLLER_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == [
+        (key, f"cannot go together with {other}; take one of them out")
+    ]
+
+
+@pytest.mark.parametrize("key", ["password", "password_file"])
+def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
+    monkeypatch, tmp_path, key: str
+):
+    value = str(written(tmp_path, ""))
+    monkeypatch.setenv(f"POLLER_REDIS__{key.upper()}", value)
+    monkeypatch.setenv(f"POLLER_REDIS__SENTINEL_{key.upper()}", value)
+    config.load(None)
+    monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == [
+        (f"prometheus.{key}", "needs prometheus.username, which is empty")
+    ]
+    monkeypatch.setenv("POLLER_PROMETHEUS__USERNAME", "me")
+    config.load(None)
+
+
 def test_every_problem_is_told_at_once(tmp_path):
     keys = refused(tmp_path, "[poll]\nfoo = 1\n[redis]\nttl_s = 'x'\n[http]\nport = -1\n")
     assert keys == ["poll.foo", "redis.ttl_s", "http.port"]
@@ -168,6 +303,42 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypat
 def test_a_variable_that_there_is_is_taken(monkeypatch, name: str, value: str):
     monkeypatch.setenv(name, value)
     config.load(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("POLLER_PROMETHEUS__FALLBACK_URLS", "http://hush,http://b", '["http://b.example:9090"'),
+        ("poller_prometheus__fallback_urls", "http://hush", '["http://b.example:9090"'),
+        ("POLLER_PROMETHEUS__HEADERS", "X-A: hush", '{"X-Scope-OrgID": "tenant"}'),
+        ("POLLER_PROMETHEUS__HEADER_FILES", "/hush", '{"X-Token": '),
+        ("POLLER_PROMETHEUS__PARAMS", "", '{"dedup": "true"}'),
+        ("POLLER_REDIS", "hush", '{"key": "value"}'),
+        ("POLLER_METRICS", "hush", '{"acme": {"kind": "gauge"}}'),
+        ("POLLER_METRICS__ACME", "hush", '{"kind": "gauge"}'),
+        ("POLLER_METRICS__ACME__STATS", "hush", '["max", "avg"]'),
+    ],
+)
+def test_a_variable_that_must_be_json_is_named_with_an_example(
+    monkeypatch, name: str, value: str, example: str
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((key, text),) = caught.value.problems
+    assert key == name
+    assert text.startswith(f"a list or table must be JSON, for example {name}='{example}")
+    assert "hush" not in text
+    (shown,) = re.findall("'(.*)'$", text)
+    assert environment.not_json({name: shown}) == []
+
+
+def test_every_list_and_table_is_known_to_be_json():
+    for section, keys in config.Config().model_dump().items():
+        for key, value in keys.items():
+            if isinstance(value, dict | tuple | list):
+                name = environment.variable(section, key)
+                assert environment.not_json({name: "x,y"}), name
 
 
 def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tmp_path):

@@ -34,7 +34,7 @@ _BUSY_PERCENT = 80.0
 _IDLE_PERCENT = 1.0
 _NOTHING = Text("-", style="dim")
 
-Show = Callable[[Table], None]
+Show = Callable[[Table | Text], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def rendered(
         table = _table(left, shown, stale_after_s)
         spare = [column for column in left if column.rank]
         if width is None or not spare or _natural_width(table) <= width:
-            table.caption = _caption(look, len(shown), order)
+            table.caption = _caption(look, len(shown), order, stale_after_s)
             return table
         left.remove(max(spare, key=lambda column: column.rank))
 
@@ -106,16 +106,28 @@ def _natural_width(table: Table) -> int:
     return Measurement.get(wide, wide.options, table).maximum
 
 
-def _caption(look: Look, shown: int, order: Order) -> Text:
+def _caption(look: Look, shown: int, order: Order, stale_after_s: float) -> Text:
     total = len(look.rows)
     keys = sum(row.stat is not None for row in look.rows)
-    counts = f"{counted(total, 'kernel')}, {counted(keys, 'key')}"
+    counts = f"{counted(total, 'kernel')}, {counted(keys, 'key')}, stale after {stale_after_s:g} s"
     text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
-        text.append(f", {shown} shown, {FIRST[order]} first")
+        text.append(f", {total - shown} not shown, {FIRST[order]} first")
     if look.trouble:
         text.append(f"  {look.trouble}", style="red")
     return text
+
+
+def fitting(look: Look, console: Console, stale_after_s: float, order: Order) -> Table | Text:
+    """Return the table with as many rows as the terminal has room for, else its summary alone."""
+    most = max(3, console.height - _AROUND)
+    while most >= 0:
+        table = rendered(look, most, stale_after_s, order, console.width)
+        over = len(console.render_lines(table)) - console.height
+        if over <= 0:
+            return table
+        most -= max(1, min(most, over // 3))  # a row may take several lines
+    return _caption(look, 0, order, stale_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +218,10 @@ async def live(
     seen = Look(await look())
     with _screen(console) as show:
         while True:
-            most = max(3, console.height - _AROUND) if console.is_terminal else len(seen.rows)
-            width = console.width if console.is_terminal else None
-            show(rendered(seen, most, stale_after_s, order, width))
+            if console.is_terminal:
+                show(fitting(seen, console, stale_after_s, order))
+            else:
+                show(rendered(seen, len(seen.rows), stale_after_s, order))
             if ended.is_set():
                 return
             await _wait(ended, every_s)
@@ -235,7 +248,7 @@ def _plain() -> Console:
     return Console(width=_WIDTH, force_terminal=False, no_color=True)
 
 
-def _print_plain(console: Console, table: Table) -> None:
+def _print_plain(console: Console, table: Table | Text) -> None:
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from poller.commands import kernel_ids
@@ -11,7 +11,7 @@ from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.exporter import ExporterState
-from poller.poll.outcome import Outcome
+from poller.poll.outcome import Computed, Outcome
 from poller.store.keys import Found
 from poller.values import LiveStat
 
@@ -45,18 +45,18 @@ async def shown(config: Config, texts: Sequence[str]) -> list[Shown]:
     kernels = await kernel_ids.meant(config, texts, prefixes=[config.redis.key_prefix])
     async with assembly.cycle(config, assembly.Choice(kernels, wait=True)) as cycle:
         outcome = Outcome()
-        ours = (await cycle.compute(outcome=outcome)).live_stats()
+        computed = await cycle.compute(outcome=outcome)
         found = await cycle.store.read(kernels)
         ages = await cycle.store.ages(kernels)
     return [
-        _shown(kernel, ours.get(kernel, {}), found, ages.get(kernel), config, cycle, outcome)
+        _shown(kernel, computed, found, ages.get(kernel), config, cycle, outcome)
         for kernel in kernels
     ]
 
 
 def _shown(
     kernel: str,
-    ours: LiveStat,
+    computed: Computed,
     found: Found,
     age_s: float | None,
     config: Config,
@@ -64,17 +64,25 @@ def _shown(
     outcome: Outcome,
 ) -> Shown:
     stat = encode.unpack(found.values[kernel]) if kernel in found.values else None
+    missing = outcome.missing.get(kernel, ())
     return Shown(
         kernel,
-        ours,
+        _held(kernel, computed, missing),
         stat or {},
-        outcome.withheld.get(kernel) or (None if ours else "no samples"),
-        outcome.missing.get(kernel, ()),
+        outcome.withheld.get(kernel) or (None if kernel in computed.kernels else "no samples"),
+        missing,
         _key_is(kernel, found, stat),
         config.redis.ttl_s - age_s if age_s is not None else None,
         age_s,
         _exporter(kernel, cycle, outcome),
     )
+
+
+def _held(kernel: str, computed: Computed, missing: Collection[str]) -> LiveStat:
+    """Return a kernel by its samples, written or not: without what is missing, even if its key
+    has it."""
+    stat = computed.stats.get(kernel, {})
+    return {metric: fields for metric, fields in stat.items() if metric not in missing}
 
 
 def _key_is(kernel: str, found: Found, stat: LiveStat | None) -> str:

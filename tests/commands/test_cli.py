@@ -92,6 +92,7 @@ def test_only_the_kernels_asked_for_are_written_and_one_without_samples_is_empty
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1, f"{none}: Prometheus holds no such kernel"
     )  # fmt: skip
+    assert "\n1 of 1 kernel written\n" in done.stderr
     assert place.keys().keys() == {one}
 
 
@@ -201,6 +202,7 @@ def test_compare_counts_keys_that_hold_no_live_stat_and_executes_nothing(place: 
     done = place.run("compare", "--time", place.at, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["invalid"] == 1
+    assert "\n1 key holds no valid live stat\n" in place.run("compare", "--time", place.at).stdout
 
 
 def test_shadow_keys_are_written_beside_and_compared_with_the_real_ones(place: Place):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -97,25 +98,73 @@ def test_a_cluster_is_asked_for_its_lease_and_its_keys(healthy: Place):
 
 @pytest.mark.parametrize("command", ["check", "compare", "watch --duration 3"])
 def test_a_reader_that_goes_away_ends_it_quietly(healthy: Place, command: str):
-    env = environment(healthy.prometheus.url, healthy.redis.url)
-    line = f"{sys.executable} -m poller {command} | head -1"
-    done = subprocess.run(
-        ["/bin/sh", "-c", line], env=env, cwd=os.sep, capture_output=True, text=True, timeout=60
-    )
+    done = in_a_shell(healthy, f"{command} | head -1")
     assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if not line.startswith("settings: ")] == []
+    assert said(done) == []
     assert len(done.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["check", "show", "once --dry-run", "--help"])
-def test_a_device_without_room_is_said_in_one_line(healthy: Place, command: str):
-    env = environment(healthy.prometheus.url, healthy.redis.url)
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"exec {sys.executable} -m poller {command} > /dev/full"],
-        env=env, cwd=os.sep, capture_output=True, text=True, timeout=60,
+EVERY_COMMAND = [
+    "check",
+    "check --settings",
+    "compare",
+    "compare --json",
+    "show 3f9d4d5e",
+    "once --dry-run",
+    "watch --duration 1",
+    "demo --duration 1",
+    "--help",
+    "check --help",
+    "--version",
+]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_a_pipe_that_nobody_reads_has_a_status_of_its_own(healthy: Place, command: str):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = in_a_shell(healthy, f"{of_a_kernel(healthy, command)} >&{writer}", pass_fds=[writer])
+    os.close(writer)
+    assert (done.returncode, said(done)) == (141, [])
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_a_closed_output_is_one_that_nobody_wants(healthy: Place, command: str):
+    done = in_a_shell(healthy, f"{of_a_kernel(healthy, command)} >&-")
+    status = 1 if "compare" in command else 0  # it has nothing to compare
+    assert (done.returncode, done.stdout, said(done)) == (status, "", [])
+
+
+def test_a_command_whose_every_stream_is_closed_has_its_status(healthy: Place):
+    url = f"http://{HOST}:{NOWHERE}"
+    assert in_a_shell(healthy, "check <&- >&- 2>&-", prometheus__url=url).returncode == 1
+    assert in_a_shell(healthy, "check --settings <&- >&- 2>&-").returncode == 0
+    assert in_a_shell(healthy, "check >&- 2>&-", redis__url="redis:1").returncode == 2
+
+
+def of_a_kernel(place: Place, command: str) -> str:
+    return command.replace("3f9d4d5e", place.cluster.ids[0])
+
+
+def in_a_shell(place: Place, command: str, pass_fds: Sequence[int] = (), **settings: object):
+    env = environment(place.prometheus.url, **{"redis__url": place.redis.url, **settings})
+    return subprocess.run(
+        ["/bin/bash", "-c", f"{sys.executable} -m poller {command}"],
+        env=env, cwd=os.sep, capture_output=True, text=True, timeout=60, pass_fds=pass_fds,
     )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if not line.startswith("settings: ")]
-    assert (done.returncode, said) == (1, ["the output cannot be written: No space left on device"])
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a command said on standard error, but for where its settings are."""
+    return [line for line in done.stderr.splitlines() if not line.startswith("settings: /")
+            and not line.startswith("settings: no file")]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["check", "show 3f9d4d5e", "once --dry-run", "--help"])
+def test_a_device_without_room_is_said_in_one_line(healthy: Place, command: str):
+    done = in_a_shell(healthy, f"{of_a_kernel(healthy, command)} > /dev/full")
+    told = ["the output cannot be written: No space left on device"]
+    assert (done.returncode, said(done)) == (1, told)
 
 
 def test_settings_are_valid_only_if_their_secrets_can_be_read(healthy: Place):

@@ -81,6 +81,14 @@ def test_the_unit_names_a_document_that_deploy_files_puts_there() -> None:
     assert path == "/etc/livestat-poller/README.md"
 
 
+def test_the_readme_shows_the_demo_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    shown = re.findall(
+        r"^    poller +real, livestat-poller (\S+), a cycle every 1 s$", README, re.M
+    )
+    assert shown == [project["version"]]
+
+
 def test_the_readme_knows_the_demos_greatest_size() -> None:
     (most,) = re.findall(r"`--kernels N` makes the cluster larger \(at most (\d+)\)", README)
     assert poller("demo", "--kernels", str(int(most) + 1), env=clean()).returncode == 2

@@ -35,7 +35,8 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
         f'url = "http://me:{SECRET}@prometheus.example:9090"\n'
         '[metrics.acme]\nkind = "rate"\n'
     )
-    env = environment(poll__interval_s=2, prometheus__password=SECRET)
+    user = {"prometheus__username": "me", "prometheus__password": SECRET}
+    env = environment(poll__interval_s=2, **user)
     done = poller("--config", str(path), "check", "--settings", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert SECRET not in done.stdout
@@ -54,7 +55,7 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
     assert values["prometheus"]["password"] == "(hidden)"
     assert values["prometheus"]["headers"] == {"X-Token": "(hidden)"}
     assert values["redis"]["password"] == ""
-    assert done.stdout.startswith(f"# settings: {path}, 3 environment variables\n")
+    assert done.stdout.startswith(f"# settings: {path}, 4 environment variables\n")
 
 
 def test_every_setting_that_is_set_is_in_the_report() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+
+import msgpack
 
 from tests.commands.cluster import Place
 
@@ -16,6 +19,23 @@ def test_a_kernel_that_is_withheld_tells_which_metric_is_missing(mixed: Place):
     assert "not written now: incomplete: Prometheus has no mem of it" in done.stdout
     (one,) = json.loads(mixed.run("show", kernel, "--json").stdout)
     assert one["missing"] == ["mem"]
+
+
+def test_a_kernel_that_is_withheld_shows_what_prometheus_has(mixed: Place):
+    there = {"cpu_used", "cpu_util", "io_read", "net_rx"}
+    kernel = mixed.agent("i-nomem").ids[0]
+    key = {"mem": {"current": "77", "capacity": "99", "unit_hint": "bytes"}}
+    mixed.put(kernel, value=msgpack.packb(key))
+    (one,) = json.loads(mixed.run("show", kernel, "--json").stdout)
+    assert one["why"] == "incomplete"
+    assert one["prometheus"].keys() >= there
+    assert "mem" not in one["prometheus"]  # though the key has it
+    assert one["key"] == key
+    assert re.search(r"^ mem +current +- +77 *$", mixed.run("show", kernel).stdout, re.MULTILINE)
+    for name, why in (("i-stalled", "stalled"), ("i-silent", None)):
+        (one,) = json.loads(mixed.run("show", mixed.agent(name).ids[0], "--json").stdout)
+        assert (one["why"], one["key"]) == (why, {})
+        assert one["prometheus"].keys() >= there | {"mem"}, name
 
 
 def test_the_exporters_clock_is_told(mixed: Place):

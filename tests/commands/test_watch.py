@@ -123,7 +123,24 @@ def test_what_is_wrong_is_shown_first_where_not_all_fits():
     assert ids(text) == ["00000003", "00000006", "00000004"]
     assert "no key: not written yet" in text
     assert "stale" in text
-    assert "6 kernels, 4 keys, 3 shown, what is wrong first  redis: gone" in text
+    assert (
+        "6 kernels, 4 keys, stale after 15 s, 3 not shown, what is wrong first  redis: gone" in text
+    )
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+@pytest.mark.parametrize("height", range(2, 20))
+def test_the_summary_stays_in_a_low_terminal_and_counts_what_is_not_shown(height: int, width: int):
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+    console.print(live_table.fitting(Look(ROWS), console, 15.0, "wrong"))
+    text = re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())
+    words = " ".join(text.split())
+    hidden = 6 - len(ids(text))
+    assert (f"{hidden} not shown, what is wrong first" in words) == (hidden > 0)
+    assert "6 kernels, 4 keys, stale after 15 s" in words
+    assert len(text.splitlines()) <= max(height, 6 if width == 20 else 3)
+    if width == 200:
+        assert 6 - hidden == max(0, min(6, max(height - 8, min(3, height - 5))))
 
 
 def test_a_table_in_which_all_is_well_has_no_column_of_states():
@@ -207,7 +224,7 @@ def test_watch_shows_the_real_keys_of_all_active_kernels(redis_server: Redis):
     assert "\x1b" not in done.stdout
     frames = done.stdout.split(" kernel ")[1:]
     assert 2 <= len(frames) <= 4
-    assert "3 kernels, 2 keys" in frames[-1]
+    assert "3 kernels, 2 keys, stale after 60 s" in frames[-1]
     for kernel in ids[:2]:
         assert cells(frames[-1], kernel[:8])[1] == "148.5"
     assert "no key" in " ".join(cells(frames[-1], ids[2][:8]))

@@ -128,6 +128,20 @@ def test_an_alert_names_only_metrics_that_there_are(rule: dict[str, Any]) -> Non
     assert named or rule["alert"] == "LivestatPollerDown"
 
 
+def test_the_alert_on_agents_that_write_says_what_the_readme_says() -> None:
+    (rule,) = (one for one in rules() if one["alert"] == "LivestatPollerAgentsStillWriting")
+    told = " ".join(rule["annotations"]["description"].split())
+    readme = " ".join((DEPLOY.parents[1] / "README.md").read_text("utf-8").split())
+    cut_over = readme.partition("## Cut over")[2].partition("## Roll back")[0]
+    (latest,) = re.findall(r"up to (\S+) has a switch that stops agents", cut_over)
+    assert f"up to {latest} they have no switch" in told
+    assert "write equal values" in cut_over
+    assert "write equal values" in told
+    assert "Switch" not in told
+    assert "ACL SETUSER agents" in cut_over
+    assert "ACL" in told
+
+
 def test_the_scrape_snippet_is_what_the_rules_expect(tmp_path: Path) -> None:
     require("promtool")
     for name in ("prometheus-scrape.yml", "alerts.yml"):

@@ -367,11 +367,18 @@ SECRETS = {
 }
 
 
-def with_secrets(directory: Path, prometheus_url: str, redis_url: str) -> dict[str, dict[str, Any]]:
+def with_secrets(
+    directory: Path, prometheus_url: str, redis_url: str, form: str = "basic"
+) -> dict[str, dict[str, Any]]:
+    """Return settings with every secret that may be in them; of `basic` and `bearer` one."""
     paths = {}
     for name in ("header_file", "bearer", "redis"):
         paths[name] = directory / f"{name}.secret"
         paths[name].write_text(SECRETS[name])
+    forms: dict[str, dict[str, Any]] = {
+        "basic": {"prometheus__username": "user", "prometheus__password": SECRETS["basic"]},
+        "bearer": {"prometheus__bearer_token_file": paths["bearer"]},
+    }
     return tables(
         prometheus_url.replace("://", f"://user:{SECRETS['url']}@"),
         redis_url.replace("://", f"://user:{SECRETS['redis_url']}@"),
@@ -381,11 +388,9 @@ def with_secrets(directory: Path, prometheus_url: str, redis_url: str) -> dict[s
         prometheus__fallback_urls=[f"http://user:{SECRETS['url']}@{HOST}:9"],
         prometheus__headers={"X-One": SECRETS["header"]},
         prometheus__header_files={"X-Two": paths["header_file"]},
-        prometheus__username="user",
-        prometheus__password=SECRETS["basic"],
-        prometheus__bearer_token_file=paths["bearer"],
         redis__password_file=paths["redis"],
         redis__sentinel_password=SECRETS["sentinel"],
+        **forms[form],
     )
 
 
@@ -405,12 +410,15 @@ def commands(path: Path) -> str:
     return told
 
 
-def test_no_output_tells_a_secret_whoever_refuses_it(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["basic", "bearer"])
+def test_no_output_tells_a_secret_whoever_refuses_it(
+    world: World, tmp_path: Path, form: str
+) -> None:
     def refuse(query: str, time: float, params: dict[str, str]) -> Answer:
         return unauthorized()
 
     with ScriptedPrometheus(refuse) as prometheus, Redis(password="other") as redis:
-        made = with_secrets(tmp_path, prometheus.url, f"redis://{HOST}:{redis.port}/0")
+        made = with_secrets(tmp_path, prometheus.url, f"redis://{HOST}:{redis.port}/0", form)
         with LivePoller(tmp_path, made) as live:
             live.wait_metric("cycles_total", 1, result="failed")
             prometheus.handler = world.handler

@@ -211,7 +211,7 @@ def test_recorded_healthy_idle_ended_and_stalled_are_told_apart(
     done = poller("once", "--time", str(AT), env=env)
     assert done.returncode == 0, done.stderr
     assert "10 of 15 kernels written" in done.stderr
-    assert "1 kernels withheld: still" in done.stderr
+    assert "1 kernel withheld: still" in done.stderr
     assert "4 kernels withheld: stalled" in done.stderr
 
     values = {role: redis.command("GET", kernel.kernel_id) for role, kernel in KERNELS.items()}
