@@ -16,6 +16,7 @@ from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.store.keys import Store
 from poller.store.lease import Lease
+from poller.store.willing import prove_willing, prove_willing_by_info
 
 _MAY_WRITE = """
 if not redis.acl_check_cmd then return -1 end
@@ -61,6 +62,7 @@ async def _rights(store: Store) -> Finding:
     try:
         await store.read([str(uuid.uuid4())])
         may = await store.script(_MAY_WRITE, key)
+        await (prove_willing_by_info(store) if may == -1 else prove_willing(store))
     except CycleError as error:
         return failed("rights", error)
     if may == -1:

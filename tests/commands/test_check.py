@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.commands.cluster import Place, lines
-from tests.support.servers import Prometheus, Redis, free_port
+from tests.support.servers import HOST, Prometheus, Redis, free_port
 
 STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
 LEASE = "livestat-poller:leader"
@@ -138,3 +138,21 @@ def test_nothing_is_concluded_where_prometheus_is_down(healthy: Place):
     assert not lines(done.stdout, "writers")
     assert not lines(done.stdout, "keys")
     assert lines(done.stdout, "redis")
+
+
+def test_a_redis_that_refuses_every_write_fails_and_is_not_written_to(healthy: Place):
+    with Redis() as other:
+        other.command("REPLICAOF", HOST, healthy.redis.port)
+        done = healthy.run("check", redis__url=other.url)
+        assert done.returncode == 1
+        assert lines(done.stdout, "rights") == [
+            f"fail: the server is a replica and takes no writes ({other.url})"
+        ]
+        assert "-> point redis.url at the master" in done.stdout
+        other.command("REPLICAOF", "NO", "ONE")
+        other.command("CONFIG", "SET", "maxmemory", 1)
+        done = healthy.run("check", redis__url=other.url)
+        assert done.returncode == 1
+        assert lines(done.stdout, "rights") == [f"fail: the server is out of memory ({other.url})"]
+        assert "-> raise the server's maxmemory" in done.stdout
+        assert other.command("DBSIZE") == 0
