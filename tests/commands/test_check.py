@@ -156,3 +156,22 @@ def test_a_redis_that_refuses_every_write_fails_and_is_not_written_to(healthy: P
         assert lines(done.stdout, "rights") == [f"fail: the server is out of memory ({other.url})"]
         assert "-> raise the server's maxmemory" in done.stdout
         assert other.command("DBSIZE") == 0
+
+
+def test_agents_that_write_elsewhere_fail(mixed: Place):
+    told = "fail: agents try to write, and 0 of 2 keys of theirs were written lately: i-writes"
+    silent = mixed.agent("i-silent").ids
+    mixed.put(*silent)  # whoever wrote those, it was not the agent that tries
+    done = mixed.run("check")
+    assert told in lines(done.stdout, "keys")
+    assert "-> is this the agents' Redis, and the number of their database?" in done.stdout
+    mixed.put(*mixed.agent("i-writes").ids, prefix="shadow:")
+    assert told in lines(mixed.run("check", redis__key_prefix="shadow:").stdout, "keys")
+    mixed.put(mixed.agent("i-writes").ids[0])
+    assert told not in lines(mixed.run("check").stdout, "keys")
+
+
+def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):
+    done = healthy.run("check")
+    assert done.returncode == 0
+    assert lines(done.stdout, "keys")[0].startswith("ok: 0 of 4 kernels were written")
