@@ -78,9 +78,8 @@ def _kernels(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Find
             "is it the right Prometheus, and does it scrape the agents? "
             "if the cluster is empty, say --allow-empty",
         )
-    return Finding(
-        "ok", "kernels", f"{outcome.kernels} active, metrics: {', '.join(survey.metrics)}"
-    )
+    metrics = ", ".join(sorted(survey.metrics))
+    return Finding("ok", "kernels", f"{outcome.kernels} active, metrics: {metrics}")
 
 
 def _rounds(outcome: Outcome) -> Finding:

@@ -12,7 +12,10 @@ LEASE = "livestat-poller:leader"
 def test_a_healthy_cluster_is_well(healthy: Place):
     done = healthy.run("check")
     assert done.returncode == 0, done.stdout
-    assert lines(done.stdout, "kernels")[0].startswith("ok: 4 active")
+    (told,) = lines(done.stdout, "kernels")
+    assert told.startswith("ok: 4 active, metrics: ")
+    names = told.partition("metrics: ")[2].split(", ")
+    assert names == sorted(names)
     assert lines(done.stdout, "rounds") == ["ok: 2 exporters: 2 by gather_measures every 5 s"]
     assert lines(done.stdout, "withheld") == ["ok: no kernel"]
 
