@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from poller.commands.finding import counted
 from poller.values import Fields, LiveStat
 
 Verdict = Literal["equal", "within", "different", "missing", "extra"]
@@ -109,7 +110,7 @@ def _kernel(
 
 def _one_sided(kernel: str, ours: LiveStat, theirs: LiveStat) -> Difference:
     """Return the one difference of a kernel of which a side has nothing at all."""
-    count = f"{sum(map(len, (ours or theirs).values()))} fields"
+    count = counted(sum(map(len, (ours or theirs).values())), "field")
     if ours:
         return Difference(kernel, WHOLE_KEY, "", "extra", count, None)
     return Difference(kernel, WHOLE_KEY, "", "missing", None, count)

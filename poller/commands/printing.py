@@ -105,16 +105,17 @@ def _differences(differing: list[Difference], to: Console) -> None:
 def _summary(one: Comparison) -> str:
     lines = [f"{counted(one.kernels, 'kernel')}: {_verdict(one)}"]
     if one.strangers.kernels:
-        named = listed(one.strangers.kernels)
+        count, named = len(one.strangers.kernels), listed(one.strangers.kernels)
         lines.append(
-            f"{len(one.strangers.kernels)} keys that somebody writes are unknown to Prometheus: "
-            f"{named}; does it scrape every agent?"
+            f"{counted(count, 'key')} that somebody writes {agreed(count, 'is', 'are')} unknown to "
+            f"Prometheus: {named}; does it scrape every agent?"
         )
     if not one.strangers.allowed:
         lines.append("keys that Prometheus does not know cannot be looked for: no right to SCAN")
     lines += _left_as_they_are(one)
     if one.invalid:
-        lines.append(f"{one.invalid} keys hold no valid live stat")
+        holds = agreed(one.invalid, "holds", "hold")
+        lines.append(f"{counted(one.invalid, 'key')} {holds} no valid live stat")
     return "\n".join(lines + _who_writes(one))
 
 

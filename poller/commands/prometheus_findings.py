@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 from poller.clock import TOLERANCE_S
-from poller.commands.finding import Finding, Level, counted, failed, listed
+from poller.commands.finding import Finding, Level, agreed, counted, failed, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError
 from poller.poll.cycle import Cycle
@@ -117,7 +117,8 @@ def _agents(outcome: Outcome) -> Iterator[Finding]:
         yield Finding("fail", "agents", text, "restart the statistics of those agents")
     if not unseen and not outcome.stalled:
         counting = sum(one.counter not in (None, "successes") for one in outcome.exporters)
-        yield Finding("ok", "agents", f"none stalled; {counting} count their rounds")
+        counts = agreed(counting, "counts", "count")
+        yield Finding("ok", "agents", f"none stalled; {counting} {counts} their rounds")
 
 
 def withheld(outcome: Outcome) -> Iterator[Finding]:

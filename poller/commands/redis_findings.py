@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 
-from poller.commands.finding import Finding, counted, failed, listed
+from poller.commands.finding import Finding, agreed, counted, failed, listed
 from poller.commands.found_keys import REAL
 from poller.commands.writers import (
     Strangers,
@@ -108,7 +108,8 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
 
 def _fresh(fresh: int, all_of_them: int, within_s: float, prefix: str) -> Finding:
     text = f"{fresh} of {counted(all_of_them, 'kernel')}{_under(prefix)}"
-    return Finding("ok", "keys", f"{text} were written in the last {within_s:.0f} s")
+    were = agreed(all_of_them, "was", "were")
+    return Finding("ok", "keys", f"{text} {were} written in the last {within_s:.0f} s")
 
 
 def _missed(cycle: Cycle, outcome: Outcome, fresh: set[str]) -> Finding | None:
@@ -124,10 +125,11 @@ def _missed(cycle: Cycle, outcome: Outcome, fresh: set[str]) -> Finding | None:
     if not tried or not fresh.isdisjoint(tried):
         return None
     names = listed({agents[known[name].instance] for name in tried})
+    were = agreed(len(tried), "was", "were")
     return Finding(
         "fail",
         "keys",
-        f"agents try to write, and 0 of {counted(len(tried), 'key')} of theirs were written "
+        f"agents try to write, and 0 of {counted(len(tried), 'key')} of theirs {were} written "
         f"lately: {names}",
         "is this the agents' Redis, and the number of their database? or does it refuse their "
         "writes? their logs tell",
@@ -150,11 +152,12 @@ def _strangers(found: Strangers, prefix: str) -> Finding:
         )
     if not found.kernels:
         return Finding("ok", "keys", f"none is written{under} that Prometheus does not know")
-    names = listed(found.kernels)
+    names, count = listed(found.kernels), len(found.kernels)
+    are = agreed(count, "is", "are")
     return Finding(
         "fail",
         "keys",
-        f"{len(found.kernels)}{under} that somebody writes are unknown to Prometheus: {names}",
+        f"{count}{under} that somebody writes {are} unknown to Prometheus: {names}",
         "is it the right Prometheus, and does it scrape every agent? nobody would write them "
         "after the agents",
     )

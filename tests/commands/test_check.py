@@ -58,7 +58,7 @@ def test_the_real_keys_are_looked_through_under_a_prefix_too(healthy: Place):
     done = healthy.run("check", redis__key_prefix="shadow:")
     assert done.returncode == 1
     assert "none is written under shadow: that" in done.stdout
-    assert "1 that somebody writes are unknown" in done.stdout
+    assert "1 that somebody writes is unknown" in done.stdout
 
 
 def test_a_shard_looks_at_its_own_kernels_only(healthy: Place):
@@ -172,6 +172,17 @@ def test_agents_that_write_elsewhere_fail(mixed: Place):
     assert told in lines(mixed.run("check", redis__key_prefix="shadow:").stdout, "keys")
     mixed.put(mixed.agent("i-writes").ids[0])
     assert told not in lines(mixed.run("check").stdout, "keys")
+
+
+def test_one_of_a_kind_is_told_in_the_singular(healthy: Place):
+    healthy.put(STRANGERS[0], healthy.cluster.ids[0])
+    with healthy.redis.client() as client:
+        client.set(healthy.cluster.ids[0], b"rubbish", ex=86_400)
+    told = healthy.run("check").stdout
+    assert "fail keys: 1 that somebody writes is unknown to Prometheus: " in told
+    told = healthy.run("compare", "--time", str(healthy.cluster.now)).stdout
+    assert "1 key that somebody writes is unknown to Prometheus: " in told
+    assert "1 key holds no valid live stat" in told
 
 
 def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):

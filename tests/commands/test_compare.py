@@ -15,7 +15,7 @@ def test_keys_unknown_to_prometheus_are_named_and_fail(healthy: Place):
     healthy.put(STRANGER)
     done = healthy.run("compare")
     assert done.returncode == 1
-    assert f"1 keys that somebody writes are unknown to Prometheus: {STRANGER}" in done.stdout
+    assert f"1 key that somebody writes is unknown to Prometheus: {STRANGER}" in done.stdout
     found = json.loads(healthy.run("compare", "--json").stdout)
     assert found["differs"]
     assert found["unknown_to_prometheus"] == [STRANGER]
