@@ -46,7 +46,8 @@ class Comparison:
 
     `kernels` is how many there are, `withheld` those that would not be written and why, `missing`
     which metrics they lack for that. `fresh` is how many real keys were written lately, `lease`
-    who holds the poller's own lease; `strangers` are keys that Prometheus does not know.
+    who holds the poller's own lease; `strangers` are keys that Prometheus does not know, `unknown`
+    kernels that were asked for and of which neither Prometheus nor a key tells.
     """
 
     differences: list[Difference]
@@ -58,6 +59,7 @@ class Comparison:
     lease: str | None
     agents: AgentsWriting
     strangers: Strangers
+    unknown: tuple[str, ...] = ()
     allow_empty: bool = False
 
     @property
@@ -67,6 +69,7 @@ class Comparison:
             differs(self.differences)
             or self.strangers.kernels
             or self.left_behind
+            or self.unknown
             or (not self.kernels and not self.allow_empty)
         )
 
@@ -80,6 +83,7 @@ class Comparison:
         return {
             "differs": self.differs,
             "kernels": self.kernels,
+            "unknown": list(self.unknown),
             "withheld": dict(Counter(self.withheld.values())),
             "withheld_kernels": dict(self.withheld),
             "missing": {kernel: list(names) for kernel, names in self.missing.items()},
@@ -166,11 +170,13 @@ async def _held_against(
     theirs, invalid = await read_stats(store, list(ours))
     seen = {*cycle.history.kernels, *outcome.withheld}
     known = {*ours, *seen}
-    ages = await store.ages(sorted(known))
+    asked_for = cycle.observer.limits.scope.kernels or ()
+    ages = await store.ages(sorted({*known, *asked_for}))
+    told = {*(kernel for kernel in ours if ours[kernel]), *seen, *theirs}
     lease = assembly.lease(config, cycle.store)
     return Comparison(
         compare(ours, theirs, Tolerance(), await _lately(cycle, outcome.time, within_s)),
-        len([one for one in known if ours.get(one) or one in theirs or one in seen]),
+        len(known & told),
         outcome.withheld,
         outcome.missing,
         len(written_lately(ages, ttl_s, within_s)),
@@ -178,6 +184,7 @@ async def _held_against(
         await lease.holder() if lease else None,
         agents_writing(outcome.exporters),
         await _strangers(cycle, store, known, outcome.time, ttl_s, within_s),
+        tuple(kernel for kernel in asked_for if kernel not in told | ages.keys()),
         asked.allow_empty,
     )
 

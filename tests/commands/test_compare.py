@@ -55,7 +55,19 @@ def test_a_missing_key_takes_one_line(healthy: Place):
     assert (one["kernel"], one["metric"]) == (first, "(whole key)")
 
 
-def test_a_kernel_that_nobody_knows_is_nothing_to_compare(healthy: Place):
-    done = healthy.run("compare", "--kernel", STRANGER)
+def test_a_kernel_that_nobody_knows_is_named(healthy: Place):
+    told = f"unknown: neither Prometheus nor a key tells of {STRANGER}"
+    for more in ((), ("--allow-empty",), ("--prefix", "shadow:")):
+        done = healthy.run("compare", "--kernel", STRANGER, *more)
+        assert done.returncode == 1
+        assert "0 kernels: there is nothing to compare\n" in done.stdout
+        assert told in done.stdout
+        assert "--allow-empty" not in done.stdout
+    assert healthy.run("once").returncode == 0
+    known = healthy.cluster.ids[0]
+    done = healthy.run("compare", "--kernel", known, "--kernel", STRANGER)
     assert done.returncode == 1
-    assert "0 kernels: there is nothing to compare" in done.stdout
+    assert told in done.stdout
+    assert "1 kernel: " in done.stdout
+    found = healthy.run("compare", "--json", "--kernel", known, "--kernel", STRANGER)
+    assert json.loads(found.stdout)["unknown"] == [STRANGER]
