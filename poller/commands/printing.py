@@ -57,6 +57,10 @@ class ProgressBar:
         self._most = max(self._most, left)
         self._progress.update(self._task, total=self._most, completed=self._most - left)
 
+    def note(self, text: str) -> None:
+        """Print what is to be known meanwhile."""
+        self._progress.console.print(Text(text), soft_wrap=True)
+
 
 @contextmanager
 def progress() -> Iterator[ProgressBar]:
