@@ -189,3 +189,8 @@ def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):
     done = healthy.run("check")
     assert done.returncode == 0
     assert lines(done.stdout, "keys")[0].startswith("ok: 0 of 4 kernels were written")
+
+
+def test_an_agent_that_is_scraped_no_more_is_told_at_once(parted: Place):
+    done = parted.run("check")
+    assert lines(done.stdout, "agents") == ["warn: not scraped lately: i-gone"]
