@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from poller.commands import kernel_ids
-from poller.commands.differences import (
-    Difference,
-    Lately,
-    Seen,
-    Tolerance,
-    compare,
-    differs,
-    totals,
-)
-from poller.commands.found_keys import REAL, read_stats
+from poller.commands.differences import Difference, Tolerance, compare, differs, totals
+from poller.commands.found_keys import REAL
+from poller.commands.looks import Audience, Sides, look_again, patience_s
 from poller.commands.writers import (
     AgentsWriting,
     Strangers,
@@ -31,8 +24,6 @@ from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
-from poller.prometheus import lookup_queries
-from poller.prometheus.answers import Row
 from poller.store.keys import Store
 from poller.values import LiveStat
 
@@ -46,18 +37,22 @@ class Comparison:
 
     `kernels` is how many there are, `withheld` those that would not be written and why, `missing`
     which metrics they lack for that. `fresh` is how many real keys were written lately, `lease`
-    who holds the poller's own lease; `strangers` are keys that Prometheus does not know.
+    who holds the poller's own lease; `strangers` are keys that Prometheus does not know, `unknown`
+    kernels that were asked for and of which neither Prometheus nor a key tells. A field in
+    `differences` that is not equal nor within tolerance was so in each of `looks` looks.
     """
 
-    differences: list[Difference]
     kernels: int
     withheld: Mapping[str, Reason]
     missing: Mapping[str, tuple[str, ...]]
     fresh: int
-    invalid: int
     lease: str | None
     agents: AgentsWriting
     strangers: Strangers
+    unknown: tuple[str, ...] = ()
+    differences: Sequence[Difference] = ()
+    invalid: int = 0
+    looks: int = 1
     allow_empty: bool = False
 
     @property
@@ -67,6 +62,7 @@ class Comparison:
             differs(self.differences)
             or self.strangers.kernels
             or self.left_behind
+            or self.unknown
             or (not self.kernels and not self.allow_empty)
         )
 
@@ -80,6 +76,8 @@ class Comparison:
         return {
             "differs": self.differs,
             "kernels": self.kernels,
+            "unknown": list(self.unknown),
+            "looks": self.looks,
             "withheld": dict(Counter(self.withheld.values())),
             "withheld_kernels": dict(self.withheld),
             "missing": {kernel: list(names) for kernel, names in self.missing.items()},
@@ -110,8 +108,8 @@ class Comparison:
         }
 
 
-def _hooks(on_progress: Callable[[int], None] | None) -> assembly.Hooks:
-    return assembly.Hooks(on_progress=on_progress) if on_progress else assembly.Hooks()
+def _hooks(audience: Audience | None) -> assembly.Hooks:
+    return assembly.Hooks(on_progress=audience) if audience else assembly.Hooks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,61 +122,60 @@ class Asked:
     allow_empty: bool = False
 
 
-async def compared(
-    config: Config, asked: Asked, on_progress: Callable[[int], None] | None = None
-) -> Comparison:
+async def compared(config: Config, asked: Asked, audience: Audience | None = None) -> Comparison:
     """Compare what would be written now with the real keys; with a prefix, the keys under it.
 
-    Writes nothing.
+    Where fields differ it looks again, unless an instant was asked for. Writes nothing.
     """
     kernels = await kernel_ids.meant(config, asked.kernels, asked.at) if asked.kernels else None
-    choice = assembly.Choice(kernels, wait=True, hooks=_hooks(on_progress))
+    choice = assembly.Choice(kernels, wait=True, hooks=_hooks(audience))
     outcome = Outcome()
-    async with assembly.cycle(config, choice) as cycle:
-        ours = await _ours(config, cycle, asked, outcome)
-        async with Store(assembly.store_access(config.redis, REAL)) as store:
-            return await _held_against(config, cycle, store, ours, outcome, asked)
+    async with (
+        assembly.cycle(config, choice) as cycle,
+        Store(assembly.store_access(config.redis, REAL)) as store,
+    ):
+        sides = Sides(config, cycle, store, asked.prefix)
+        ours = await sides.ours(outcome, asked.at)
+        theirs, invalid = await sides.theirs(list(ours))
+        within_s = lately_s(config, outcome.exporters)
+        lately = await sides.lately(outcome.time, within_s)
+        first = compare(ours, theirs, Tolerance(), lately)
+        found = replace(
+            await _told(sides, ours, theirs, outcome, asked), differences=first, invalid=invalid
+        )
+        if asked.at is not None or not differs(first) or not theirs or not any(ours.values()):
+            return found
+        limit_s = patience_s(outcome)
+        last, looks = await look_again(sides, first, theirs, within_s, limit_s, audience)
+        return replace(found, differences=last, looks=looks)
 
 
-async def _ours(
-    config: Config, cycle: Cycle, asked: Asked, outcome: Outcome
-) -> dict[str, LiveStat]:
-    """Return what would be written, or what is under the prefix, by kernel."""
-    if asked.prefix is None:
-        computed = await cycle.compute(asked.at, outcome, keep_missing=False)
-        return computed.live_stats()
-    await cycle.compute(asked.at, outcome, needs_store=False)
-    kernels = list(cycle.history.kernels)
-    async with Store(assembly.store_access(config.redis, asked.prefix)) as store:
-        stats, _ = await read_stats(store, kernels)
-    return {kernel: stats.get(kernel, {}) for kernel in kernels}
-
-
-async def _held_against(
-    config: Config,
-    cycle: Cycle,
-    store: Store,
-    ours: dict[str, LiveStat],
+async def _told(
+    sides: Sides,
+    ours: Mapping[str, LiveStat],
+    theirs: Mapping[str, LiveStat],
     outcome: Outcome,
     asked: Asked,
 ) -> Comparison:
+    """Return what there is to tell beside the fields."""
+    config, cycle, store = sides.config, sides.cycle, sides.store
     within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
-    theirs, invalid = await read_stats(store, list(ours))
     seen = {*cycle.history.kernels, *outcome.withheld}
     known = {*ours, *seen}
-    ages = await store.ages(sorted(known))
+    asked_for = cycle.observer.limits.scope.kernels or ()
+    ages = await store.ages(sorted({*known, *asked_for}))
+    told = {*(kernel for kernel in ours if ours[kernel]), *seen, *theirs}
     lease = assembly.lease(config, cycle.store)
     return Comparison(
-        compare(ours, theirs, Tolerance(), await _lately(cycle, outcome.time, within_s)),
-        len([one for one in known if ours.get(one) or one in theirs or one in seen]),
-        outcome.withheld,
-        outcome.missing,
-        len(written_lately(ages, ttl_s, within_s)),
-        invalid,
-        await lease.holder() if lease else None,
-        agents_writing(outcome.exporters),
-        await _strangers(cycle, store, known, outcome.time, ttl_s, within_s),
-        asked.allow_empty,
+        kernels=len(known & told),
+        withheld=outcome.withheld,
+        missing=outcome.missing,
+        fresh=len(written_lately(ages, ttl_s, within_s)),
+        lease=await lease.holder() if lease else None,
+        agents=agents_writing(outcome.exporters),
+        strangers=await _strangers(cycle, store, known, outcome.time, ttl_s, within_s),
+        unknown=tuple(kernel for kernel in asked_for if kernel not in told | ages.keys()),
+        allow_empty=asked.allow_empty,
     )
 
 
@@ -190,30 +187,3 @@ async def _strangers(
     if scope.kernels is not None:
         return Strangers()  # it was asked for some kernels only
     return await strangers(store, observer.client, known, scope, at, ttl_s, within_s)
-
-
-async def _lately(cycle: Cycle, at: float, range_s: float) -> Lately:
-    """Return between which raw values each metric was while an agent's last write may date from."""
-    client, catalog = cycle.observer.client, cycle.observer.catalog
-    scope = cycle.observer.limits.scope
-    ends = []
-    for text in lookup_queries.range_queries(range_s, scope):
-        rows = await client.vector(text, at)
-        ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
-    low, high = ends
-    older = await client.vector(lookup_queries.existed_query(range_s, scope), at)
-    old = {row.metric.kernel_id for row in older}
-    return {
-        (kernel, name): Seen(
-            low[kernel, name],
-            high[kernel, name],
-            counts=catalog[name].cumulative,
-            young=kernel not in old,
-            rated=catalog[name].kind != "gauge",
-        )
-        for kernel, name in low.keys() & high.keys()
-    }
-
-
-def _place(row: Row) -> tuple[str, str]:
-    return row.metric.kernel_id or "", row.metric.container_metric_name or ""

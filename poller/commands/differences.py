@@ -6,10 +6,11 @@ Two maps of live stats in, one verdict per kernel and field out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from poller.commands.finding import counted
 from poller.values import Fields, LiveStat
 
 Verdict = Literal["equal", "within", "different", "missing", "extra"]
@@ -109,7 +110,7 @@ def _kernel(
 
 def _one_sided(kernel: str, ours: LiveStat, theirs: LiveStat) -> Difference:
     """Return the one difference of a kernel of which a side has nothing at all."""
-    count = f"{sum(map(len, (ours or theirs).values()))} fields"
+    count = counted(sum(map(len, (ours or theirs).values())), "field")
     if ours:
         return Difference(kernel, WHOLE_KEY, "", "extra", count, None)
     return Difference(kernel, WHOLE_KEY, "", "missing", None, count)
@@ -173,4 +174,34 @@ def totals(differences: Iterable[Difference]) -> dict[tuple[str, str], Counter[V
 
 def differs(differences: Iterable[Difference]) -> bool:
     """Whether anything would change for a reader."""
-    return any(one.verdict not in ("equal", "within") for one in differences)
+    return any(not _agrees(one) for one in differences)
+
+
+def differing(differences: Iterable[Difference]) -> list[str]:
+    """Return the kernels of which anything would change for a reader."""
+    return list(dict.fromkeys(one.kernel for one in differences if not _agrees(one)))
+
+
+def _agrees(one: Difference) -> bool:
+    return one.verdict in ("equal", "within")
+
+
+def settled(earlier: Sequence[Difference], again: Iterable[Difference]) -> list[Difference]:
+    """Return the verdicts after another look: what has agreed once is left so.
+
+    Of what differed so far the newer verdict counts, also of a kernel whose key came meanwhile. A
+    kernel that could not be looked at, or whose key has gone, stays as it was.
+    """
+    seen: dict[str, dict[tuple[str, str], Difference]] = {}
+    for one in again:
+        seen.setdefault(one.kernel, {})[one.metric, one.field] = one
+    found: list[Difference] = []
+    for one in earlier:
+        newer = seen.get(one.kernel, {})
+        if not newer or _agrees(one) or (WHOLE_KEY, "") in newer:
+            found.append(one)
+        elif one.metric == WHOLE_KEY:
+            found += newer.values()
+        elif (one.metric, one.field) in newer:
+            found.append(newer[one.metric, one.field])
+    return found  # without what neither side has any more

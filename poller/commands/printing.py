@@ -57,6 +57,10 @@ class ProgressBar:
         self._most = max(self._most, left)
         self._progress.update(self._task, total=self._most, completed=self._most - left)
 
+    def note(self, text: str) -> None:
+        """Print what is to be known meanwhile."""
+        self._progress.console.print(Text(text), soft_wrap=True)
+
 
 @contextmanager
 def progress() -> Iterator[ProgressBar]:
@@ -104,6 +108,9 @@ def _differences(differing: list[Difference], to: Console) -> None:
 
 def _summary(one: Comparison) -> str:
     lines = [f"{counted(one.kernels, 'kernel')}: {_verdict(one)}"]
+    if one.unknown:
+        named = ", ".join(one.unknown)
+        lines.append(f"unknown: neither Prometheus nor a key tells of {named}")
     if one.strangers.kernels:
         count, named = len(one.strangers.kernels), listed(one.strangers.kernels)
         lines.append(
@@ -120,8 +127,10 @@ def _summary(one: Comparison) -> str:
 
 
 def _verdict(one: Comparison) -> str:
-    if not one.kernels and not one.allow_empty:
+    if not one.kernels and not one.allow_empty and not one.unknown:
         return "there is nothing to compare; if the cluster is empty, say --allow-empty"
+    if one.unknown and not one.kernels:
+        return "there is nothing to compare"
     return "something differs" if one.differs else "nothing differs"
 
 

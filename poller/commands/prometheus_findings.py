@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 from poller.clock import TOLERANCE_S
-from poller.commands.finding import Finding, Level, counted, failed, listed
+from poller.commands.finding import Finding, Level, agreed, counted, failed, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError
 from poller.poll.cycle import Cycle
+from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.values import Survey
 
 _UNSEEN_S = 60.0
-"""An exporter that was not scraped for so long is down, or no longer scraped."""
+"""An exporter that was not scraped for so long is down, or no longer scraped, as all others."""
 _WITHHELD: dict[str, tuple[Level, str]] = {
     "incomplete": ("fail", "their keys stay as they are: why does the agent not export it?"),
     "foreign": ("warn", "find out who uses kernel ids as keys in this database"),
@@ -78,9 +79,8 @@ def _kernels(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Find
             "is it the right Prometheus, and does it scrape the agents? "
             "if the cluster is empty, say --allow-empty",
         )
-    return Finding(
-        "ok", "kernels", f"{outcome.kernels} active, metrics: {', '.join(survey.metrics)}"
-    )
+    metrics = ", ".join(sorted(survey.metrics))
+    return Finding("ok", "kernels", f"{outcome.kernels} active, metrics: {metrics}")
 
 
 def _rounds(outcome: Outcome) -> Finding:
@@ -101,16 +101,12 @@ def interval(seconds: float | None) -> str:
 
 
 def _agents(outcome: Outcome) -> Iterator[Finding]:
-    unseen = [
-        one.agent or one.instance
-        for one in outcome.exporters
-        if one.scraped is not None and outcome.time - one.scraped > _UNSEEN_S
-    ]
+    unseen = [one.agent or one.instance for one in outcome.exporters if _unseen(one, outcome.time)]
     if unseen:
         yield Finding(
             "warn",
             "agents",
-            f"not scraped for a minute: {listed(unseen)}",
+            f"not scraped lately: {listed(unseen)}",
             "what is down is not measured; its kernels' keys stay as they are",
         )
     if outcome.stalled:
@@ -118,7 +114,13 @@ def _agents(outcome: Outcome) -> Iterator[Finding]:
         yield Finding("fail", "agents", text, "restart the statistics of those agents")
     if not unseen and not outcome.stalled:
         counting = sum(one.counter not in (None, "successes") for one in outcome.exporters)
-        yield Finding("ok", "agents", f"none stalled; {counting} count their rounds")
+        counts = agreed(counting, "counts", "count")
+        yield Finding("ok", "agents", f"none stalled; {counting} {counts} their rounds")
+
+
+def _unseen(one: ExporterState, at: float) -> bool:
+    """Whether an exporter was not scraped while others were, or not for long."""
+    return one.silent or (one.scraped is not None and at - one.scraped > _UNSEEN_S)
 
 
 def withheld(outcome: Outcome) -> Iterator[Finding]:

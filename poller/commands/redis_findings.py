@@ -6,9 +6,15 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 
-from poller.commands.finding import Finding, counted, failed, listed
+from poller.commands.finding import Finding, agreed, counted, failed, listed
 from poller.commands.found_keys import REAL
-from poller.commands.writers import Strangers, lately_s, strangers, written_lately
+from poller.commands.writers import (
+    Strangers,
+    lately_s,
+    strangers,
+    trying,
+    written_lately,
+)
 from poller.config import Config
 from poller.errors import CycleError, StoreError
 from poller.poll import assembly
@@ -16,6 +22,7 @@ from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.store.keys import Store
 from poller.store.lease import Lease
+from poller.store.willing import prove_willing, prove_willing_by_info
 
 _MAY_WRITE = """
 if not redis.acl_check_cmd then return -1 end
@@ -61,6 +68,7 @@ async def _rights(store: Store) -> Finding:
     try:
         await store.read([str(uuid.uuid4())])
         may = await store.script(_MAY_WRITE, key)
+        await (prove_willing_by_info(store) if may == -1 else prove_willing(store))
     except CycleError as error:
         return failed("rights", error)
     if may == -1:
@@ -88,8 +96,10 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
     for prefix in dict.fromkeys((config.redis.key_prefix, REAL)):
         async with Store(assembly.store_access(config.redis, prefix)) as store:
             if known:
-                fresh = written_lately(await store.ages(sorted(known)), ttl_s, within_s)
+                fresh = set(written_lately(await store.ages(sorted(known)), ttl_s, within_s))
                 yield _fresh(len(fresh), len(known), within_s, prefix)
+                if prefix == REAL and (missed := _missed(cycle, outcome, fresh)):
+                    yield missed
             observer = cycle.observer
             scope, at = observer.limits.scope, outcome.time
             found = await strangers(store, observer.client, known, scope, at, ttl_s, within_s)
@@ -98,7 +108,32 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
 
 def _fresh(fresh: int, all_of_them: int, within_s: float, prefix: str) -> Finding:
     text = f"{fresh} of {counted(all_of_them, 'kernel')}{_under(prefix)}"
-    return Finding("ok", "keys", f"{text} were written in the last {within_s:.0f} s")
+    were = agreed(all_of_them, "was", "were")
+    return Finding("ok", "keys", f"{text} {were} written in the last {within_s:.0f} s")
+
+
+def _missed(cycle: Cycle, outcome: Outcome, fresh: set[str]) -> Finding | None:
+    """Tell that agents try to write, and none of the keys that they try was written by anybody.
+
+    A try is counted also where Redis refuses it. While the poller writes, the keys of refused
+    agents are fresh; where nobody does, either this is not the agents' database, or their readers
+    see nothing.
+    """
+    agents = trying(outcome.exporters)
+    known = cycle.history.kernels
+    tried = [name for name, kernel in known.items() if kernel.instance in agents]
+    if not tried or not fresh.isdisjoint(tried):
+        return None
+    names = listed({agents[known[name].instance] for name in tried})
+    were = agreed(len(tried), "was", "were")
+    return Finding(
+        "fail",
+        "keys",
+        f"agents try to write, and 0 of {counted(len(tried), 'key')} of theirs {were} written "
+        f"lately: {names}",
+        "is this the agents' Redis, and the number of their database? or does it refuse their "
+        "writes? their logs tell",
+    )
 
 
 def _under(prefix: str) -> str:
@@ -117,11 +152,12 @@ def _strangers(found: Strangers, prefix: str) -> Finding:
         )
     if not found.kernels:
         return Finding("ok", "keys", f"none is written{under} that Prometheus does not know")
-    names = listed(found.kernels)
+    names, count = listed(found.kernels), len(found.kernels)
+    are = agreed(count, "is", "are")
     return Finding(
         "fail",
         "keys",
-        f"{len(found.kernels)}{under} that somebody writes are unknown to Prometheus: {names}",
+        f"{count}{under} that somebody writes {are} unknown to Prometheus: {names}",
         "is it the right Prometheus, and does it scrape every agent? nobody would write them "
         "after the agents",
     )

@@ -73,6 +73,15 @@ def agents_writing(exporters: Iterable[ExporterState]) -> AgentsWriting:
     return AgentsWriting(*(tuple(sorted(found[told])) for told in (True, False, None)))
 
 
+def trying(exporters: Iterable[ExporterState]) -> dict[str, str]:
+    """Return the agents that try to write now, by exporter; one that stands still does not."""
+    return {
+        one.instance: one.agent or one.instance
+        for one in exporters
+        if one.writes_itself and not one.stalled and not one.silent
+    }
+
+
 def lately_s(config: Config, exporters: Iterable[ExporterState]) -> float:
     """Return how old a key may be that somebody still writes, in seconds."""
     intervals = [one.interval_s or DEFAULT_INTERVAL_S for one in exporters]

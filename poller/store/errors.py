@@ -150,6 +150,12 @@ def translate(error: Exception) -> StoreError:
     return StoreError("error_reply", f"the server says: {_shortened(text)}", "see its log")
 
 
+def refusal(reason: str) -> StoreError:
+    """Return the error of a server that refuses for a reason, where it did not say so itself."""
+    words, advice = next((said, does) for _, name, said, does in _BY_CLASS if name == reason)
+    return StoreError(reason, words, advice)
+
+
 def _with_command(words: str, reason: str, text: str) -> str:
     """Name the command that a user may not run, in place of what it says in general."""
     found = _COMMAND.search(text) if reason == "forbidden" else None

@@ -90,6 +90,11 @@ class Store:
         """Whether the keys lie on several nodes."""
         return isinstance(self._client, Cluster)
 
+    @property
+    def address(self) -> str:
+        """Where the store is, without credentials."""
+        return self._access.address
+
     async def close(self) -> None:
         """Close every connection; waits for nothing that is under way."""
         clients = (self._client, *self._beside)

@@ -29,6 +29,7 @@ class Agent:
     `writes`: it counts tries to write keys. `lacks`: metrics that it does not export. `counts`
     False: an old agent, that counts no stages. `stalled_s`: so long ago it stopped measuring;
     `down_s`: so long ago it was scraped last; `born_s`: so long ago its kernels began.
+    `leaps`: gauges grow by half with each measurement.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Agent:
     stalled_s: float | None = None
     down_s: float | None = None
     born_s: float = BEFORE_S
+    leaps: bool = False
     numbers: list[int] = field(default_factory=list)
 
     @property
@@ -108,10 +110,11 @@ class Cluster:
             if metric.name in agent.lacks:
                 continue
             samples = [
-                (at, kernel.current(metric, worked, worked))
+                (at, leap * kernel.current(metric, 5.0 * rounds, 5.0 * rounds))
                 for at in times
                 if at >= born
-                for worked in [5.0 * (self._rounds(agent, at) - self._rounds(agent, born))]
+                for rounds in [self._rounds(agent, at) - self._rounds(agent, born)]
+                for leap in [1.5**rounds if agent.leaps and not metric.is_counter else 1]
             ]
             yield kernel.labels(metric, "current") | target, samples
             if metric.capacity is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,14 @@ def healthy(healthy_servers: Place) -> Place:
     """Two agents that write no keys, and nothing wrong."""
     healthy_servers.redis.command("FLUSHALL")
     return healthy_servers
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> Iterator[Place]:
+    """Two agents that write, one of them not scraped for a while; Prometheus forgets it soon."""
+    cluster = Cluster(
+        tmp_path, Agent("i-here", writes=True), Agent("i-gone", writes=True, down_s=15)
+    )
+    soon = ["--query.lookback-delta=10s"]
+    with Prometheus(samples=cluster.samples, arguments=soon) as prometheus, Redis() as redis:
+        yield Place(cluster, prometheus, redis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.commands.cluster import Place, lines
-from tests.support.servers import Prometheus, Redis, free_port
+from tests.support.servers import HOST, Prometheus, Redis, free_port
 
 STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
 LEASE = "livestat-poller:leader"
@@ -12,7 +12,10 @@ LEASE = "livestat-poller:leader"
 def test_a_healthy_cluster_is_well(healthy: Place):
     done = healthy.run("check")
     assert done.returncode == 0, done.stdout
-    assert lines(done.stdout, "kernels")[0].startswith("ok: 4 active")
+    (told,) = lines(done.stdout, "kernels")
+    assert told.startswith("ok: 4 active, metrics: ")
+    names = told.partition("metrics: ")[2].split(", ")
+    assert names == sorted(names)
     assert lines(done.stdout, "rounds") == ["ok: 2 exporters: 2 by gather_measures every 5 s"]
     assert lines(done.stdout, "withheld") == ["ok: no kernel"]
 
@@ -55,7 +58,7 @@ def test_the_real_keys_are_looked_through_under_a_prefix_too(healthy: Place):
     done = healthy.run("check", redis__key_prefix="shadow:")
     assert done.returncode == 1
     assert "none is written under shadow: that" in done.stdout
-    assert "1 that somebody writes are unknown" in done.stdout
+    assert "1 that somebody writes is unknown" in done.stdout
 
 
 def test_a_shard_looks_at_its_own_kernels_only(healthy: Place):
@@ -138,3 +141,56 @@ def test_nothing_is_concluded_where_prometheus_is_down(healthy: Place):
     assert not lines(done.stdout, "writers")
     assert not lines(done.stdout, "keys")
     assert lines(done.stdout, "redis")
+
+
+def test_a_redis_that_refuses_every_write_fails_and_is_not_written_to(healthy: Place):
+    with Redis() as other:
+        other.command("REPLICAOF", HOST, healthy.redis.port)
+        done = healthy.run("check", redis__url=other.url)
+        assert done.returncode == 1
+        assert lines(done.stdout, "rights") == [
+            f"fail: the server is a replica and takes no writes ({other.url})"
+        ]
+        assert "-> point redis.url at the master" in done.stdout
+        other.command("REPLICAOF", "NO", "ONE")
+        other.command("CONFIG", "SET", "maxmemory", 1)
+        done = healthy.run("check", redis__url=other.url)
+        assert done.returncode == 1
+        assert lines(done.stdout, "rights") == [f"fail: the server is out of memory ({other.url})"]
+        assert "-> raise the server's maxmemory" in done.stdout
+        assert other.command("DBSIZE") == 0
+
+
+def test_agents_that_write_elsewhere_fail(mixed: Place):
+    told = "fail: agents try to write, and 0 of 2 keys of theirs were written lately: i-writes"
+    silent = mixed.agent("i-silent").ids
+    mixed.put(*silent)  # whoever wrote those, it was not the agent that tries
+    done = mixed.run("check")
+    assert told in lines(done.stdout, "keys")
+    assert "-> is this the agents' Redis, and the number of their database?" in done.stdout
+    mixed.put(*mixed.agent("i-writes").ids, prefix="shadow:")
+    assert told in lines(mixed.run("check", redis__key_prefix="shadow:").stdout, "keys")
+    mixed.put(mixed.agent("i-writes").ids[0])
+    assert told not in lines(mixed.run("check").stdout, "keys")
+
+
+def test_one_of_a_kind_is_told_in_the_singular(healthy: Place):
+    healthy.put(STRANGERS[0], healthy.cluster.ids[0])
+    with healthy.redis.client() as client:
+        client.set(healthy.cluster.ids[0], b"rubbish", ex=86_400)
+    told = healthy.run("check").stdout
+    assert "fail keys: 1 that somebody writes is unknown to Prometheus: " in told
+    told = healthy.run("compare", "--time", str(healthy.cluster.now)).stdout
+    assert "1 key that somebody writes is unknown to Prometheus: " in told
+    assert "1 key holds no valid live stat" in told
+
+
+def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):
+    done = healthy.run("check")
+    assert done.returncode == 0
+    assert lines(done.stdout, "keys")[0].startswith("ok: 0 of 4 kernels were written")
+
+
+def test_an_agent_that_is_scraped_no_more_is_told_at_once(parted: Place):
+    done = parted.run("check")
+    assert lines(done.stdout, "agents") == ["warn: not scraped lately: i-gone"]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from poller.commands.differences import WHOLE_KEY, Lately, Seen, Tolerance, Verdict, compare
+from poller.commands.differences import (
+    WHOLE_KEY,
+    Difference,
+    Lately,
+    Seen,
+    Tolerance,
+    Verdict,
+    compare,
+    settled,
+)
 
 KERNEL = "3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
 CPU = Seen(low=1_000, high=6_000, counts=True, rated=True)
@@ -55,3 +64,42 @@ def test_a_side_that_has_nothing_of_a_kernel_is_one_difference():
         WHOLE_KEY, "missing", None, "3 fields",
     )  # fmt: skip
     assert compare({KERNEL: {}}, {KERNEL: {}}, Tolerance(), {}) == []
+
+
+def looked(ours: str | None, theirs: str | None) -> list[Difference]:
+    """Return the verdicts of one look at a gauge beside a field that never differs."""
+
+    def stat(value: str | None) -> dict[str, dict[str, str]]:
+        return {} if value is None else {"mem": {"current": value, "unit_hint": "bytes"}}
+
+    return compare({KERNEL: stat(ours)}, {KERNEL: stat(theirs)}, Tolerance(), {})
+
+
+def verdicts(differences: list[Difference]) -> list[Verdict]:
+    return [one.verdict for one in differences]
+
+
+def test_what_agreed_in_one_look_has_agreed():
+    apart, equal = looked("100", "900"), looked("900", "900")
+    assert verdicts(settled(apart, equal)) == ["equal", "equal"]
+    assert verdicts(settled(equal, apart)) == ["equal", "equal"]
+    assert verdicts(settled(apart, looked("100", "800"))) == ["different", "equal"]
+    assert settled(apart, looked("100", "800"))[0].theirs == "800"
+    assert settled(apart, []) == apart
+
+
+def test_a_key_that_came_meanwhile_is_compared_and_one_that_has_gone_is_not():
+    none, gone = looked("100", None), looked("100", None)
+    assert verdicts(settled(none, looked("100", "100"))) == ["equal", "equal"]
+    assert verdicts(settled(none, gone)) == ["extra"]
+    apart = looked("100", "900")
+    assert settled(apart, gone) == apart
+
+
+def test_a_field_that_neither_side_has_any_more_is_left_out():
+    apart = compare(
+        {KERNEL: {"mem": {"current": "1"}, "cuda_mem": {"current": "1"}}},
+        {KERNEL: {"mem": {"current": "1"}}}, Tolerance(), {},
+    )  # fmt: skip
+    assert verdicts(apart) == ["equal", "extra"]
+    assert verdicts(settled(apart, looked("1", "1"))) == ["equal"]
