@@ -33,6 +33,7 @@ from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.history import History
 from poller.poll.outcome import Outcome
+from poller.poll.rounds import Rounds
 from poller.secret_files import without_password
 from poller.store.lease import Lease
 
@@ -74,6 +75,7 @@ class Daemon:
         self._origin = origin
         self._look_up = look_up
         self._history: History | None = None
+        self._rounds: Rounds | None = None
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
         self._tick = asyncio.Event()
@@ -119,8 +121,9 @@ class Daemon:
         self.telemetry.interval.set(config.poll.interval_s)
         endpoints = Endpoints(self.telemetry, lambda: self._status(config), self._look_up)
         listener = Listener(endpoints, config.http, self.conditions)
-        async with assembly.cycle(config, assembly.Choice(hooks=hooks), self._history) as cycle:
-            self._history = cycle.history
+        choice = assembly.Choice(hooks=hooks)
+        async with assembly.cycle(config, choice, self._history, self._rounds) as cycle:
+            self._history, self._rounds = cycle.history, cycle.observer.rounds
             run = _Run(config, cycle, assembly.lease(config, cycle.store, self.leadership.token))
             await listener.open()
             ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)

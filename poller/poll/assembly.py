@@ -16,6 +16,7 @@ from poller.poll.batch import Limits, Observer
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.history import History
 from poller.poll.publish import Publisher
+from poller.poll.rounds import Rounds
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus import selectors
 from poller.prometheus.client import Client, PrometheusAccess
@@ -139,9 +140,12 @@ def surveyor(config: Config) -> Surveyor:
 
 @asynccontextmanager
 async def cycle(
-    config: Config, choice: Choice | None = None, history: History | None = None
+    config: Config,
+    choice: Choice | None = None,
+    history: History | None = None,
+    rounds: Rounds | None = None,
 ) -> AsyncIterator[Cycle]:
-    """Open everything a cycle needs, and close it. `history`: go on with that one."""
+    """Open everything a cycle needs, and close it. `history`, `rounds`: go on with these."""
     choice = choice or Choice()
     hooks = choice.hooks
     scope = selectors.shard(config.shard.index, config.shard.count)
@@ -168,7 +172,7 @@ async def cycle(
         Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
         Store(store_access(config.redis, choice.prefix)) as store,
     ):
-        observer = Observer(client, catalog, surveyor(config), limits)
+        observer = Observer(client, catalog, surveyor(config), limits, rounds)
         made = Cycle(
             rules(config, choice.wait),
             clock,

@@ -51,13 +51,18 @@ class Observer:
     """Asks batches. Knows what Prometheus holds, and which kernels came in several series."""
 
     def __init__(
-        self, client: Client, catalog: Catalog, surveyor: Surveyor, limits: Limits
+        self,
+        client: Client,
+        catalog: Catalog,
+        surveyor: Surveyor,
+        limits: Limits,
+        rounds: Rounds | None = None,
     ) -> None:
         self.client = client
         self.catalog = catalog
         self.surveyor = surveyor
         self.limits = limits
-        self.rounds = Rounds()
+        self.rounds = rounds or Rounds()
         self._ids: dict[str, str] = {}
         self._turn = 0
         self._census: dict[str, int] = {}
