@@ -21,7 +21,6 @@ from poller.commands.writers import (
 )
 from poller.config import Config
 from poller.poll import assembly
-from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
 from poller.store.keys import Store
@@ -61,6 +60,7 @@ class Comparison:
         return bool(
             differs(self.differences)
             or self.strangers.kernels
+            or self.strangers.left
             or self.left_behind
             or self.unknown
             or (not self.kernels and not self.allow_empty)
@@ -82,6 +82,7 @@ class Comparison:
             "withheld_kernels": dict(self.withheld),
             "missing": {kernel: list(names) for kernel, names in self.missing.items()},
             "unknown_to_prometheus": list(self.strangers.kernels),
+            "left_prometheus": list(self.strangers.left),
             "unknown_looked_for": self.strangers.allowed,
             "agents_writing": list(self.agents.writing),
             "agents_silent": list(self.agents.silent),
@@ -166,6 +167,9 @@ async def _told(
     ages = await store.ages(sorted({*known, *asked_for}))
     told = {*(kernel for kernel in ours if ours[kernel]), *seen, *theirs}
     lease = assembly.lease(config, cycle.store)
+    found = Strangers()
+    if not asked_for:
+        found = await strangers(store, cycle, outcome, config, known, asked.at)
     return Comparison(
         kernels=len(known & told),
         withheld=outcome.withheld,
@@ -173,17 +177,7 @@ async def _told(
         fresh=len(written_lately(ages, ttl_s, within_s)),
         lease=await lease.holder() if lease else None,
         agents=agents_writing(outcome.exporters),
-        strangers=await _strangers(cycle, store, known, outcome.time, ttl_s, within_s),
+        strangers=found,
         unknown=tuple(kernel for kernel in asked_for if kernel not in told | ages.keys()),
         allow_empty=asked.allow_empty,
     )
-
-
-async def _strangers(
-    cycle: Cycle, store: Store, known: set[str], at: float, ttl_s: int, within_s: float
-) -> Strangers:
-    observer = cycle.observer
-    scope = observer.limits.scope
-    if scope.kernels is not None:
-        return Strangers()  # it was asked for some kernels only
-    return await strangers(store, observer.client, known, scope, at, ttl_s, within_s)

@@ -117,6 +117,12 @@ def _summary(one: Comparison) -> str:
             f"{counted(count, 'key')} that somebody writes {agreed(count, 'is', 'are')} unknown to "
             f"Prometheus: {named}; does it scrape every agent?"
         )
+    if one.strangers.left:
+        count, named = len(one.strangers.left), listed(one.strangers.left)
+        lines.append(
+            f"{counted(count, 'key')} left Prometheus just now and {agreed(count, 'is', 'are')} "
+            f"still written: {named}; look again in a minute"
+        )
     if not one.strangers.allowed:
         lines.append("keys that Prometheus does not know cannot be looked for: no right to SCAN")
     lines += _left_as_they_are(one)

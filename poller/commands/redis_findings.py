@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from poller.commands.finding import Finding, agreed, counted, failed, listed
 from poller.commands.found_keys import REAL
@@ -100,10 +100,10 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
                 yield _fresh(len(fresh), len(known), within_s, prefix)
                 if prefix == REAL and (missed := _missed(cycle, outcome, fresh)):
                     yield missed
-            observer = cycle.observer
-            scope, at = observer.limits.scope, outcome.time
-            found = await strangers(store, observer.client, known, scope, at, ttl_s, within_s)
+            found = await strangers(store, cycle, outcome, config, known)
             yield _strangers(found, prefix)
+            if found.left:
+                yield _left(found.left, within_s, prefix)
 
 
 def _fresh(fresh: int, all_of_them: int, within_s: float, prefix: str) -> Finding:
@@ -160,4 +160,17 @@ def _strangers(found: Strangers, prefix: str) -> Finding:
         f"{count}{under} that somebody writes {are} unknown to Prometheus: {names}",
         "is it the right Prometheus, and does it scrape every agent? nobody would write them "
         "after the agents",
+    )
+
+
+def _left(kernels: Collection[str], within_s: float, prefix: str) -> Finding:
+    """Tell of keys that somebody goes on writing after Prometheus has lost the kernels."""
+    count, names = len(kernels), listed(kernels)
+    text = f"{count}{_under(prefix)} left Prometheus less than {within_s:.0f} s ago"
+    are = agreed(count, "is", "are")
+    return Finding(
+        "fail",
+        "keys",
+        f"{text} and {are} still written: {names}",
+        "does Prometheus still scrape their agents? look again in a minute",
     )

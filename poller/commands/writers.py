@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from poller.clock import TOLERANCE_S
 from poller.commands.finding import agreed, counted, listed
 from poller.config import Config
 from poller.errors import StoreError
+from poller.format.catalog import ESSENTIAL
+from poller.poll.cycle import Cycle
 from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
@@ -58,10 +62,13 @@ class AgentsWriting:
 class Strangers:
     """Kernels whose key somebody writes and that Prometheus does not know.
 
-    `allowed`: whether the server let us look for them.
+    `left` are those that it has known lately: a kernel that has just ended is none of them, since
+    its key was not written for longer than a scrape after Prometheus saw it last. `allowed`:
+    whether the server let us look for them.
     """
 
     kernels: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     allowed: bool = True
 
 
@@ -89,48 +96,64 @@ def lately_s(config: Config, exporters: Iterable[ExporterState]) -> float:
     return max(_POLLS * config.poll.interval_s, _ROUNDS * slowest_s)
 
 
-def written_lately(ages: Mapping[str, float], ttl_s: int, within_s: float) -> list[str]:
-    """Return the kernels whose key was written within so many seconds, with our TTL or agents'."""
+def written_lately(ages: Mapping[str, float], ttl_s: int, within_s: float) -> dict[str, float]:
+    """Return the age of each key written within so many seconds, with our TTL or agents'."""
     longer_s = AGENTS_TTL_S - ttl_s
-    return [
-        kernel
+    return {
+        kernel: so_old_s
         for kernel, age_s in ages.items()
-        if 0 <= age_s < within_s or 0 <= age_s + longer_s < within_s
-    ]
+        for so_old_s in [age_s if 0 <= age_s < within_s else age_s + longer_s]
+        if 0 <= so_old_s < within_s
+    }
 
 
 async def strangers(
-    store: Store, client: Client, known: Collection[str], scope: Scope, at: float, ttl_s: int,
-    within_s: float,
-) -> Strangers:  # fmt: skip
-    """Look through all keys for those that somebody writes and Prometheus has not known lately.
+    store: Store,
+    cycle: Cycle,
+    outcome: Outcome,
+    config: Config,
+    known: Collection[str],
+    at: float | None = None,
+) -> Strangers:
+    """Look through all keys for those that somebody writes and Prometheus does not know.
 
-    `known`: kernels that need no look, `scope`: only those of this part of the kernels.
+    `known`: kernels that need no look, `at`: another time than now, for which Prometheus is asked.
     """
-    fresh: set[str] = set()
+    within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
+    scope, now = cycle.observer.limits.scope, cycle.clock.now
+    written: dict[str, float] = {}
     try:
         async for portion in kernels_with_keys(store):
             new = [one for one in portion if one not in known and _is_of(scope, one)]
-            fresh.update(written_lately(await store.ages(new), ttl_s, within_s))
+            found = written_lately(await store.ages(new), ttl_s, within_s)
+            written |= {kernel: now() - age_s for kernel, age_s in found.items()}
     except StoreError as error:
         if error.reason != "forbidden":
             raise
         return Strangers(allowed=False)
-    known_lately = await _held_lately(client, sorted(fresh), at, within_s)
-    return Strangers(tuple(sorted(fresh - known_lately)))
+    seen = await _last_seen(cycle.observer.client, sorted(written), at or now(), within_s)
+    grace_s = (outcome.scrape_s or DEFAULT_INTERVAL_S) + TOLERANCE_S
+    left = {one for one in seen if at is None and written[one] > seen[one] + grace_s}
+    return Strangers(tuple(sorted(written.keys() - seen.keys())), tuple(sorted(left)))
 
 
 def _is_of(scope: Scope, kernel: str) -> bool:
     return scope.prefixes is None or kernel.startswith(scope.prefixes)
 
 
-async def _held_lately(
+async def _last_seen(
     client: Client, kernels: Sequence[str], at: float, within_s: float
-) -> set[str]:
-    """Return which kernels Prometheus has known lately: they have just ended."""
-    held: set[str] = set()
+) -> dict[str, float]:
+    """Return when Prometheus saw kernels last, of those that it has known lately."""
+    seen: dict[str, float] = {}
     for start in range(0, len(kernels), _AT_ONCE):
         scope = Scope(kernels=tuple(kernels[start : start + _AT_ONCE]))
         rows = await client.vector(lookup_queries.moved_query(within_s, scope), at)
-        held.update(row.metric.kernel_id for row in rows if row.metric.kernel_id)
-    return held
+        seen |= {row.metric.kernel_id: at for row in rows if row.metric.kernel_id}
+        samples = await client.matrix(lookup_queries.openings_query(ESSENTIAL, within_s, scope), at)
+        last: dict[str, float] = {}
+        for one in samples:
+            kernel = one.metric.get("kernel_id", "")
+            last[kernel] = max(last.get(kernel, 0.0), *(time for time, _ in one.values))
+        seen |= {kernel: time for kernel, time in last.items() if kernel in seen}
+    return seen

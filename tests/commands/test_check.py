@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 from tests.commands.cluster import Place, lines
 from tests.support.servers import HOST, Prometheus, Redis, free_port
 
@@ -194,3 +197,27 @@ def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):
 def test_an_agent_that_is_scraped_no_more_is_told_at_once(parted: Place):
     done = parted.run("check")
     assert lines(done.stdout, "agents") == ["warn: not scraped lately: i-gone"]
+
+
+def test_keys_still_written_after_prometheus_has_lost_them_fail(parted: Place):
+    gone = sorted(parted.agent("i-gone").ids)
+    parted.put(*parted.agent("i-here").ids, *gone)
+    done = parted.run("check")
+    assert done.returncode == 1
+    told = f"2 left Prometheus less than 60 s ago and are still written: {', '.join(gone)}"
+    assert f"fail: {told}" in lines(done.stdout, "keys")
+    assert "look again in a minute" in done.stdout
+    done = parted.run("compare", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["left_prometheus"] == gone
+    assert found["unknown_to_prometheus"] == []
+
+
+def test_kernels_that_have_just_ended_are_no_strangers(parted: Place):
+    since_s = int(time.time() - parted.cluster.now) + 15
+    parted.put(*parted.agent("i-here").ids)
+    parted.put(*parted.agent("i-gone").ids, age_s=since_s - 1)
+    done = parted.run("check")
+    assert done.returncode == 0, done.stdout
+    assert "left Prometheus" not in done.stdout

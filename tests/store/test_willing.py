@@ -9,7 +9,7 @@ import pytest
 from poller.errors import StoreError
 from poller.store.keys import Store, StoreAccess
 from poller.store.willing import prove_willing, prove_willing_by_info, unwilling
-from tests.support.servers import HOST, Redis, RedisCluster
+from tests.support.servers import HOST, Redis, RedisCluster, SentinelGroup
 
 WAYS = [prove_willing, prove_willing_by_info]
 
@@ -50,6 +50,16 @@ async def test_every_node_of_a_cluster_is_asked(way):
         assert await asked(f"redis+cluster://{nodes}", way) == ""
         cluster.nodes[-1].command("CONFIG", "SET", "maxmemory", 1)
         assert await asked(f"redis+cluster://{nodes}", way) == "out_of_memory"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_master_of_a_sentinel_group_is_asked(way):
+    with SentinelGroup() as group:
+        sentinels = ",".join(f"{HOST}:{one.port}" for one in group.sentinels)
+        url = f"redis+sentinel://{sentinels}/{group.service_name}/0"
+        assert await asked(url, way) == ""
+        group.master().command("CONFIG", "SET", "maxmemory", 1)
+        assert await asked(url, way) == "out_of_memory"
 
 
 async def test_nothing_is_claimed_of_an_old_server_that_may_not_be_asked():
