@@ -24,10 +24,8 @@ from poller.secret_files import prometheus_headers, redis_credentials, sentinel_
 from poller.settings import Prometheus, RedisSection
 from poller.store.connections import StoreAccess, connect
 from poller.store.keys import Store
-from poller.store.lease import Lease
+from poller.store.lease import LEASE_INTERVALS, Lease
 
-LEASE_INTERVALS = 1.5
-"""A lease outlives one late cycle, and is free again before two intervals have passed."""
 _FOR_QUERIES = 0.8
 """Share of a deadline in which Prometheus must have answered, all its servers together."""
 _FOR_BACKFILL = 0.1

@@ -16,6 +16,10 @@ from collections.abc import Callable
 
 from poller.store.keys import Fence, Store
 
+LEASE_INTERVALS = 1.5
+"""How many of its holder's intervals a lease lasts: it outlives one late cycle, and is free again
+before two intervals have passed."""
+
 # Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
 # one is taken only if asked to (ARGV[3]).
 _TAKE = """
