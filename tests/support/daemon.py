@@ -64,7 +64,9 @@ class Daemon:
 
     def start(self) -> None:
         """Start the process; what it logs is added to the log."""
-        if not (self._prefix or self._before):
+        self.log_path.touch()
+        # What is to be loaded before the program cannot be loaded into a fork of it.
+        if not (self._prefix or self._before or "LD_PRELOAD" in self._environ):
             log_path = self.log_path
             self.process = Forked(self._arguments, self._environ, self._cwd, log_path, log_path)
             return
