@@ -269,8 +269,10 @@ def test_five_hundred_cycles_of_trouble(tmp_path: Path, part: int) -> None:
     check_times(writes)
     changes = sum(a.writer != b.writer for a, b in zip(writes, writes[1:], strict=False))
     assert changes >= 20 / PARTS
+    # A leader may renew the lease an interval after its last write, and hang. The next one asks
+    # within a quarter of an interval, and may need one tick more for what it owes of the past.
     slow_s = stalls.longest_s + slowest_s(writes)
-    assert longest_gap_s(writes) <= 2 * SHORT_S + pair.lease_s + slow_s
+    assert longest_gap_s(writes) <= 3 * SHORT_S + pair.lease_s + slow_s
 
 
 def check_writers(writes: list[Write]) -> None:
