@@ -12,6 +12,9 @@ import pytest
 from tests.support.command import ROOT, environment
 
 
+pytestmark = pytest.mark.servers  # it builds, installs and runs: nothing for half a minute
+
+
 def ran(*command: str | Path, cwd: Path | None = None) -> str:
     """Run a program to its end; its output, or a failed test that shows it."""
     env = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
