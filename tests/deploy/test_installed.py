@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.command import ROOT, environment
 
-
 pytestmark = pytest.mark.servers  # it builds, installs and runs: nothing for half a minute
 
 
