@@ -179,6 +179,8 @@ class Cycle:
                 for _ in portions:  # half a batch would be counted again by the next one
                     pass
                 raise
+            finally:
+                self.publisher.forget(fed.forgotten)
         self._due = (self._due | fed.measured) - fed.vanished
         outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
         outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
@@ -186,7 +188,6 @@ class Cycle:
         outcome.roundless = tuple(sorted(self.history.roundless))
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         outcome.standing = frozenset(self.history.standing.plugins)
-        self.publisher.forget(fed.forgotten)
         return fed
 
     async def _backfill(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:
@@ -333,8 +334,9 @@ class Cycle:
 
     def start_afresh(self) -> None:
         """Forget every kernel: another poller has written in the meantime."""
-        self.history.forget_all()
+        self.publisher.forget(self.history.kernels)
         self.publisher.begin_anew()
+        self.history.forget_all()
         self._due.clear()
         self._anew = True
 

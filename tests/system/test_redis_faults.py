@@ -15,6 +15,7 @@ import pytest
 from poller.errors import CycleError, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
+from poller.poll.publish import AGAIN_INTERVALS
 from poller.store.lease import Lease
 from tests.support.live import PATIENT, read_legacy, settings
 from tests.support.process import free_port
@@ -379,6 +380,21 @@ async def test_a_key_that_becomes_anothers_fails_alone_and_is_left_alone_from_th
         assert (outcome.written, outcome.failed) == (KERNELS - 1, Counter())
         assert outcome.withheld == {world.ids[0]: "foreign"}
     assert redis.command("LRANGE", world.ids[0], 0, -1) == [b"a"]
+
+
+async def test_a_foreign_key_of_a_kernel_that_ended_while_another_led_is_let_go(
+    redis: Redis, prometheus: ScriptedPrometheus, world: World, tmp_path: Path
+) -> None:
+    taken = world.ids[0]
+    redis.command("RPUSH", taken, "a")
+    async with opened(tmp_path, prometheus, redis.url) as (cycle, _):
+        met = (await cycle.poll()).time
+        assert set(cycle.publisher.foreign) == {taken}
+        world.ids = world.ids[1:]
+        cycle.start_afresh()
+        outcome = await cycle.poll(at=met + AGAIN_INTERVALS + 1.0)
+        assert outcome.written == KERNELS - 1
+        assert not cycle.publisher.foreign
 
 
 async def test_rubbish_in_a_key_is_counted_and_replaced(
