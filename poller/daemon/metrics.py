@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import (
@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from poller import __version__
-from poller.daemon import agents
+from poller.daemon.agents import AgentTrouble
 from poller.daemon.status import Result
 from poller.poll import withhold
 from poller.poll.exporter import ExporterState
@@ -157,15 +157,15 @@ class Telemetry:
         """Take a warning of missing data."""
         self.partial.inc()
 
-    def saw(self, outcome: Outcome) -> None:
-        """Take what a finished cycle did, good or not."""
+    def saw(self, outcome: Outcome, troubles: Collection[AgentTrouble]) -> None:
+        """Take what a finished cycle did, good or not, and what is wrong with agents."""
         self.active.set(outcome.kernels)
         withheld = outcome.withheld_counts
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(withheld.get(reason, 0))
-        troubles = [one.reason for one in agents.troubles(outcome).values()]
-        self.stalled.set(troubles.count("stalled"))
-        self.silent.set(troubles.count("silent"))
+        reasons = [one.reason for one in troubles]
+        self.stalled.set(reasons.count("stalled"))
+        self.silent.set(reasons.count("silent"))
         self.agents.exporters = outcome.exporters
         self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)

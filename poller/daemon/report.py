@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from poller.clock import TOLERANCE_S
 from poller.daemon import agents
+from poller.daemon.agents import AgentTrouble
 from poller.daemon.conditions import Conditions
 from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
@@ -110,7 +112,8 @@ class Report:
     def succeeded(self, outcome: Outcome) -> None:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
-        self._telemetry.saw(outcome)
+        troubles = agents.troubles(outcome)
+        self._telemetry.saw(outcome, troubles.values())
         self.facts.saw(outcome)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
             self._conditions.good(subject)
@@ -126,10 +129,10 @@ class Report:
         self._result = ("success", "")
         self._last = outcome
         self._telemetry.succeeded(outcome)
-        self._weigh(outcome)
+        self._weigh(outcome, troubles)
         self._weigh_backfill(outcome.owing)
 
-    def _weigh(self, outcome: Outcome) -> None:
+    def _weigh(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
         """Note what is not as it should be in a cycle that went through."""
         ahead_s = outcome.skew_s
         self._state(
@@ -166,7 +169,7 @@ class Report:
         for subject in self._conditions.troubled:
             if subject.startswith("rows (") and subject[6:-1] not in outcome.dropped:
                 self._conditions.good(subject)
-        self._weigh_agents(outcome)
+        self._weigh_agents(outcome, troubles)
         self._weigh_withheld(outcome)
         self._telemetry.long_withheld(self._withheld.long)
 
@@ -187,13 +190,12 @@ class Report:
             self._conditions.good("rivals", "nobody else writes any more")
             self._rivals = 0
 
-    def _weigh_agents(self, outcome: Outcome) -> None:
-        found = agents.troubles(outcome)
-        for agent, trouble in sorted(found.items()):
+    def _weigh_agents(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
+        for agent, trouble in sorted(troubles.items()):
             self._conditions.bad(f"agent {agent[:64]}", *trouble)
-        for agent in self._agents - found.keys():
+        for agent in self._agents - troubles.keys():
             self._conditions.good(f"agent {agent[:64]}", agents.ending(agent, outcome))
-        self._agents = frozenset(found)
+        self._agents = frozenset(troubles)
         uncounted = agents.roundless(outcome)
         if uncounted is not None:
             self._conditions.bad("rounds", *uncounted)

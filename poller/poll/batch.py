@@ -66,20 +66,20 @@ class Observer:
         self._ids: dict[str, str] = {}
         self._turn = 0
         self._census: dict[str, int] = {}
-        self._counted: float | None = None
-        self._counting_s = 0.0
+        self._census_at: float | None = None
+        self._census_took_s = 0.0
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
-        self._started = self._counted_s = 0.0
+        self._started = self._census_waited_s = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        self._started, self._asking, self._counted_s = time.perf_counter(), 0, 0.0
+        self._started, self._asking, self._census_waited_s = time.perf_counter(), 0, 0.0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -88,7 +88,7 @@ class Observer:
             if error.reason == "timeout":
                 self.ask_for_less()
             raise
-        self._portion.saw(self._asking, self._spent_s - self._counted_s)
+        self._portion.saw(self._asking, self._spent_s - self._census_waited_s)
         return batch
 
     def ask_for_less(self) -> None:
@@ -102,7 +102,7 @@ class Observer:
         with timed("survey"):
             if counting and not self._census:
                 await self._take_census(at)
-                self._counted_s, counting = self._counting_s, False
+                self._census_waited_s, counting = self._census_took_s, False
             known = await self._survey(at)
         todo = plan(at, read, known)
         self._asking = todo.kernels
@@ -177,9 +177,9 @@ class Observer:
 
     def _census_is_due(self, at: float, read: Read) -> bool:
         """Whether the kernels are counted now; after a failure only where that is soon done."""
-        if self._counted is None or not 0 <= at - self._counted < CENSUS_S:
+        if self._census_at is None or not 0 <= at - self._census_at < CENSUS_S:
             return True
-        return read.anew and self._counting_s < _SOON_DONE * self.limits.within_s
+        return read.anew and self._census_took_s < _SOON_DONE * self.limits.within_s
 
     async def _take_census(self, at: float) -> None:
         started = time.perf_counter()
@@ -188,7 +188,7 @@ class Observer:
         self._census = {
             row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value
         }
-        self._counted, self._counting_s = at, took_s
+        self._census_at, self._census_took_s = at, took_s
         self._portion.saw_census(sum(self._census.values()), took_s)
 
     async def _ask(

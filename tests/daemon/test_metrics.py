@@ -286,7 +286,7 @@ def test_the_age_of_the_newest_sample_is_not_known_until_it_is_told() -> None:
     telemetry = Telemetry()
     name = "livestat_poller_sample_lag_seconds"
     assert math.isnan(telemetry.registry.get_sample_value(name))
-    telemetry.saw(Outcome(lag_s=2.5))
+    telemetry.saw(Outcome(lag_s=2.5), [])
     assert telemetry.registry.get_sample_value(name) == 2.5
-    telemetry.saw(Outcome(lag_s=None))
+    telemetry.saw(Outcome(lag_s=None), [])
     assert math.isnan(telemetry.registry.get_sample_value(name))

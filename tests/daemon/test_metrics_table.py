@@ -29,7 +29,7 @@ def in_registry() -> dict[str, Metric]:
     metrics = {}
     telemetry = Telemetry()
     agent = ExporterState("a:1", "i-1", "durations", 7.0, 5.0, 1.0, 2.0, False, False, None)
-    telemetry.saw(Outcome(exporters=(agent,)))
+    telemetry.saw(Outcome(exporters=(agent,)), [])
     for family in telemetry.registry.collect():
         if not family.name.startswith(PREFIX):
             continue

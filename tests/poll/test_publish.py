@@ -174,6 +174,13 @@ async def test_without_the_lease_nothing_is_written() -> None:
 # Rivals.
 
 
+async def meet_rival(store: Memory, made: Publisher, *kernels: str) -> None:
+    """Write these at 100 and at 105; somebody else has written `a` in between."""
+    await published(made, portions(*kernels), 100.0)
+    store.keys["a"] = b"theirs"
+    await published(made, portions(*kernels), 105.0)
+
+
 async def test_our_own_value_is_no_rivals() -> None:
     made = publisher()
     for now in (100.0, 105.0):
@@ -185,9 +192,7 @@ async def test_our_own_value_is_no_rivals() -> None:
 async def test_a_value_that_is_not_ours_is_a_rivals() -> None:
     store = Memory()
     made = publisher(store)
-    await published(made, portions("a"), 100.0)
-    store.keys["a"] = b"theirs"
-    await published(made, portions("a"), 105.0)
+    await meet_rival(store, made, "a")
     assert made.rivals == {"a": 105.0}
 
 
@@ -216,9 +221,7 @@ async def test_a_write_that_may_have_come_through_makes_no_rival() -> None:
 async def test_a_rivals_key_is_left_to_it_until_it_was_quiet_for_some_intervals() -> None:
     store = Memory()
     made = publisher(store)
-    await published(made, portions("a", "b"), 100.0)
-    store.keys["a"] = b"theirs"
-    await published(made, portions("a", "b"), 105.0)
+    await meet_rival(store, made, "a", "b")
     assert await made.yielded(["a", "b"], 110.0) == {"a"}
     store.keys["a"] = b"theirs again"
     assert await made.yielded(["a", "b"], 115.0) == {"a"}
@@ -231,9 +234,7 @@ async def test_a_rivals_key_is_left_to_it_until_it_was_quiet_for_some_intervals(
 async def test_where_we_do_not_yield_a_rival_is_told_and_written_over() -> None:
     store = Memory()
     made = publisher(store, yields=False)
-    await published(made, portions("a"), 100.0)
-    store.keys["a"] = b"theirs"
-    await published(made, portions("a"), 105.0)
+    await meet_rival(store, made, "a")
     assert await made.yielded(["a"], 110.0) == set()
     assert made.rivals == {"a": 105.0}
 
@@ -241,9 +242,7 @@ async def test_where_we_do_not_yield_a_rival_is_told_and_written_over() -> None:
 async def test_a_rival_that_nobody_looked_at_is_no_quiet_one() -> None:
     store = Memory()
     made = publisher(store, yields=False)
-    await published(made, portions("a"), 100.0)
-    store.keys["a"] = b"theirs"
-    await published(made, portions("a"), 105.0)
+    await meet_rival(store, made, "a")
     store.keys["a"] = b"theirs again"
     after = 105.0 + 20 * INTERVAL_S  # nothing could be written in between
     assert await made.yielded(["a"], after) == set()
