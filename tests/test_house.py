@@ -90,12 +90,13 @@ PURE = [
 ]
 SEES_STAGES = {
     "poll/arrivals": set(),
+    "poll/capacities": {"poll/state"},
     "poll/duplicates": set(),
     "poll/exporter": {"poll/arrivals"},
     "poll/history": {"poll/measure", "poll/rates", "poll/rounds", "poll/standing", "poll/state"},
     "poll/measure": {"poll/arrivals", "poll/rates", "poll/rounds", "poll/state"},
     "poll/merge": set(),
-    "poll/plan": {"poll/rates", "poll/rounds"},
+    "poll/plan": {"poll/capacities", "poll/rates", "poll/rounds", "poll/state"},
     "poll/rates": set(),
     "poll/replay": {"poll/arrivals", "poll/measure"},
     "poll/rounds": {"poll/arrivals", "poll/exporter"},

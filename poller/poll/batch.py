@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from poller.errors import PrometheusError
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import duplicates, rates
+from poller.poll.capacities import Capacities, may_have_changed
+from poller.poll.census import Census
 from poller.poll.merge import Merger
-from poller.poll.plan import CENSUS_S, Instances, Known, Plan, Read, plan, trail_range_s
+from poller.poll.plan import Instances, Known, Plan, Read, plan, trail_range_s
 from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds, newest_scrapes, target_of
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
 from poller.prometheus import lookup_queries, round_queries
-from poller.prometheus.batch_queries import gauge_queries, rate_queries
+from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
 from poller.prometheus.client import Client, together
 from poller.prometheus.selectors import Scope, sliced
 from poller.values import Batch, Query, Stage, Stamp, Survey
@@ -26,8 +28,6 @@ LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
 _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
-_SOON_DONE = 0.1
-"""A census that takes a smaller share of a batch's time is taken after every failure."""
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
 
@@ -65,21 +65,20 @@ class Observer:
         self.rounds = rounds or Rounds()
         self._ids: dict[str, str] = {}
         self._turn = 0
-        self._census: dict[str, int] = {}
-        self._census_at: float | None = None
-        self._census_took_s = 0.0
+        self._census = Census(limits.within_s)
+        self._capacities = Capacities()
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels, limits.within_s)
         self._asking = 0
-        self._started = self._census_waited_s = 0.0
+        self._started = self._waited_s = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        self._started, self._asking, self._census_waited_s = time.perf_counter(), 0, 0.0
+        self._started, self._asking, self._waited_s = time.perf_counter(), 0, 0.0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -88,7 +87,7 @@ class Observer:
             if error.reason == "timeout":
                 self.ask_for_less()
             raise
-        self._portion.saw(self._asking, self._spent_s - self._census_waited_s)
+        self._portion.saw(self._asking, self._spent_s - self._waited_s)
         return batch
 
     def ask_for_less(self) -> None:
@@ -98,29 +97,25 @@ class Observer:
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
             await self._look(at, read)
-        counting = self._census_is_due(at, read)
+        self._census.begin(self.client, self.limits.scope, at, read.anew)
         with timed("survey"):
-            if counting and not self._census:
-                await self._take_census(at)
-                self._census_waited_s, counting = self._census_took_s, False
+            if not self._census.kernels:
+                await self._first_census()
             known = await self._survey(at)
         todo = plan(at, read, known)
         self._asking = todo.kernels
         if self.limits.scope.kernels is not None:
-            todo = replace(todo, asked=None)
+            todo = replace(todo, asked=None, capacities=None)
         merger = Merger(self.catalog, self._ids)
         glimpses = Glimpses(self._trail, read.since or at, self._sampled)
         mixed: Instances = frozenset()
-        beside = [self._take_census(at)] if counting else []  # for the next batch
         if todo.asked is None or todo.asked:
             with timed("query"):
-                asking = self._ask(todo, known.survey, at, read, merger, glimpses)
-                await together([asking, *beside])
+                await self._ask(todo, known.survey, at, read, merger, glimpses)
             with timed("rounds"):
                 mixed = await self._mixed(at)
-        else:
-            with timed("survey"):
-                await together(beside)
+        with timed("survey"):
+            await self._census.arrive()  # for the next batch
         with timed("merge"):
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
         if batch.conflicts:
@@ -159,13 +154,14 @@ class Observer:
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
         stamps = self.rounds.stamps(at - self.limits.lookback_s)
-        roundless = not self._census.keys() <= stamps.keys()
+        roundless = not self._census.kernels.keys() <= stamps.keys()
         survey = await self.surveyor.survey(self.client, at, roundless)
         return Known(
-            census=self._census,
+            census=self._census.kernels,
             stamps=stamps,
             scrapes={instance: len(new) for instance, new in self._trail.items()},
             rounds=self.rounds,
+            capacities=self._capacities,
             survey=survey,
             given_s=self.surveyor.given.window_s,
             most_kernels=self._portion.of(1 - self._spent_s / self.limits.within_s),
@@ -175,21 +171,16 @@ class Observer:
     def _spent_s(self) -> float:
         return time.perf_counter() - self._started
 
-    def _census_is_due(self, at: float, read: Read) -> bool:
-        """Whether the kernels are counted now; after a failure only where that is soon done."""
-        if self._census_at is None or not 0 <= at - self._census_at < CENSUS_S:
-            return True
-        return read.anew and self._census_took_s < _SOON_DONE * self.limits.within_s
-
-    async def _take_census(self, at: float) -> None:
+    async def _first_census(self) -> None:
+        """Wait for a count, without which nobody knows whom to ask and how much."""
         started = time.perf_counter()
-        rows = await self.client.vector(lookup_queries.census_query(self.limits.scope), at)
-        took_s = time.perf_counter() - started
-        self._census = {
-            row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value
-        }
-        self._census_at, self._census_took_s = at, took_s
-        self._portion.saw_census(sum(self._census.values()), took_s)
+        await self._census.arrive()
+        self._waited_s = time.perf_counter() - started
+        self._portion.saw_census(sum(self._census.kernels.values()), self._census.took_s)
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await self._census.close()
 
     async def _ask(
         self,
@@ -207,14 +198,42 @@ class Observer:
         queries = self._queries(todo, survey)
         await together([self.client.rows(queries, at, merger.take), *trails])
         new = [name for name in merger.fresh if name not in survey.metrics]
-        if new:
-            await self.client.rows(self._rate_queries(todo, new), at, merger.take)
+        more = self._rate_queries(todo, new) + self._more_capacities(todo, survey, read, merger)
+        if more:
+            await self.client.rows(more, at, merger.take)
         self.surveyor.learn(merger.found(), todo.asked is None, at)
 
     def _queries(self, todo: Plan, survey: Survey) -> list[Query]:
-        scopes = self._scopes(todo, todo.asked)
-        queries = gauge_queries(self.catalog, survey.metrics, scopes, self._wide(survey))
+        wide = self._wide(survey)
+        queries = gauge_queries(survey.metrics, self._scopes(todo, todo.asked), wide)
+        if todo.capacities is None or todo.capacities:
+            scopes = self._scopes(todo, todo.capacities)
+            queries += capacity_queries(self._with_capacity(survey), scopes, wide)
         return queries + self._rate_queries(todo, survey.metrics)
+
+    def _with_capacity(self, survey: Survey) -> list[str]:
+        return [name for name, has in survey.metrics.items() if has or self.catalog[name].capacity]
+
+    def _more_capacities(
+        self, todo: Plan, survey: Survey, read: Read, merger: Merger
+    ) -> list[Query]:
+        """Return the queries of capacities that the answers say may have changed."""
+        if todo.capacities is None:
+            return []
+        names = self._with_capacity(survey)
+        kernels = {
+            kernel
+            for name in names
+            for kernel in may_have_changed(
+                name,
+                merger.columns.get(("current", name), {}),
+                merger.columns.get(("capacity", name), {}),
+                read.known,
+                self.catalog,
+            )
+        }
+        instances = {merger.instances.get(kernel, "") for kernel in kernels} - todo.capacities
+        return capacity_queries(names, self._scopes(todo, instances)) if instances else []
 
     def _rate_queries(self, todo: Plan, metrics: Iterable[str]) -> list[Query]:
         return [
@@ -233,7 +252,7 @@ class Observer:
         scopes = self._scopes(todo, todo.trail)
         return [round_queries.trail_query(names, range_s, scope) for scope in scopes]
 
-    def _scopes(self, todo: Plan, instances: Instances | None) -> list[Scope]:
+    def _scopes(self, todo: Plan, instances: Iterable[str] | None) -> list[Scope]:
         """Cut the batch by leading hex digits, so that no answer holds up the event loop."""
         scope = self.limits.scope.on(instances)
         slices = -(-todo.kernels // self.limits.most_kernels)
@@ -267,10 +286,12 @@ class Observer:
         batch = self._with_suspects(batch, len(known.survey.metrics))
         read = known.stamps.keys() if todo.asked is None else todo.asked & known.stamps.keys()
         self._note_kernels(batch, todo)
+        told = read if todo.capacities is None else todo.capacities & read
+        self._capacities.were_read(told - mixed, at)
         return replace(
             batch,
             asked=todo.asked,
-            census=dict(self._census),
+            census=dict(self._census.kernels),
             counting=bool(known.stamps),
             stamps={name: known.stamps[name] for name in read if name not in mixed},
             mixed=mixed,
@@ -286,10 +307,11 @@ class Observer:
             if seen:
                 instance = batch.instances.get(kernel, "")
                 there[instance] = there.get(instance, 0) + 1
-        for instance in there if todo.asked is None else todo.asked:
-            self._census[instance] = there.get(instance, 0)
-        if sum(self._census.values()) * 2 + 1000 < len(self._ids):
+        asked = there if todo.asked is None else todo.asked
+        self._census.note({instance: there.get(instance, 0) for instance in asked})
+        if sum(self._census.kernels.values()) * 2 + 1000 < len(self._ids):
             self._ids = {kernel: kernel for kernel in batch.observations}
+            self._capacities.keep(self._census.kernels)
 
     def _wide(self, survey: Survey) -> frozenset[str]:
         """Return the metrics whose duplicate series are looked for in this batch.

@@ -154,6 +154,7 @@ class Cycle:
             history.time,
             history.stamps,
             {instance: len(kernels) for instance, kernels in history.living.items()},
+            history.kernels,
             self._anew,
         )
         self._anew = True  # until this cycle has gone through
@@ -345,3 +346,4 @@ class Cycle:
         if self._backfilling is not None:
             self._backfilling.cancel()
             await asyncio.gather(self._backfilling, return_exceptions=True)
+        await self.observer.close()

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from poller.poll import rates
+from poller.poll.capacities import Capacities
 from poller.poll.rounds import Rounds
+from poller.poll.state import KernelState
 from poller.values import Stamp, Survey, Window
 
-CENSUS_S = 60.0
-"""So often the kernels of every exporter are counted."""
 GAP_S = 60.0
 """What happened longer ago than this is backfilled, not asked in the batch."""
 TRAIL_MORE_S = 3.0
@@ -38,13 +38,14 @@ WITHOUT_ROUNDS = ""
 class Read:
     """What was read before: the time of the last good batch, and which round of each exporter.
 
-    `kernels` says how many kernels each exporter told of at its last answer. `anew`: something
-    failed since, so everything is counted again.
+    `kernels` says how many kernels each exporter told of at its last answer, `known` is what is
+    kept of each kernel. `anew`: something failed since, so everything is counted again.
     """
 
     since: float | None
     stamps: Mapping[str, Stamp]
     kernels: Mapping[str, int]
+    known: Mapping[str, KernelState] = field(default_factory=dict)
     anew: bool = False
 
 
@@ -52,13 +53,14 @@ class Read:
 class Plan:
     """What one batch asks. Instances: None stands for all of them.
 
-    `asked`: whose gauges; `kernels`: about how many those are. `rates`: the windows in seconds,
-    and whose rates are taken over each. `trail`: of whom every scrape since the last batch is
-    read, `gaps`: of whom there are too many of those.
+    `asked`: whose gauges; `kernels`: about how many those are; `capacities`: whose capacities.
+    `rates`: the windows in seconds, and whose rates are taken over each. `trail`: of whom every
+    scrape since the last batch is read, `gaps`: of whom there are too many of those.
     """
 
     asked: Instances | None
     kernels: int
+    capacities: Instances | None = _NONE
     rates: Mapping[float, Instances | None] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     trail: Instances | None = _NONE
@@ -70,13 +72,15 @@ class Known:
     """What is known when a batch is planned.
 
     `census` is how many kernels each exporter has; `stamps` which round it is in; `scrapes` how
-    many new rounds of it were scraped since the last batch; `given_s` a window from the settings.
+    many new rounds of it were scraped since the last batch; `capacities` when those were read;
+    `given_s` a window from the settings.
     """
 
     census: Mapping[str, int]
     stamps: Mapping[str, Stamp]
     scrapes: Mapping[str, int]
     rounds: Rounds
+    capacities: Capacities
     survey: Survey
     given_s: float | None
     most_kernels: int
@@ -87,7 +91,8 @@ def plan(at: float, read: Read, known: Known) -> Plan:
     wanted = _wanted(read, known)
     if not wanted:
         # Where nothing at all is known, all is asked for: it costs nothing if nothing is there.
-        return Plan(_NONE if known.census or known.stamps else None, 0)
+        all_or_none = _NONE if known.census or known.stamps else None
+        return Plan(all_or_none, 0, all_or_none)
     chosen = _within(wanted, read, known)
     kernels = sum(known.census.get(name, 0) for name in chosen)
     everything = chosen >= known.census.keys() or (
@@ -95,9 +100,12 @@ def plan(at: float, read: Read, known: Known) -> Plan:
         and sum(known.census.values()) <= known.most_kernels
     )
     asked = chosen | known.census.keys() if everything else chosen
+    capacities: Instances | None = _capacities(at, asked, read, known)
+    if everything and capacities == asked:
+        capacities = None
     windows, groups = _windows(asked, everything, read, known)
     trail, gaps = _between(at, asked, read, known)
-    return Plan(None if everything else asked, kernels, groups, windows, trail, gaps)
+    return Plan(None if everything else asked, kernels, capacities, groups, windows, trail, gaps)
 
 
 def _wanted(read: Read, known: Known) -> Instances:
@@ -139,6 +147,18 @@ def _filled(names: list[str], most_kernels: float, known: Known) -> list[str]:
         chosen.append(name)
         most_kernels -= kernels
     return chosen
+
+
+def _capacities(at: float, asked: Instances, read: Read, known: Known) -> Instances:
+    """Return whose capacities may have changed, as far as that is known before the answers."""
+    anew = {
+        name
+        for name in asked
+        if name not in known.stamps
+        or name not in read.stamps
+        or known.stamps[name].number < read.stamps[name].number
+    }
+    return known.capacities.due(asked, at) | anew
 
 
 def _windows(

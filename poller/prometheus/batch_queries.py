@@ -11,7 +11,8 @@ the network half as much.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
+from typing import Literal
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.selectors import Scope, duration, named, selector
@@ -22,30 +23,35 @@ _KEPT_WITH_AGENT = "without (container_metric_name, value_type, job, user_id, pr
 
 
 def gauge_queries(
-    catalog: Catalog,
-    metrics: Mapping[str, bool],
-    scopes: Sequence[Scope],
-    wide: Container[str],
+    metrics: Collection[str], scopes: Sequence[Scope], wide: Container[str]
 ) -> list[Query]:
-    """Return the queries of every metric's `current` and `capacity`, and of the unknown rest.
+    """Return the queries of the `current` of every metric known to exist, and of the unknown rest.
 
-    `metrics` says of each metric known to exist whether it has a capacity series. `wide` are
-    those whose duplicate series are looked for.
+    `wide` are the metrics whose duplicate series are looked for.
     """
     queries = []
     for scope in scopes:
-        for name, has_capacity in metrics.items():
-            kept = _KEPT if name in wide else "by (kernel_id)"
-            if name == ESSENTIAL[0]:  # one metric tells which agent each kernel is on
-                kept = _KEPT_WITH_AGENT
-            text = f"max {kept} ({selector(name, 'current', scope)})"
-            queries.append(Query("current", name, text))
-            if has_capacity or catalog[name].capacity:
-                text = f"max {kept} ({selector(name, 'capacity', scope)})"
-                queries.append(Query("capacity", name, text))
+        queries += [_gauge_query("current", name, scope, wide) for name in metrics]
         rest = named(metrics, "current|capacity", scope, but=True)
         queries.append(Query("rest", "", f"max without (job, user_id, project_id) ({rest})"))
     return queries
+
+
+def capacity_queries(
+    metrics: Iterable[str], scopes: Sequence[Scope], wide: Container[str] = ()
+) -> list[Query]:
+    """Return the queries of the capacities of metrics that have one."""
+    names = list(metrics)
+    return [_gauge_query("capacity", name, scope, wide) for scope in scopes for name in names]
+
+
+def _gauge_query(
+    part: Literal["current", "capacity"], name: str, scope: Scope, wide: Container[str]
+) -> Query:
+    kept = _KEPT if name in wide else "by (kernel_id)"
+    if name == ESSENTIAL[0]:  # one metric tells which agent each kernel is on
+        kept = _KEPT_WITH_AGENT
+    return Query(part, name, f"max {kept} ({selector(name, part, scope)})")
 
 
 def rate_queries(

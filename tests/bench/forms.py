@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from poller.format.catalog import ESSENTIAL, Catalog
-from poller.prometheus.batch_queries import gauge_queries
+from poller.format.catalog import ESSENTIAL
+from poller.prometheus.batch_queries import capacity_queries, gauge_queries
 from poller.prometheus.selectors import EVERYTHING, selector
 from tests.bench import report
 from tests.bench.contestants import Stage, stage
@@ -39,10 +39,12 @@ def _each(wrapped: str) -> list[str]:
 
 
 def the_pollers() -> list[str]:
-    """Return what the poller asks, whatever form that has now."""
+    """Return what the poller asks where every capacity is due, whatever form that has now."""
     known = {metric.name: metric.capacity is not None for metric in METRICS}
     wide = frozenset((*ESSENTIAL, "cuda_mem"))  # as in any batch but the first
-    return [query.text for query in gauge_queries(Catalog(), known, [EVERYTHING], wide)]
+    queries = gauge_queries(known, [EVERYTHING], wide)
+    queries += capacity_queries([name for name, has in known.items() if has], [EVERYTHING], wide)
+    return [query.text for query in queries]
 
 
 FORMS: dict[str, Callable[[], list[str]]] = {

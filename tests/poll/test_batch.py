@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from poller.errors import PrometheusError
 from poller.format.catalog import Catalog, Override
 from poller.poll.batch import Limits, Observer
 from poller.poll.plan import Read
+from poller.poll.state import KernelState, MetricState
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series, SetRow
 from poller.prometheus.selectors import EVERYTHING, Scope
@@ -43,6 +45,7 @@ class Memory:
         self.asked: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.fails = False
+        self.url = "http://prometheus"
 
     def measured(self, instance: str, *scrapes: tuple[float, int]) -> None:
         self.scrapes[instance] += scrapes
@@ -71,7 +74,7 @@ class Memory:
             for name in self.metrics
         ]  # fmt: skip
 
-    async def vector(self, text: str, at: float) -> list[Row]:
+    async def vector(self, text: str, at: float, timeout_s: float | None = None) -> list[Row]:
         if text.startswith("count by (instance)"):
             self.asked.append("census")
             found = {name: str(len(kernels)) for name, kernels in self.kernels.items() if kernels}
@@ -298,6 +301,47 @@ async def test_kernels_are_counted_now_and_then_and_after_a_failure(memory: Memo
     await poller.batch(162.0)
     asked[162.0] = "census" in memory.asked
     assert asked == {100.0: True, 159.0: False, 160.0: True, 161.0: False, 162.0: True}
+
+
+def kept(mem: str) -> KernelState:
+    """Return a kernel of which both metrics and their capacities are known."""
+    kernel = KernelState(0.0)
+    kernel.metrics["cpu_util"] = MetricState("2000", capacity="1000")
+    kernel.metrics["mem"] = MetricState(mem, capacity="99")
+    return kernel
+
+
+async def test_capacities_are_asked_for_once_and_where_a_batch_shows_that_they_may_have_changed(
+    memory: Memory,
+) -> None:
+    poller = Poller(memory)
+    await poller.batch(100.0)
+    assert {"capacity cpu_util", "capacity mem"} <= set(memory.asked)
+    known = {KERNEL: kept("20"), OTHER: kept("200")}
+    poller.read = replace(poller.read, known=known)
+    memory.measured("a:1", (104.0, 3))
+    await poller.batch(105.0)
+    assert not {"capacity cpu_util", "capacity mem"} & set(memory.asked)
+    poller.read = replace(poller.read, known=known)
+    memory.measured("a:1", (109.0, 10))  # more memory than it can have
+    await poller.batch(110.0)
+    assert memory.asked[-3:] == ["capacity cpu_util", "capacity mem", "rounds again"]
+    poller.read = replace(poller.read, known=known)
+    memory.measured("a:1", (114.0, 1))  # another life of the exporter
+    await poller.batch(115.0)
+    assert "capacity mem" in memory.asked
+
+
+async def test_a_kernel_that_came_has_its_capacity_asked_for_in_the_same_batch(
+    memory: Memory,
+) -> None:
+    poller = Poller(memory)
+    await poller.batch(100.0)
+    poller.read = replace(poller.read, known={KERNEL: kept("20"), OTHER: kept("200")})
+    memory.kernels["a:1"].append("11111111-7a0f-4c5e-9d53-0b7f5a7c2e11")
+    memory.measured("a:1", (104.0, 3))
+    await poller.batch(105.0)
+    assert memory.asked[-3:] == ["capacity cpu_util", "capacity mem", "rounds again"]
 
 
 async def test_a_metric_that_the_survey_does_not_know_is_read_and_its_rate_asked_for(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from poller.poll.capacities import Capacities
 from poller.poll.plan import Known, Plan, Read, plan, trail_range_s
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
@@ -47,6 +48,7 @@ def known(numbers: Mapping[str, float], **more: Any) -> Known:
         "stamps": {name: stamp(name, number) for name, number in numbers.items()},
         "scrapes": dict.fromkeys(numbers, 1),
         "rounds": ticking(*((name, 5) for name in numbers)),
+        "capacities": Capacities(),
         "survey": Survey(METRICS, None, None, False, AT),
         "given_s": None,
         "most_kernels": 1000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from poller.format.catalog import Catalog, Override
-from poller.prometheus.batch_queries import gauge_queries, rate_queries
+from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
 from poller.prometheus.selectors import EVERYTHING, sliced
 from poller.values import Query
 
@@ -18,7 +18,8 @@ def parts(queries: list[Query]) -> list[tuple[str, str]]:
 
 
 def gauges(wide: tuple[str, ...] = ()) -> dict[tuple[str, str], str]:
-    queries = gauge_queries(Catalog(), METRICS, [EVERYTHING], wide)
+    queries = gauge_queries(METRICS, [EVERYTHING], wide)
+    queries += capacity_queries(["cpu_util", "mem"], [EVERYTHING], wide)
     return {(query.part, query.metric): query.text for query in queries}
 
 
@@ -28,9 +29,8 @@ def dropped(text: str) -> set[str]:
     return set(found[1].split(", "))
 
 
-def test_every_metrics_value_and_capacity_is_asked_once_and_the_unknown_rest():
-    assert parts(gauge_queries(Catalog(), METRICS, [EVERYTHING], METRICS)) == [
-        ("capacity", "cpu_util"), ("capacity", "mem"),
+def test_every_metrics_value_is_asked_once_and_the_unknown_rest():
+    assert parts(gauge_queries(METRICS, [EVERYTHING], METRICS)) == [
         ("current", "cpu_util"), ("current", "io_read"), ("current", "mem"), ("current", "net_rx"),
         ("rest", ""),
     ]  # fmt: skip
@@ -66,9 +66,10 @@ def test_the_rest_is_what_has_no_query_of_its_own():
     )
 
 
-def test_a_capacity_that_is_to_be_expected_is_asked_for_before_any_survey_saw_it():
-    queries = gauge_queries(Catalog(), {"cuda_mem": False, "io_read": False}, [EVERYTHING], ())
-    assert [query.metric for query in queries if query.part == "capacity"] == ["cuda_mem"]
+def test_every_capacity_is_asked_once():
+    queries = capacity_queries(["cpu_util", "mem"], [EVERYTHING])
+    assert parts(queries) == [("capacity", "cpu_util"), ("capacity", "mem")]
+    assert 'value_type="capacity"' in queries[0].text
 
 
 def test_a_rate_is_per_second_over_the_window_and_comes_before_the_choice_of_series():
@@ -94,8 +95,8 @@ def test_a_gauge_that_the_settings_make_a_counter_is_asked_for_its_rate():
 
 def test_every_slice_asks_every_part_of_its_own_kernels():
     slices = sliced(EVERYTHING, 4)
-    whole = parts(gauge_queries(Catalog(), METRICS, [EVERYTHING], ()))
-    queries = gauge_queries(Catalog(), METRICS, slices, ())
+    whole = parts(gauge_queries(METRICS, [EVERYTHING], ()))
+    queries = gauge_queries(METRICS, slices, ())
     assert parts(queries) == sorted(whole * 4)
     for scope in slices:
         own = [query for query in queries if scope.matcher() in query.text]

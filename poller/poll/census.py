@@ -1,0 +1,87 @@
+"""How many kernels every exporter has: counted beside the batches, which keep it up to date.
+
+In a large cluster the count takes longer than a batch may, so no batch waits for it but the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from poller.prometheus import lookup_queries
+from poller.prometheus.client import Client
+from poller.prometheus.selectors import Scope
+
+CENSUS_S = 60.0
+"""So often the kernels of every exporter are counted."""
+_TIMEOUT_S = CENSUS_S / 2
+_SOON_DONE = 0.1
+"""A count that takes a smaller share of a batch's time is waited for, and taken after a failure."""
+
+
+class Census:
+    """`kernels` says how many each exporter has, `took_s` how long it took to count them.
+
+    `within_s` is the time of a batch.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self.kernels: dict[str, int] = {}
+        self.took_s = 0.0
+        self._within_s = within_s
+        self._at: float | None = None
+        self._counting: asyncio.Task[dict[str, int]] | None = None
+        self._asked = ""
+        self._noted: dict[str, int] = {}
+
+    def begin(self, client: Client, scope: Scope, at: float, anew: bool) -> None:
+        """Start to count if it is time for it. `anew`: something failed since the last batch."""
+        if self._counting is not None and self._asked != client.url and _failed(self._counting):
+            self._counting = None  # this one is not to blame for it
+        if self._counting is None and self._is_due(at, anew):
+            self._asked, self._noted = client.url, {}
+            self._counting = asyncio.create_task(self._count(client, scope, at))
+
+    def _is_due(self, at: float, anew: bool) -> bool:
+        if self._at is None or not 0 <= at - self._at < CENSUS_S:
+            return True
+        return anew and self._is_soon_done
+
+    @property
+    def _is_soon_done(self) -> bool:
+        return self.took_s < _SOON_DONE * self._within_s
+
+    async def _count(self, client: Client, scope: Scope, at: float) -> dict[str, int]:
+        started = time.perf_counter()
+        rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
+        self.took_s, self._at = time.perf_counter() - started, at
+        return {row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value}
+
+    async def arrive(self) -> None:
+        """Take the count that is under way, if it is the first or will be there soon.
+
+        Raises the `PrometheusError` that ended it.
+        """
+        if self._counting is None:
+            return
+        wait_s = self._within_s if not self.kernels or self._is_soon_done else 0.0
+        await asyncio.wait({self._counting}, timeout=wait_s)
+        if self._counting.done():
+            ended, self._counting = self._counting, None
+            self.kernels = ended.result() | self._noted
+
+    def note(self, kernels: Mapping[str, int]) -> None:
+        """Take how many kernels exporters have by now: newer than what is being counted."""
+        self.kernels |= kernels
+        self._noted |= kernels
+
+    async def close(self) -> None:
+        """End a count that is under way."""
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
+
+
+def _failed(count: asyncio.Task[dict[str, int]]) -> bool:
+    return count.done() and not count.cancelled() and count.exception() is not None
