@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import msgpack
 
-from poller.format.catalog import STATS, Catalog, Metric
+from poller.format.catalog import Catalog, Metric
 from poller.format.numbers import number, of_float, percentage, whole_number
 from poller.values import Fields, LiveStat, Remembered
 
@@ -22,10 +22,6 @@ SENTINEL: Final = "9223372036854775807"
 """The capacity that the manager's own Prometheus path makes up where there is none."""
 
 _MAX_VALUE_BYTES = 1 << 20
-_MEASURED = ("current", "capacity", "stats.min", "stats.max")
-_FIELD = {stat: f"stats.{stat}" for stat in STATS}
-_CAPACITIES: dict[str, str] = {}
-_MOST_CAPACITIES = 200_000
 _PACKER = msgpack.Packer(use_bin_type=True)
 
 
@@ -60,52 +56,57 @@ PLAIN = Manner()
 
 def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     """Return one metric as readers see it."""
-    raw = kept.current if metric.kind == "gauge" else kept.rate or 0.0
+    text_of = _whole if metric.whole else _text
+    rate = kept.rate or 0.0
     capacity = kept.capacity
     if capacity is None:
-        stands_in = kept.first or kept.current
-        capacity = SENTINEL if manner.capacity_of == "sentinel" else stands_in
+        capacity = _stand_in(kept, manner)
+    if metric.kind == "gauge":
+        current, pct = text_of(kept.current), percentage(kept.current, capacity)
+    else:
+        current, pct = of_float(rate), percentage(rate, capacity)
+        if metric.whole:
+            current = whole_number(current)
     made = {
-        "current": of_float(raw) if isinstance(raw, float) else number(raw) or "0",
-        "capacity": _CAPACITIES.get(capacity) or _capacity(capacity),
-        "pct": percentage(raw, capacity),
+        "current": current,
+        "capacity": text_of(capacity),
+        "pct": pct,
         "unit_hint": metric.unit_hint,
     }
     for stat in metric.stats:
-        made[_FIELD[stat]] = _statistic(stat, kept, manner)
-    return _without_fractions(made) if metric.whole else made
-
-
-def _without_fractions(made: Fields) -> Fields:
-    for field in _MEASURED:
-        text = made.get(field)
-        if text is not None and "." in text:
-            made[field] = whole_number(text)
+        if stat == "max":
+            made["stats.max"] = text_of(kept.maximum or kept.current)
+        elif stat == "min":
+            made["stats.min"] = text_of(kept.minimum or kept.current)
+        elif stat == "avg":
+            made["stats.avg"] = _average(kept)
+        elif stat == "rate":
+            made["stats.rate"] = of_float(rate)
+        elif stat == "diff":
+            made["stats.diff"] = of_float(rate * manner.measure_s)
+        else:
+            made["stats.sum"] = of_float(kept.total)
     return made
 
 
-def _capacity(text: str) -> str:
-    """Return a capacity as text. It is the same from cycle to cycle, so it is kept."""
-    if len(_CAPACITIES) >= _MOST_CAPACITIES:
-        _CAPACITIES.clear()
-    written = _CAPACITIES[text] = number(text) or "0"
-    return written
+def _text(raw: str) -> str:
+    return number(raw) or "0"
 
 
-def _statistic(stat: str, kept: Kept, manner: Manner) -> str:
-    if stat == "max":
-        return number(kept.maximum or kept.current) or "0"
-    if stat == "min":
-        return number(kept.minimum or kept.current) or "0"
-    if stat == "rate":
-        return of_float(kept.rate or 0.0)
-    if stat == "diff":
-        return of_float((kept.rate or 0.0) * manner.measure_s)
-    if stat == "sum":
-        return of_float(kept.total)
+def _whole(raw: str) -> str:
+    """Return a number that readers call `int()` on."""
+    return whole_number(number(raw) or "0")
+
+
+def _stand_in(kept: Kept, manner: Manner) -> str:
+    """Return the capacity that is written where there is none."""
+    return SENTINEL if manner.capacity_of == "sentinel" else kept.first or kept.current
+
+
+def _average(kept: Kept) -> str:
     if kept.prior_average is not None:
-        return number(kept.prior_average) or "0"
-    return of_float(kept.total / kept.count) if kept.count else number(kept.current) or "0"
+        return _text(kept.prior_average)
+    return of_float(kept.total / kept.count) if kept.count else _text(kept.current)
 
 
 def live_stat(metrics: Iterable[tuple[Metric, Kept]], manner: Manner = PLAIN) -> LiveStat:

@@ -154,7 +154,8 @@ class Taking(NamedTuple):
         if missed:  # what it had reached before is to be looked up
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         known = kept.rate is not None
-        measure(kept, reading.current, fact, step, owed=self._is_owed(kept))
+        owed = kept.owed is not None and self._is_owed(kept.owed)
+        measure(kept, reading.current, fact, step, owed)
         if step is None and not known and reading.rate is not None:
             kept.rate = float(reading.rate)
         if not known and kept.rate is not None:
@@ -168,7 +169,8 @@ class Taking(NamedTuple):
         if fell:
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         if self.counts:
-            measure(kept, reading.current, fact, None, owed=self._is_owed(kept))
+            owed = kept.owed is not None and self._is_owed(kept.owed)
+            measure(kept, reading.current, fact, None, owed)
         kept.current, kept.stamp = reading.current, None
         if fact.rate and kernel.window is not None:
             age_s = None if kernel.born is None else self.at - kernel.born
@@ -179,8 +181,9 @@ class Taking(NamedTuple):
                 kept.rate = rate
         return fell
 
-    def _is_owed(self, kept: MetricState) -> bool:
-        return kept.owed is not None and kept.owed.end == self.at
+    def _is_owed(self, owed: Owed) -> bool:
+        """Whether this measurement is among what is to be backfilled."""
+        return owed.end == self.at
 
 
 def _fell(kept: MetricState, reading: Reading) -> bool:
@@ -205,17 +208,12 @@ def measure(
     if fact.minimum and value < kept.lowest:
         kept.lowest, kept.minimum = value, text
     if fact.mean and not owed:
-        _count(kept, float(before), value, step)
+        unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
+        kept.total += with_unseen(float(before), value, unseen) if unseen else value
+        kept.count += 1 + unseen
     if fact.rate and step is not None:
         kept.rate, kept.by_window = rates.between(float(before), value, step.elapsed_s), False
     kept.stood = False
-
-
-def _count(kept: MetricState, before: float, value: float, step: Step | None) -> None:
-    """Let the life-long mean take a measurement, and those before it that no scrape saw."""
-    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
-    kept.total += with_unseen(before, value, unseen)
-    kept.count += 1 + unseen
 
 
 def with_unseen(before: float, value: float, unseen: float) -> float:

@@ -56,20 +56,19 @@ class Merger:
     def _take_agents(self, rows: Iterable[Row]) -> None:
         for row in rows:
             labels = row.metric
-            if row.value is None or labels.kernel_id not in self.ids:
+            kernel = labels.kernel_id
+            if row.value is None or kernel not in self.ids:
                 continue
-            if labels.agent_id:
-                known = self.agents.get(labels.kernel_id, "")
-                self.agents[labels.kernel_id] = max(known, labels.agent_id)
-            if labels.instance:
-                known = self.instances.get(labels.kernel_id, "")
-                self.instances[labels.kernel_id] = max(known, labels.instance)
+            if labels.agent_id and labels.agent_id > self.agents.get(kernel, ""):
+                self.agents[kernel] = labels.agent_id
+            if labels.instance and labels.instance > self.instances.get(kernel, ""):
+                self.instances[kernel] = labels.instance
 
     def _take_column(self, query: Query, rows: Sequence[Row], column: Column) -> None:
-        if not column:
-            column.update(self._clean(rows))
-            if column:
-                return
+        clean = self._clean(rows)
+        if clean and column.keys().isdisjoint(clean):
+            column.update(clean)
+            return
         counts_up = query.part == "current" and self.catalog[query.metric].cumulative
         self._take_row_by_row(query, rows, column, signed=not counts_up and query.part != "rate")
 
