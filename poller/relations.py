@@ -29,6 +29,11 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BREAK = "a line break or another control character; HTTP allows none"
 
+_BOTH = (
+    ("redis.username", ("redis.password", "redis.password_file")),
+    ("redis.sentinel_username", ("redis.sentinel_password", "redis.sentinel_password_file")),
+)
+"""A user is told to a server with a password only."""
 _EITHER = (
     ("prometheus.username", "prometheus.bearer_token"),
     ("prometheus.username", "prometheus.bearer_token_file"),
@@ -144,8 +149,10 @@ def _is_whole(parts: SplitResult) -> bool:
     if parts.scheme == "unix":
         return hosts == [""] and path != ""
     if kind == "sentinel":
-        return all(hosts) and path != ""
-    return all(hosts) and (kind == "cluster" or len(hosts) == 1)
+        return all(hosts) and path.partition("/")[0] != ""
+    if kind == "cluster":  # it has one database, which has no number but 0
+        return all(hosts) and path in ("", "0") and not parts.query
+    return all(hosts) and len(hosts) == 1
 
 
 def _database(parts: SplitResult) -> str:
@@ -179,11 +186,14 @@ def _headers(config: Config) -> list[tuple[str, str]]:
 
 
 def _credentials(config: Config) -> list[tuple[str, str]]:
-    """Return what is given twice, or without its other half. A user of Redis is optional."""
+    """Return what is given twice, or without its other half. Redis' default user has no name."""
     problems = []
     for one, other in _EITHER:
         if _is_given(config, one) and _is_given(config, other):
             problems.append((one, f"cannot go together with {other}; take one of them out"))
+    for key, others in _BOTH:
+        if _is_given(config, key) and not any(_is_given(config, other) for other in others):
+            problems.append((key, f"needs {' or '.join(others)}, which are empty"))
     for key in ("prometheus.password", "prometheus.password_file"):
         if _is_given(config, key) and not _is_given(config, "prometheus.username"):
             problems.append((key, "needs prometheus.username, which is empty"))

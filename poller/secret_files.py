@@ -27,7 +27,7 @@ def without_password(url: str) -> str:
 
 
 class SecretFile:
-    """The first line of a file, read again whenever the file has changed."""
+    """A file that holds one line, read again whenever the file has changed."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
@@ -40,14 +40,27 @@ class SecretFile:
         try:
             status = self._path.stat()
             if (status.st_mtime_ns, status.st_size) != self._seen:
-                self._text = self._path.read_text("utf-8").rstrip("\r\n")
+                self._text = _one_line(self._path.read_text("utf-8"))
                 self._seen = (status.st_mtime_ns, status.st_size)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             if self._seen is None:
-                why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-                problem = f"{self._path} cannot be read: {why}"
+                problem = f"{self._path} cannot be read: {_why(error)}"
                 raise UnreadableFile([(self._key, problem)]) from error
         return self._text
+
+
+def _one_line(text: str) -> str:
+    line = text.rstrip("\r\n")
+    if "\n" in line or "\r" in line:
+        raise ValueError("it holds several lines, and a secret is one")
+    return line
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Return what is wrong with a file, and nothing that is in it."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _secret(given: SecretStr, path: Path | None, key: str) -> Callable[[], str]:

@@ -252,6 +252,26 @@ def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
     config.load(None)
 
 
+@pytest.mark.parametrize("user", ["username", "sentinel_username"])
+def test_a_user_of_redis_is_told_with_a_password_only(monkeypatch, user: str):
+    monkeypatch.setenv(f"POLLER_REDIS__{user.upper()}", "me")
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    password = f"redis.{user.replace('username', 'password')}"
+    assert caught.value.problems == [
+        (f"redis.{user}", f"needs {password} or {password}_file, which are empty")
+    ]
+    monkeypatch.setenv(f"POLLER_REDIS__{user.upper().replace('USERNAME', 'PASSWORD')}", "secret")
+    config.load(None)
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://a:1,b:2/3", "rediss+cluster://a:1?db=3"])
+def test_a_cluster_has_no_databases_to_choose_from(monkeypatch, url: str):
+    monkeypatch.setenv("POLLER_REDIS__URL", url)
+    with pytest.raises(ConfigError, match=r"redis.url: must be rediss?.cluster://host:port,host"):
+        config.load(None)
+
+
 def test_every_problem_is_told_at_once(tmp_path):
     keys = refused(tmp_path, "[poll]\nfoo = 1\n[redis]\nttl_s = 'x'\n[http]\nport = -1\n")
     assert keys == ["poll.foo", "redis.ttl_s", "http.port"]

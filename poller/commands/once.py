@@ -40,7 +40,9 @@ async def write(
         outcome = await _polled(cycle, lease, at)
     if outcome.failed:
         reason = outcome.failed.most_common(1)[0][0]
-        raise StoreError(reason, f"{sum(outcome.failed.values())} keys could not be written")
+        keys = sum(outcome.failed.values())
+        what = "1 key" if keys == 1 else f"{keys} keys"
+        raise StoreError(reason, f"{what} could not be written")
     return outcome
 
 

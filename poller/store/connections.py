@@ -123,7 +123,7 @@ def _sentinel(
         **tls,
         **_secret(access.credentials),
     )
-    master = group.master_for(service or "mymaster", db=int(database or 0))
+    master = group.master_for(service, db=int(database or 0))
     return master, list(group.sentinels)
 
 

@@ -95,7 +95,13 @@ def test_an_unreadable_secret_is_named_before_anything_is_said_to_be_good(
 ) -> None:
     rubbish = tmp_path / "password"
     rubbish.write_bytes(b"\xff\xfe")
-    for path, why in ((rubbish, "is not UTF-8"), (tmp_path / "none", "No such file or directory")):
+    several = tmp_path / "passwords"
+    several.write_text("one\ntwo\n")
+    for path, why in (
+        (rubbish, "is not UTF-8"),
+        (several, "it holds several lines, and a secret is one"),
+        (tmp_path / "none", "No such file or directory"),
+    ):
         done = poller(*command, env=environment(redis__password_file=path))
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == f"settings: redis.password_file: {path} cannot be read: {why}\n"
