@@ -31,17 +31,20 @@ class Census:
         self.took_s = 0.0
         self._within_s = within_s
         self._at: float | None = None
-        self._counting: asyncio.Task[dict[str, int]] | None = None
-        self._asked = ""
+        self._counting: dict[str, asyncio.Task[dict[str, int]]] = {}
+        self._server = ""
         self._noted: dict[str, int] = {}
 
     def begin(self, client: Client, scope: Scope, at: float, anew: bool) -> None:
-        """Start to count if it is time for it. `anew`: something failed since the last batch."""
-        if self._counting is not None and self._asked != client.url and _failed(self._counting):
-            self._counting = None  # this one is not to blame for it
-        if self._counting is None and self._is_due(at, anew):
-            self._asked, self._noted = client.url, {}
-            self._counting = asyncio.create_task(self._count(client, scope, at))
+        """Start to count if it is time for it. `anew`: something failed since the last batch.
+
+        One server may hang, so each counts for itself.
+        """
+        self._server = client.url
+        if self._server not in self._counting and self._is_due(at, anew):
+            if not self._counting:
+                self._noted = {}
+            self._counting[self._server] = asyncio.create_task(self._count(client, scope, at))
 
     def _is_due(self, at: float, anew: bool) -> bool:
         if self._at is None or not 0 <= at - self._at < CENSUS_S:
@@ -63,13 +66,15 @@ class Census:
 
         Raises the `PrometheusError` that ended it.
         """
-        if self._counting is None:
+        count = self._counting.get(self._server)
+        if count is None:
             return
         wait_s = self._within_s if not self.kernels or self._is_soon_done else 0.0
-        await asyncio.wait({self._counting}, timeout=wait_s)
-        if self._counting.done():
-            ended, self._counting = self._counting, None
-            self.kernels = ended.result() | self._noted
+        await asyncio.wait({count}, timeout=wait_s)
+        if count.done():
+            del self._counting[self._server]
+            self.kernels = count.result() | self._noted
+            await self.close()
 
     def note(self, kernels: Mapping[str, int]) -> None:
         """Take how many kernels exporters have by now: newer than what is being counted."""
@@ -77,11 +82,8 @@ class Census:
         self._noted |= kernels
 
     async def close(self) -> None:
-        """End a count that is under way."""
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
-
-
-def _failed(count: asyncio.Task[dict[str, int]]) -> bool:
-    return count.done() and not count.cancelled() and count.exception() is not None
+        """End what is being counted."""
+        counts, self._counting = self._counting, {}
+        for count in counts.values():
+            count.cancel()
+        await asyncio.gather(*counts.values(), return_exceptions=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from poller.format.catalog import Catalog, Metric
-from poller.poll import rates
+from poller.format.catalog import Catalog
+from poller.poll import recall
 from poller.poll.measure import MetricFacts, Steps, Taking, measure
 from poller.poll.rounds import Rounds
 from poller.poll.standing import Standing
@@ -129,7 +129,7 @@ class History:
             kernel.judged, kernel.moved = True, batch.time
         instance = batch.instances.get(kernel_id, kernel.instance)
         if (stamp.instance if stamp else "") in batch.gaps:
-            _owe_gap(kernel, self.time, batch.time)
+            recall.owe_gap(kernel, self.time, batch.time)
             self.owing.add(kernel_id)
         if stamp is None or kernel.stamp is None or stamp.number != kernel.stamp.number:
             fed.measured.add(kernel_id)
@@ -245,12 +245,12 @@ class History:
             kept = kernel.metrics.get(name)
             metric = self.catalog[name]
             if kept is not None:
-                _recall_fields(kept, metric, remembered)
+                recall.recall_fields(kept, metric, remembered)
                 stands_in = kept.by_window and kept.stamp is not None
                 nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
                 if nearer and remembered.rate is not None:
                     kept.rate, kept.by_window = float(remembered.rate), False
-            elif keep_missing and (made := _from_key(metric, remembered)) is not None:
+            elif keep_missing and (made := recall.from_key(metric, remembered)) is not None:
                 kernel.metrics[name] = made
         kernel.vouched = fresh and all(
             kept.can_be_written(self.catalog[name])
@@ -268,7 +268,7 @@ class History:
             kernel.judged, kernel.moved = True, life.moved
         if owed.start is None:
             kernel.born = life.born
-            _fit_rates(kernel, self.catalog, owed.end)
+            recall.fit_rates(kernel, self.catalog, owed.end)
         for name, kept in kernel.metrics.items():
             if kept.owed == owed:
                 kept.backfill(life.metrics.get(name, Past()), life.older, kernel.weight)
@@ -304,55 +304,3 @@ def _is_new_to(kept: MetricState, stamp: Stamp | None) -> bool:
     if stamp is None:
         return True
     return kept.stamp is not None and stamp.scraped > kept.stamp.scraped
-
-
-def _fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
-    """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived."""
-    age_s = None if kernel.born is None else at - kernel.born
-    for name, kept in kernel.metrics.items():
-        if not catalog[name].needs_rate:
-            continue
-        if kept.by_window and kernel.window is not None:
-            kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
-        elif kept.rate is None and age_s is not None:
-            kept.rate = 0.0  # what the agent writes at a first measurement
-        kept.by_window = False
-
-
-def _owe_gap(kernel: KernelState, since: float | None, until: float) -> None:
-    """Let everything since the last batch be backfilled, and what was owed before with it."""
-    for kept in kernel.metrics.values():
-        if kept.owed is None:
-            kept.owed = Owed(since, until)
-        else:
-            kept.owed = Owed(kept.owed.start, until)
-            if kept.owed.start is None:
-                kept.total = kept.count = 0.0
-
-
-def _recall_fields(kept: MetricState, metric: Metric, told: Remembered) -> None:
-    if kept.capacity is None and told.capacity is not None:
-        kept.first = told.capacity
-    if told.maximum is not None and float(told.maximum) > kept.highest:
-        kept.highest, kept.maximum = float(told.maximum), told.maximum
-    if told.minimum is not None and float(told.minimum) < kept.lowest:
-        kept.lowest, kept.minimum = float(told.minimum), told.minimum
-    if kept.owed is None:
-        return  # we have counted everything ourselves
-    kept.prior_average = told.average
-    beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
-    whole = all(beside.get(stat, "") is not None for stat in metric.stats)
-    kept.known = whole and (kept.capacity or kept.first) is not None
-
-
-def _from_key(metric: Metric, told: Remembered) -> MetricState | None:
-    """Return the history of a metric that only the key has; it is not owed by Prometheus."""
-    raw = told.raw if told.raw is not None else told.maximum
-    if raw is None and metric.kind == "gauge":
-        return None
-    kept = MetricState(raw or "0", rate=float(told.rate or "0"), known=True)
-    _recall_fields(kept, metric, told)
-    kept.prior_average = told.average
-    if metric.capacity:
-        kept.capacity = told.capacity
-    return kept

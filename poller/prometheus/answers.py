@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
 import msgspec
 
+from poller.prometheus import errors
 from poller.values import Drop, Part, is_canonical_uuid
 
 
@@ -50,3 +54,59 @@ class Series(msgspec.Struct, gc=False):
 
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
+
+
+T = TypeVar("T")
+
+
+class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
+    kind: str
+    result: list[T]
+
+
+class Answer(
+    msgspec.Struct, Generic[T], rename={"error_type": "errorType", "is_partial": "isPartial"}
+):
+    """A whole answer. `stats` is what the server tells of its own work, as it came."""
+
+    status: str
+    data: _Data[T] | None = None
+    error: str = ""
+    error_type: str = ""
+    warnings: list[str] | None = None
+    is_partial: bool = False
+    stats: msgspec.Raw = msgspec.Raw()
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """What an answer must look like: its `resultType`, and what its elements are."""
+
+    kind: str
+    decoder: msgspec.json.Decoder[Answer[T]]
+
+
+ROWS = Form("vector", msgspec.json.Decoder(Answer[Row]))
+SET_ROWS = Form("vector", msgspec.json.Decoder(Answer[SetRow]))
+SERIES = Form("matrix", msgspec.json.Decoder(Answer[Series]))
+
+
+def decoded(form: Form[T], body: bytes) -> Answer[T]:
+    """Return an answer; raise the `PrometheusError` that it tells or is."""
+    try:
+        answer = form.decoder.decode(body)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise errors.unfit(body, form.kind) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.no_json() from error
+    if answer.status != "success":
+        raise errors.api_error(answer.error_type, answer.error)
+    if answer.data is None or answer.data.kind != form.kind:
+        raise errors.unfit(body, form.kind)
+    return answer
+
+
+def warnings(answer: Answer[T]) -> list[str]:
+    """Return the warnings of an answer; VictoriaMetrics' cluster has a mark instead."""
+    mark = ["isPartial: a storage node did not answer"] if answer.is_partial else []
+    return mark + (answer.warnings or [])

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -22,8 +22,8 @@ from yarl import URL
 
 from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
-from poller.prometheus import errors, servers
-from poller.prometheus.answers import Row, Series, SetRow
+from poller.prometheus import answers, errors, servers
+from poller.prometheus.answers import Answer, Form, Row, Series, SetRow
 from poller.values import Query
 
 log = logging.getLogger("poller")
@@ -31,28 +31,6 @@ log = logging.getLogger("poller")
 T = TypeVar("T")
 _ERROR_BODY_BYTES = 4096
 _READ_BYTES = 1 << 20
-
-
-class _Data(msgspec.Struct, Generic[T], rename={"kind": "resultType"}):
-    kind: str
-    result: list[T]
-
-
-class _Answer(
-    msgspec.Struct, Generic[T], rename={"error_type": "errorType", "is_partial": "isPartial"}
-):
-    status: str
-    data: _Data[T] | None = None
-    error: str = ""
-    error_type: str = ""
-    warnings: list[str] | None = None
-    is_partial: bool = False
-    stats: msgspec.Raw = msgspec.Raw()
-
-
-_ROWS = msgspec.json.Decoder(_Answer[Row])
-_SET_ROWS = msgspec.json.Decoder(_Answer[SetRow])
-_SERIES = msgspec.json.Decoder(_Answer[Series])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +115,7 @@ class Client:
 
         async def one(query: Query) -> None:
             started = time.perf_counter()
-            answer = await self._ask(_ROWS, "vector", query.text, at)
+            answer = await self._ask(answers.ROWS, query.text, at)
             self._on_query(query.part, time.perf_counter() - started)
             take(query, answer)
 
@@ -145,25 +123,25 @@ class Client:
 
     async def vector(self, text: str, at: float, timeout_s: float | None = None) -> list[Row]:
         """Ask one instant query that gives an instant vector."""
-        return await self._ask(_ROWS, "vector", text, at, timeout_s)
+        return await self._ask(answers.ROWS, text, at, timeout_s)
 
     async def sets(self, text: str, at: float) -> list[SetRow]:
         """Ask one instant query and keep every label of its answer."""
-        return await self._ask(_SET_ROWS, "vector", text, at)
+        return await self._ask(answers.SET_ROWS, text, at)
 
     async def matrix(self, text: str, at: float, timeout_s: float | None = None) -> list[Series]:
         """Ask one instant query of a range vector: raw samples."""
-        return await self._ask(_SERIES, "matrix", text, at, timeout_s)
+        return await self._ask(answers.SERIES, text, at, timeout_s)
 
     async def matrices(self, texts: Iterable[str], at: float) -> list[Series]:
         """Ask several such queries together, and put their answers into one."""
-        answers: list[Series] = []
+        found: list[Series] = []
 
         async def one(text: str) -> None:
-            answers.extend(await self.matrix(text, at))
+            found.extend(await self.matrix(text, at))
 
         await together(one(text) for text in texts)
-        return answers
+        return found
 
     async def server(self) -> str:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
@@ -211,8 +189,7 @@ class Client:
 
     async def _ask(
         self,
-        decoder: msgspec.json.Decoder[_Answer[T]],
-        kind: str,
+        form: Form[T],
         text: str,
         at: float,
         timeout_s: float | None = None,
@@ -220,19 +197,18 @@ class Client:
         url = self.url
         try:
             limit_s = timeout_s or self._access.timeout_s
-            return await self._answer_of_now(decoder, kind, text, at, limit_s)
+            return await self._answer_of_now(form, text, at, limit_s)
         except PrometheusError as error:
             raise error.at(url) from error.__cause__
 
     async def _answer_of_now(
         self,
-        decoder: msgspec.json.Decoder[_Answer[T]],
-        kind: str,
+        form: Form[T],
         text: str,
         at: float,
         timeout_s: float,
     ) -> list[T]:
-        form = {
+        fields = {
             **self._access.params,
             "query": text,
             "time": f"{at:.3f}",
@@ -240,11 +216,11 @@ class Client:
         }
         place = self._at
         asked = self._as_of_now(place)
-        answer = await self._answer(decoder, kind, place, {**form, **asked}, timeout_s)
+        answer = await self._answer(form, place, {**fields, **asked}, timeout_s)
         late = self._as_of_now(place)
         if late != asked:  # this answer told what server it is
-            answer = await self._answer(decoder, kind, place, {**form, **late}, timeout_s)
-        self._weigh_warnings(_warnings(answer))
+            answer = await self._answer(form, place, {**fields, **late}, timeout_s)
+        self._weigh_warnings(answers.warnings(answer))
         assert answer.data is not None
         return answer.data.result
 
@@ -255,17 +231,16 @@ class Client:
 
     async def _answer(
         self,
-        decoder: msgspec.json.Decoder[_Answer[T]],
-        kind: str,
+        form: Form[T],
         place: int,
-        form: Mapping[str, str],
+        fields: Mapping[str, str],
         timeout_s: float,
-    ) -> _Answer[T]:
+    ) -> Answer[T]:
         try:
-            body = await self._request(place, "POST", "/api/v1/query", form, timeout_s)
+            body = await self._request(place, "POST", "/api/v1/query", fields, timeout_s)
         except DroppedConnection:  # aiohttp retries no POST by itself
-            body = await self._request(place, "POST", "/api/v1/query", form, timeout_s)
-        answer = _decoded(decoder, body, kind)
+            body = await self._request(place, "POST", "/api/v1/query", fields, timeout_s)
+        answer = answers.decoded(form, body)
         self._recognize(place, (), answer.stats)
         return answer
 
@@ -298,13 +273,13 @@ class Client:
         place: int,
         method: str,
         path: str,
-        form: Mapping[str, str] | None,
+        fields: Mapping[str, str] | None,
         timeout_s: float,
     ) -> bytes:
         assert self._session is not None, "use the client as an async context manager"
         base = self._urls[place]
         headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
-        if form is not None:
+        if fields is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         headers.update(self._access.headers())
         if any(name.lower() == "authorization" for name in headers):
@@ -314,7 +289,7 @@ class Client:
             async with (
                 asyncio.timeout(timeout_s),
                 self._session.request(
-                    method, url, data=_encoded(form), headers=headers, allow_redirects=False
+                    method, url, data=_encoded(fields), headers=headers, allow_redirects=False
                 ) as response,
             ):
                 self._read_clock(response.headers.get("Date"))
@@ -347,9 +322,9 @@ class Client:
             self.server_ahead_s = told - self._clock()
 
 
-def _encoded(form: Mapping[str, str] | None) -> bytes | None:
+def _encoded(fields: Mapping[str, str] | None) -> bytes | None:
     # By hand: the library makes a multipart boundary for every form, needed or not.
-    return urlencode(form).encode() if form is not None else None
+    return urlencode(fields).encode() if fields is not None else None
 
 
 async def together(coroutines: Iterable[Awaitable[None]]) -> None:
@@ -360,23 +335,3 @@ async def together(coroutines: Iterable[Awaitable[None]]) -> None:
                 group.create_task(coroutine)  # type: ignore[arg-type]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from failures
-
-
-def _warnings(answer: _Answer[T]) -> list[str]:
-    """Return the warnings of an answer; VictoriaMetrics' cluster has a mark instead."""
-    mark = ["isPartial: a storage node did not answer"] if answer.is_partial else []
-    return mark + (answer.warnings or [])
-
-
-def _decoded(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, kind: str) -> _Answer[T]:
-    try:
-        answer = decoder.decode(body)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise errors.unfit(body, kind) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise errors.no_json() from error
-    if answer.status != "success":
-        raise errors.api_error(answer.error_type, answer.error)
-    if answer.data is None or answer.data.kind != kind:
-        raise errors.unfit(body, kind)
-    return answer

@@ -20,7 +20,7 @@ from poller.format import encode
 from poller.poll import assembly, merge
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
-from poller.prometheus import client
+from poller.prometheus import answers
 from poller.store.lease import Lease
 from tests.bench.asked import Asked
 from tests.bench.blocked import Collector, Heartbeat
@@ -53,7 +53,7 @@ class Probes:
     @contextmanager
     def installed(self, outcome: Outcome) -> Iterator[None]:
         """Put the probes into their places, and take them out again."""
-        places: list[tuple[Any, str]] = [(client, "_decoded"), (merge.Merger, "take")]
+        places: list[tuple[Any, str]] = [(answers, "decoded"), (merge.Merger, "take")]
         places += [(encode, "pack"), (encode, "live_stat")]
         before = [(place, name, getattr(place, name)) for place, name in places]
         self.seconds.clear()
@@ -69,7 +69,7 @@ class Probes:
 def parts(outcome: Outcome, probed: dict[tuple[str, str], float]) -> dict[str, float]:
     """Return seconds by part, disjoint: what a cycle counts, with the probed parts taken out."""
     found = {name: outcome.seconds.get(name, 0.0) for name in OWN_PARTS}
-    decoded, columns = probed["query", "_decoded"], probed["query", "take"]
+    decoded, columns = probed["query", "decoded"], probed["query", "take"]
     encoded = probed["write", "pack"] + probed["write", "live_stat"]
     found["query"] -= decoded + columns
     found["write"] -= encoded

@@ -107,9 +107,12 @@ async def test_a_count_that_failed_is_told_and_taken_again() -> None:
     assert census.kernels == {"a:1": 2}
 
 
-async def test_another_server_is_not_to_blame_for_a_count_that_failed() -> None:
-    census, server = Census(1.0), Counting()
+@pytest.mark.parametrize("fails", [True, False])
+async def test_another_server_counts_for_itself_where_one_fails_or_hangs(fails: bool) -> None:
+    census, server = Census(0.05), Counting()
     server.failure = PrometheusError("refused", "connection refused")
+    if not fails:
+        server.answers.clear()
     begin(census, server, 100.0)
     await asyncio.sleep(0.01)
     other = Counting()

@@ -23,8 +23,7 @@ from poller.poll.merge import Merger
 from poller.poll.rounds import Rounds, newest_scrapes
 from poller.poll.trail import Glimpses
 from poller.prometheus import errors
-from poller.prometheus.answers import Row, Series
-from poller.prometheus.client import _ROWS, _SERIES, _SET_ROWS, _decoded
+from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
 from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
 from tests.support.live import read_legacy
 
@@ -142,11 +141,11 @@ def ours_or_nothing(decode: Callable[[], list[Any]]) -> list[Any]:
 
 
 def rows_of(body: bytes) -> list[Row]:
-    return ours_or_nothing(lambda: _decoded(_ROWS, body, "vector").data.result)  # type: ignore
+    return ours_or_nothing(lambda: decoded(ROWS, body).data.result)  # type: ignore
 
 
 def series_of(body: bytes) -> list[Series]:
-    return ours_or_nothing(lambda: _decoded(_SERIES, body, "matrix").data.result)  # type: ignore
+    return ours_or_nothing(lambda: decoded(SERIES, body).data.result)  # type: ignore
 
 
 def merged(answers: list[tuple[Query, list[Row]]]) -> Batch:
@@ -159,8 +158,8 @@ def merged(answers: list[tuple[Query, list[Row]]]) -> Batch:
 @FUZZ
 @given(bodies)
 def test_any_body_becomes_rows_or_an_error_of_ours(body: bytes) -> None:
-    for decoder, kind in ((_ROWS, "vector"), (_SET_ROWS, "vector"), (_SERIES, "matrix")):
-        ours_or_nothing(lambda: _decoded(decoder, body, kind).data.result)  # type: ignore  # noqa: B023
+    for form in (ROWS, SET_ROWS, SERIES):
+        ours_or_nothing(lambda: decoded(form, body).data.result)  # type: ignore  # noqa: B023
 
 
 @FUZZ
@@ -235,7 +234,7 @@ def test_duplicate_series_are_settled_whatever_is_answered_about_them(
     answers: list[tuple[Query, bytes]], values: bytes, stamped: bytes, changes: bytes
 ) -> None:
     batch = merged([(query, rows_of(body)) for query, body in answers])
-    sets = [_decoded(_SET_ROWS, body, "vector").data for body in (values, stamped, changes)]
+    sets = [decoded(SET_ROWS, body).data for body in (values, stamped, changes)]
     found = Sets(*(one.result for one in sets))  # type: ignore
     settled = duplicates.settle(batch, found, 5.0, lambda identity: Stamp("a:1", 1.0, 0.0, 1.0))
     assert not settled.conflicts

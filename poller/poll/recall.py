@@ -1,0 +1,61 @@
+"""What a key and windows tell, and what a gap leaves open, into the state of a kernel. Pure."""
+
+from __future__ import annotations
+
+from poller.format.catalog import Catalog, Metric
+from poller.poll import rates
+from poller.poll.state import KernelState, MetricState
+from poller.values import Owed, Remembered
+
+
+def fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
+    """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived."""
+    age_s = None if kernel.born is None else at - kernel.born
+    for name, kept in kernel.metrics.items():
+        if not catalog[name].needs_rate:
+            continue
+        if kept.by_window and kernel.window is not None:
+            kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
+        elif kept.rate is None and age_s is not None:
+            kept.rate = 0.0  # what the agent writes at a first measurement
+        kept.by_window = False
+
+
+def owe_gap(kernel: KernelState, since: float | None, until: float) -> None:
+    """Let everything since the last batch be backfilled, and what was owed before with it."""
+    for kept in kernel.metrics.values():
+        if kept.owed is None:
+            kept.owed = Owed(since, until)
+        else:
+            kept.owed = Owed(kept.owed.start, until)
+            if kept.owed.start is None:
+                kept.total = kept.count = 0.0
+
+
+def recall_fields(kept: MetricState, metric: Metric, told: Remembered) -> None:
+    """Let a metric learn what only its key knows."""
+    if kept.capacity is None and told.capacity is not None:
+        kept.first = told.capacity
+    if told.maximum is not None and float(told.maximum) > kept.highest:
+        kept.highest, kept.maximum = float(told.maximum), told.maximum
+    if told.minimum is not None and float(told.minimum) < kept.lowest:
+        kept.lowest, kept.minimum = float(told.minimum), told.minimum
+    if kept.owed is None:
+        return  # we have counted everything ourselves
+    kept.prior_average = told.average
+    beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
+    whole = all(beside.get(stat, "") is not None for stat in metric.stats)
+    kept.known = whole and (kept.capacity or kept.first) is not None
+
+
+def from_key(metric: Metric, told: Remembered) -> MetricState | None:
+    """Return the history of a metric that only the key has; it is not owed by Prometheus."""
+    raw = told.raw if told.raw is not None else told.maximum
+    if raw is None and metric.kind == "gauge":
+        return None
+    kept = MetricState(raw or "0", rate=float(told.rate or "0"), known=True)
+    recall_fields(kept, metric, told)
+    kept.prior_average = told.average
+    if metric.capacity:
+        kept.capacity = told.capacity
+    return kept
