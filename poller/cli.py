@@ -1,4 +1,4 @@
-"""Commands for people.
+"""The command line: every command with its own options, and the work that it starts.
 
 Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
 of the settings that cannot be read, 141 (as shells have it of SIGPIPE) nobody reads the output.

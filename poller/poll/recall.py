@@ -1,4 +1,4 @@
-"""What a key and windows tell, and what a gap leaves open, into the state of a kernel. Pure."""
+"""What a key, a window or a gap means for what is kept of a kernel. Pure."""
 
 from __future__ import annotations
 
