@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,7 +67,6 @@ class Cycle:
         self.backfiller = backfiller
         self.publisher = publisher
         self._due: set[str] = set()
-        self._started = 0.0
         self._anew = True
         self._backfilling: asyncio.Task[int] | None = None
         self._had_kernels = False
@@ -122,7 +120,6 @@ class Cycle:
         `needs_store`: False for a dry run, which goes on without what older keys know.
         """
         outcome = outcome if outcome is not None else Outcome()
-        self._started = time.monotonic()
         outcome.time = await self.evaluation_time() if at is None else at
         batch = await self._observe(outcome)
         if at is None:
@@ -234,7 +231,7 @@ class Cycle:
             self.publisher.found(found.values)
             self.publisher.found_foreign(found.foreign, outcome.time)
             within_s = self.rules.keys_within_s
-            if within_s is not None and time.monotonic() - self._started > within_s:
+            if within_s is not None and outcome.age_s > within_s:
                 break
 
     def _fresh_s(self, kernel_id: str) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic, perf_counter
 
 from poller.format import encode
 from poller.poll import withhold
@@ -61,6 +61,12 @@ class Outcome:
     store_trouble: str = ""
     stage: Stage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the cycle began, in seconds."""
+        return monotonic() - self.began
 
     @property
     def withheld_counts(self) -> dict[str, int]:
@@ -70,12 +76,12 @@ class Outcome:
     @contextmanager
     def timed(self, part: Stage) -> Iterator[None]:
         """Measure one part of the cycle, and know in which one it is."""
-        started = time.perf_counter()
+        started = perf_counter()
         self.stage = part
         try:
             yield
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True)
