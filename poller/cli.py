@@ -7,10 +7,8 @@ of the settings that cannot be read, 141 (as shells have it of SIGPIPE) nobody r
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from poller import __version__, options
+from poller import __version__, options, output
 from poller.errors import ConfigError, CycleError, RefusedRequest
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from poller.config import Config
 
 T = TypeVar("T")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Why a file that the output goes to takes no more of it."""
-_NOBODY_READS = 128 + signal.SIGPIPE
 
 _KERNELS = click.option(
     "--kernel",
@@ -333,30 +328,5 @@ def deploy_files(directory: Path, force: bool) -> None:
 
 def main() -> None:
     """Enter from the console script."""
-    _open_what_is_closed()
-    out = sys.stdout
-    try:
-        try:
-            cli(prog_name="livestat-poller")
-        except SystemExit:
-            if sys.stdout is not out:  # click has put another in its place: nobody reads
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
-            raise
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in (*_NO_ROOM, errno.EPIPE):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
-        if error.errno == errno.EPIPE:
-            sys.exit(_NOBODY_READS)
-        click.echo(f"the output cannot be written: {error.strerror}", err=True)
-        sys.exit(1)
-
-
-def _open_what_is_closed() -> None:
-    """Let what is said go nowhere where the caller has closed a stream, as `>&-` does."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
+    with output.guarded():
+        cli(prog_name="livestat-poller")

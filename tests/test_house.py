@@ -26,13 +26,14 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli` and `options`, which start them."""
+"""What each room may know beside itself. Nothing knows `cli`, `options` and `output`, which start them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
     "secret_files": {"pydantic"},
     "cli": {"click"},
     "options": {"click"},
+    "output": {"click"},
     "format/encode": {"msgpack"},
     "values": {"msgspec"},
     "prometheus/answers": {"msgspec"},

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from poller.commands import kernel_ids
+from poller.commands.finding import counted
 from poller.config import Config
 from poller.errors import LeaseLost, StoreError
 from poller.poll import assembly
@@ -41,8 +42,7 @@ async def write(
     if outcome.failed:
         reason = outcome.failed.most_common(1)[0][0]
         keys = sum(outcome.failed.values())
-        what = "1 key" if keys == 1 else f"{keys} keys"
-        raise StoreError(reason, f"{what} could not be written")
+        raise StoreError(reason, f"{counted(keys, 'key')} could not be written")
     return outcome
 
 
