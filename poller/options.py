@@ -1,4 +1,4 @@
-"""What every command starts with: which settings, how much log, what a failure exits with."""
+"""What every command starts with: its settings and its log; settings that cannot be are refused."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ BELOW = {
     "commands": GROUND | SETTINGS | {"format", "prometheus", "store", "poll"},
     "demo": GROUND | SETTINGS | {"format", "prometheus", "store", "poll", "daemon", "commands"},
 }
-"""What each room may know beside itself. Nothing knows `cli`, `options` and `output`, which start them."""
+"""What each room may know beside itself; nothing knows `cli`, `options` and `output` above them."""
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},

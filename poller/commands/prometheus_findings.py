@@ -12,11 +12,12 @@ from poller.errors import CycleError
 from poller.poll.cycle import Cycle
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.poll.withhold import Reason
 from poller.values import Survey
 
 _UNSEEN_S = 60.0
 """An exporter that was not scraped for so long is down, or no longer scraped, as all others."""
-_WITHHELD: dict[str, tuple[Level, str]] = {
+WITHHELD: dict[Reason, tuple[Level, str]] = {
     "incomplete": ("fail", "their keys stay as they are: why does the agent not export it?"),
     "foreign": ("warn", "find out who uses kernel ids as keys in this database"),
     "waiting": ("warn", "what is known of them does not suffice yet: look again in a minute"),
@@ -125,14 +126,14 @@ def _unseen(one: ExporterState, at: float) -> bool:
 
 def withheld(outcome: Outcome) -> Iterator[Finding]:
     """Tell which kernels would not be written, by reason and by the metric that is missing."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[Reason, str], list[str]] = {}
     for kernel, why in outcome.withheld.items():
         lacks = " and ".join(outcome.missing.get(kernel, ()))
         groups.setdefault((why, lacks), []).append(kernel)
     if not groups:
         yield Finding("ok", "withheld", "no kernel")
     for (reason, lacking), kernels in sorted(groups.items()):
-        level, advice = _WITHHELD[reason]
+        level, advice = WITHHELD[reason]
         told = f"{reason}, without {lacking}" if lacking else reason
         text = f"{counted(len(kernels), 'kernel')} {told}: {listed(kernels)}"
         yield Finding(level, "withheld", text, advice)

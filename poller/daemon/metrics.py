@@ -1,4 +1,4 @@
-"""The daemon's own metrics: their names, labels and buckets."""
+"""The daemon's own metrics: names, labels, buckets, and what of a cycle each one takes."""
 
 from __future__ import annotations
 

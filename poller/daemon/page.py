@@ -1,4 +1,4 @@
-"""The page at `/`: what the daemon tells of itself, as one HTML document. Pure.
+"""The page at `/`: its headline, troubles, tables and form, as one HTML document. Pure.
 
 No script, no foreign asset, one style element whose hash the policy names: a browser that obeys
 `POLICY` loads nothing else and runs nothing. All that comes from outside is escaped.

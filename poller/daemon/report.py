@@ -1,4 +1,4 @@
-"""What cycles came to: what of it is counted, makes ready or not, and is worth a line of log."""
+"""What a cycle was: good or failed, ready by `http.unready_after`, and worth which line of log."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from poller.secret_files import prometheus_headers, redis_credentials, sentinel_
 from poller.settings import Prometheus, RedisSection
 from poller.store.connections import StoreAccess, connect
 from poller.store.keys import Store
-from poller.store.lease import LEASE_INTERVALS, Lease
+from poller.store.lease import Lease, length_s
 
 _FOR_QUERIES = 0.8
 """Share of a deadline in which Prometheus must have answered, all its servers together."""
@@ -202,4 +202,4 @@ def lease(config: Config, store: Store, token: str | None = None) -> Lease | Non
         name += f":{config.shard.index}/{config.shard.count}"
     if config.redis.key_prefix:
         name += f":{config.redis.key_prefix}"
-    return Lease(store, name, LEASE_INTERVALS * config.poll.interval_s, token)
+    return Lease(store, name, length_s(config.poll.interval_s), token)

@@ -32,13 +32,12 @@ from poller.poll.withhold import Patience
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Series
 from poller.prometheus.client import Client
+from poller.prometheus.errors import TOO_MUCH
 from poller.prometheus.selectors import Scope
 from poller.values import Life, Owed, Past
 
 ATTEMPTS = 3
 """After so many failed recalls a kernel goes on with what is known of it."""
-_TOO_MUCH = ("rejected", "oversized", "timeout")
-"""Answers to a question that was too large: half of it may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,8 @@ class Backfiller:
         running: set[asyncio.Task[int]] = set()
         try:
             while True:
-                while len(running) < self._at_once and (chunk := await queue.next()):
+                at_once = self.pace.at_once(self._reach.concurrency)
+                while len(running) < at_once and (chunk := await queue.next()):
                     running.add(asyncio.create_task(self._one(client, *chunk, patience, queue)))
                 if not running:
                     return given_up
@@ -88,18 +88,15 @@ class Backfiller:
             for task in running:
                 task.cancel()
 
-    @property
-    def _at_once(self) -> int:
-        return 1 if self.pace.slow else self._reach.concurrency
-
     async def _one(
         self, client: Client, owed: Owed, kernels: list[str], patience: Patience, queue: Queue
     ) -> int:
         """Recall one chunk and rest; return how many of it gave up."""
-        started = time.perf_counter()
+        started, waited_s = time.perf_counter(), self.pace.waited_s
         given_up = await self._recall(client, owed, kernels, patience)
         queue.done(kernels)
-        await self.pace.rest(time.perf_counter() - started)
+        waited_s = self.pace.waited_s - waited_s
+        await self.pace.rest(max(0.0, time.perf_counter() - started - waited_s))
         return given_up
 
     async def _recall(
@@ -109,7 +106,7 @@ class Backfiller:
         try:
             lives = await self._lives(client, owed, kernels, patience)
         except PrometheusError as error:
-            if error.reason in _TOO_MUCH and len(kernels) > 1:
+            if error.reason in TOO_MUCH and len(kernels) > 1:
                 half = len(kernels) // 2
                 parts = (kernels[:half], kernels[half:])
                 return sum([await self._recall(client, owed, part, patience) for part in parts])

@@ -21,6 +21,7 @@ from poller.poll.trail import Glimpses
 from poller.prometheus import lookup_queries, round_queries
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
 from poller.prometheus.client import Client, together
+from poller.prometheus.errors import TOO_MUCH
 from poller.prometheus.selectors import Scope, sliced
 from poller.values import Batch, Query, Stage, Stamp, Survey
 
@@ -84,7 +85,7 @@ class Observer:
                 lambda: self._batch(at, read, timed), self.limits.within_s
             )
         except PrometheusError as error:
-            if error.reason == "timeout":
+            if error.reason in TOO_MUCH:
                 self.ask_for_less()
             raise
         self._portion.saw(self._asking, self._spent_s - self._waited_s)

@@ -152,6 +152,7 @@ class Cycle:
             history.stamps,
             {instance: len(kernels) for instance, kernels in history.living.items()},
             history.kernels,
+            history.waiting,
             self._anew,
         )
         self._anew = True  # until this cycle has gone through
@@ -207,9 +208,7 @@ class Cycle:
                 self.backfiller.backfill_all(self.observer.client, self.patience())
             )
         if self._backfilling is not None:
-            wait_s = self.rules.backfill_wait_s
-            if wait_s is not None and self.backfiller.pace.slow:
-                wait_s = 0.0  # the rest of the deadline is for what can be written
+            wait_s = self.backfiller.pace.wait_s(self.rules.backfill_wait_s)
             await asyncio.wait({self._backfilling}, timeout=wait_s)
         outcome.owing = len(self.history.owing)
         outcome.restored = max(0, before - outcome.owing)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from poller.format.catalog import Catalog
+from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import recall
 from poller.poll.measure import MetricFacts, Steps, Taking, measure
 from poller.poll.rounds import Rounds
@@ -71,6 +71,12 @@ class History:
     def active(self) -> int:
         """How many kernels the exporters' last answers held."""
         return sum(map(len, self.living.values()))
+
+    @property
+    def waiting(self) -> int:
+        """How many kernels cannot be written before something is backfilled."""
+        there = (self.kernels[name] for name in self.owing)
+        return sum(not kernel.vouched and not _is_known(kernel) for kernel in there)
 
     def feed(self, batch: Batch, rounds: Rounds) -> Fed:
         """Take one batch; kernels unseen for longer than the lookback are forgotten."""
@@ -297,6 +303,12 @@ class History:
         kernel.reorder()
         if kernel.owing is None:
             self.owing.discard(kernel_id)
+
+
+def _is_known(kernel: KernelState) -> bool:
+    """Whether enough is known of a kernel's past, as far as the first essential metric tells."""
+    kept = kernel.metrics.get(ESSENTIAL[0])
+    return kept is not None and kept.known
 
 
 def _is_new_to(kept: MetricState, stamp: Stamp | None) -> bool:

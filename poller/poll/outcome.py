@@ -1,4 +1,4 @@
-"""What a poll comes to: what it saw and did, and what it would write."""
+"""What a poll comes to: all that metrics, log and page tell of it, and what it would write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How fast the past is asked for, in which chunks and in what order: slowly beside slow batches."""
+"""How fast the past is asked for, in what order, and what gives way to it: all that a slow batch
+changes of it."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ _SLOW = 1 / 3
 
 
 class Pace:
-    """Lets questions of the past pass between the batches, fewer of them where those are slow."""
+    """Lets questions of the past pass between the batches, fewer of them where those are slow.
+
+    `waited_s` is how long questions have waited for batches so far.
+    """
 
     def __init__(self) -> None:
         self.slow = False
+        self.waited_s = 0.0
         self._free = asyncio.Event()
         self._free.set()
 
@@ -38,10 +43,23 @@ class Pace:
 
     async def turn(self) -> None:
         """Wait until no batch is asked."""
+        started = time.perf_counter()
         await self._free.wait()
+        self.waited_s += time.perf_counter() - started
+
+    def at_once(self, most: int) -> int:
+        """Return how many chunks may be asked at once."""
+        return 1 if self.slow else most
+
+    def wait_s(self, usual_s: float | None) -> float | None:
+        """Return how long a cycle waits for what is owed; None: for as long as it takes.
+
+        After a slow batch the rest of the deadline is for what can be written.
+        """
+        return 0.0 if self.slow and usual_s is not None else usual_s
 
     async def rest(self, after_s: float) -> None:
-        """Where batches are slow, leave as much time as the last chunk took."""
+        """Where batches are slow, leave as much time as the last chunk was asked for."""
         if self.slow:
             await asyncio.sleep(after_s)
 

@@ -39,13 +39,15 @@ class Read:
     """What was read before: the time of the last good batch, and which round of each exporter.
 
     `kernels` says how many kernels each exporter told of at its last answer, `known` is what is
-    kept of each kernel. `anew`: something failed since, so everything is counted again.
+    kept of each kernel. `waiting`: so many were read and cannot be written before their past is
+    backfilled. `anew`: something failed since, so everything is counted again.
     """
 
     since: float | None
     stamps: Mapping[str, Stamp]
     kernels: Mapping[str, int]
     known: Mapping[str, KernelState] = field(default_factory=dict)
+    waiting: int = 0
     anew: bool = False
 
 
@@ -124,12 +126,15 @@ def _within(wanted: Instances, read: Read, known: Known) -> Instances:
     """Return as many of them as one batch carries: first those that were read longest ago.
 
     A share is kept for those that were never read, or they would wait for as long as the others
-    fill every batch.
+    fill every batch. They do wait while a whole batch of kernels waits for the past: to read more
+    would only hold up what these wait for.
     """
     if sum(known.census.get(name, 0) for name in wanted) <= known.most_kernels:
         return wanted
     never = sorted(name for name in wanted if name not in read.stamps)
-    again = sorted(wanted - set(never), key=lambda name: (read.stamps[name].scraped, name))
+    again = sorted(wanted.difference(never), key=lambda name: (read.stamps[name].scraped, name))
+    if read.waiting >= known.most_kernels:
+        never = []
     kept = min(_NEWCOMERS * known.most_kernels, sum(known.census.get(name, 0) for name in never))
     chosen = _filled(again, known.most_kernels - kept, known)
     left = known.most_kernels - sum(known.census.get(name, 0) for name in chosen)

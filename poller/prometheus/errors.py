@@ -1,4 +1,4 @@
-"""What goes wrong with Prometheus, told apart: statuses, broken connections, unfit answers.
+"""What goes wrong with Prometheus, told apart and named; whom that concerns decides what follows.
 
 Every one becomes a `PrometheusError` with a reason fit for a metric label, told in whole words. No
 header or credential is carried over; the client adds the address.
@@ -14,6 +14,8 @@ import msgspec
 
 from poller.errors import DroppedConnection, PrometheusError
 
+TOO_MUCH = frozenset(("rejected", "oversized", "timeout"))
+"""Reasons that a smaller question may not meet."""
 _SECRET = "check prometheus.username, password_file or bearer_token_file"
 _PROXY = "a proxy before Prometheus cannot reach it"
 _REASONS = {

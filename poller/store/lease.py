@@ -1,4 +1,4 @@
-"""The lease: of several pollers with the same settings exactly one writes.
+"""The lease: how long it lasts, and that of several pollers of the same keys exactly one writes.
 
 A key of our own outside the UUID space holds the holder's token, and goes away with the lease.
 The local monotonic clock decides before every write whether it can still be ours; the server
@@ -16,9 +16,8 @@ from collections.abc import Callable
 
 from poller.store.keys import Fence, Store
 
-LEASE_INTERVALS = 1.5
-"""How many of its holder's intervals a lease lasts: it outlives one late cycle, and is free again
-before two intervals have passed."""
+_INTERVALS = 1.5
+"""A lease outlives one late cycle, and is free again before two intervals have passed."""
 
 # Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
 # one is taken only if asked to (ARGV[3]).
@@ -35,6 +34,11 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], '', 'PX', 1) end
 return 0
 """
+
+
+def length_s(interval_s: float) -> float:
+    """Return how long a lease lasts for a holder that polls so often."""
+    return _INTERVALS * interval_s
 
 
 def new_token() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+from poller.commands.prometheus_findings import WITHHELD
+from poller.poll.withhold import REASONS
 from tests.commands.cluster import Place, lines
 from tests.support.servers import HOST, Prometheus, Redis, free_port
 
@@ -122,6 +124,10 @@ def test_keys_that_once_wrote_are_no_sign_of_agents(healthy: Place):
     assert lines(done.stdout, "writers") == ["ok: 2 of 2 agents write no keys"]
     assert lines(done.stdout, "keys")[0].startswith("ok: 4 of 4 kernels were written")
     assert "still" not in healthy.run("compare").stdout
+
+
+def test_check_knows_what_every_reason_to_withhold_a_kernel_means():
+    assert WITHHELD.keys() == set(REASONS)
 
 
 def test_withheld_kernels_are_listed_by_reason_and_missing_metric(mixed: Place):

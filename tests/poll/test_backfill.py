@@ -166,11 +166,23 @@ def test_no_question_is_put_while_a_batch_is_asked():
 
 
 def test_a_batch_that_takes_long_makes_the_past_wait():
-    async def slow(within_s: float) -> bool:
+    async def after(within_s: float) -> tuple[int, float | None, float | None]:
         pace = Pace()
         with pace.batch(within_s):
             await asyncio.sleep(0.02)
-        return pace.slow
+        return pace.at_once(4), pace.wait_s(0.5), pace.wait_s(None)
 
-    assert asyncio.run(slow(0.03))
-    assert not asyncio.run(slow(1.0))
+    assert asyncio.run(after(0.03)) == (1, 0.0, None)
+    assert asyncio.run(after(1.0)) == (4, 0.5, None)
+
+
+def test_how_long_a_question_waited_for_batches_is_known():
+    async def waited_s() -> float:
+        pace = Pace()
+        with pace.batch(1.0):
+            turn = asyncio.create_task(pace.turn())
+            await asyncio.sleep(0.05)
+        await turn
+        return pace.waited_s
+
+    assert 0.04 < asyncio.run(waited_s()) < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,19 @@ def test_those_read_longest_ago_go_first_where_all_were_read():
     before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0, "e": 19.0})
     there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
     assert plan(AT, before, there).asked == frozenset("bd")
+
+
+def test_nobody_new_is_read_while_a_whole_batch_of_kernels_waits_for_the_past():
+    there = known({"a": 21.0, "b": 20.0, "new": 7.0}, census=dict.fromkeys(["a", "b", "new"], 80),
+                  most_kernels=100)  # fmt: skip
+    before = {"a": 20.0, "b": 20.0}
+    assert plan(AT, read(before, waiting=99), there).asked == frozenset(["a", "new"])
+    assert plan(AT, read(before, waiting=100), there).asked == frozenset(["a"])
+    idle = replace(there, stamps={name: stamp(name, number) for name, number in
+                                  {"a": 20.0, "b": 20.0, "new": 7.0, "x": 1.0}.items()},
+                   census=there.census | {"x": 80})  # fmt: skip
+    nothing = plan(AT, read(before, waiting=100, kernels={"a": 80, "b": 80}), idle)
+    assert (nothing.asked, nothing.kernels) == (frozenset(), 0)
 
 
 def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
