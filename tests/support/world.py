@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from .answers import Answer, Row, Track, bad_query, matrix, vector
@@ -241,10 +242,17 @@ def _scrapes(time: float, found: Query) -> Iterator[float]:
 
 
 def _matches(labels: Mapping[str, str], matchers: str) -> bool:
-    tests = _MATCHER.findall(matchers)
+    tests = _parsed(matchers)
     return all(_fits(labels.get(name, ""), sign, text) for name, sign, text in tests)
 
 
+@lru_cache(1000)
+def _parsed(matchers: str) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = _MATCHER.findall(matchers)
+    return found
+
+
+@lru_cache(10_000)  # asked for each of hundreds of series, a query
 def _fits(value: str, sign: str, text: str) -> bool:
     text = re.sub(r"\\(.)", r"\1", text)
     equal = re.fullmatch(text, value) is not None if "~" in sign else value == text
