@@ -25,7 +25,8 @@ from tests.support.live import LivePoller, read_legacy, settings, tables
 from tests.support.process import HOST
 from tests.support.proxy import FaultProxy, passing, refusing, reset
 from tests.support.scripted import ScriptedPrometheus
-from tests.support.servers import Redis
+from tests.support.servers import Redis, wait_until
+from tests.support.stalls import Stalls
 from tests.support.world import MIB, World
 
 CYCLES = 1000
@@ -35,6 +36,7 @@ PARTS = 5
 KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
+LEASE = "livestat-poller:leader"
 IO_READ = 'container_metric_name="io_read",value_type="current"'
 
 
@@ -178,7 +180,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 async def test_a_thousand_cycles_through_every_failure(
     redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,7 +287,7 @@ def wait_for(reached: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_recovers(
     redis: Redis, tmp_path: Path, part: int
@@ -305,6 +307,7 @@ def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_re
         asked: set[int] = set()
         stages = Counter[str]()
         for point in DEATHS[part::PARTS]:
+            redis.command("DEL", LEASE)  # of the one that died: only the last one is waited for
             prometheus.requests.clear()
             started = progress(prometheus, proxy)
             with live:
@@ -312,18 +315,18 @@ def test_sudden_death_at_fifty_points_leaves_whole_values_and_the_next_poller_re
                 live.kill()
             asked |= {world_used(world, one.time) for one in prometheus.requests if one.query}
             stages["asking" if progress(prometheus, proxy) < started + 30 else "writing"] += 1
-            for kernel in world.ids:
-                value = redis.command("GET", kernel)
+            for value in redis.command("MGET", *world.ids):
                 assert value is None or whole_value(value, world) in asked
         assert min(stages["asking"], stages["writing"]) >= 1
 
         prometheus.requests.clear()
-        with live:
-            assert wait_for(lambda: bool(prometheus.requests), 60)
+        with live, Stalls() as stalls:
+            wait_until(lambda: bool(prometheus.requests), "the next poller")
             since, fresh = time.monotonic(), world_used(world, time.time())
-            assert wait_for(lambda: all_newer(redis, world, fresh), 60)
+            wait_until(lambda: all_newer(redis, world, fresh), "fresh values")
             lease_s = 1.5 * interval_s  # of the one that died; and a little for the machine
-            assert time.monotonic() - since < lease_s + 2 * interval_s + 1.0
+            taken_s = time.monotonic() - since
+            assert taken_s < lease_s + 2 * interval_s + 1.0 + stalls.longest_s, live.log
             assert live.stop() == 0
 
 
@@ -332,5 +335,5 @@ def world_used(world: World, at: float) -> int:
 
 
 def all_newer(redis: Redis, world: World, used: int) -> bool:
-    values = [redis.command("GET", kernel) for kernel in world.ids]
+    values = redis.command("MGET", *world.ids)
     return all(value and whole_value(value, world) >= used - 1000 for value in values)
