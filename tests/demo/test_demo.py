@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -295,13 +296,22 @@ def values(url: str, kernels: int) -> dict[str, dict[str, dict[str, str]]]:
     """
     busy = SimulatedCluster(12).kernels[4].kernel_id
     with redis.Redis.from_url(url, protocol=2) as client:
-        wait_until(lambda: len(client.keys("*-*-*-*-*")) >= kernels, "keys", timeout_s=40)
-        wait_until(
-            lambda: msgpack.unpackb(client.get(busy))["cpu_util"]["pct"] != "0", "a rate", 10
-        )
+        wait_until(lambda: len(client.keys("*-*-*-*-*")) >= kernels, "keys")
+        wait_until(lambda: msgpack.unpackb(client.get(busy))["cpu_util"]["pct"] != "0", "a rate")
         names = [name for name in client.keys("*-*-*-*-*") if b":" not in name]
         assert all(86_300 < client.ttl(name) <= 86_400 for name in names)
         return {name.decode(): msgpack.unpackb(client.get(name)) for name in names}
+
+
+def frames(process: subprocess.Popen[str], count: int) -> str:
+    """Return what the demo prints until so many tables have begun."""
+    assert process.stdout is not None
+    text = ""
+    while text.count(" kernel ") < count:
+        line = process.stdout.readline()
+        assert line, f"the demo ended\n{text}"
+        text += line
+    return text
 
 
 @pytest.mark.parametrize("real_servers", [False, True], ids=["embedded", "real"])
@@ -311,11 +321,16 @@ def test_the_demo_fills_the_keys_and_shows_them(real_servers: bool):
         require("redis-server")
     # A real installation's settings in the environment must not be used.
     env = environment(f"http://{HOST}:1", f"redis://{HOST}:1/0", shard__count=7)
-    arguments = ["demo", "--duration", "6", *(["--real"] if real_servers else [])]
-    process = start_poller(*arguments, env=env)
+    process = start_poller("demo", *(["--real"] if real_servers else []), env=env)
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         found = values(address("redis ", process), kernels=11)
-        text, errors = process.communicate(timeout=60)
+        text = frames(process, 6)
+        process.send_signal(signal.SIGINT)
+        text += process.stdout.read()  # not `communicate`, which leaves out what waits in a buffer
+        errors = process.stderr.read()
+        process.wait(60)
     finally:
         process.kill()
     assert process.returncode == 0, errors
@@ -355,6 +370,12 @@ def assert_shown(text: str, found: dict[str, Any], busy_percent: Any) -> None:
 
 def lines(text: str) -> list[str]:
     return text.strip().splitlines()
+
+
+def test_the_demo_ends_by_itself_when_its_time_is_over():
+    done = poller("demo", "--duration", "1", env=environment())
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"The poller ran \d+ cycles.*\.", lines(done.stdout)[-1])
 
 
 def test_the_demo_says_which_extra_is_missing():
