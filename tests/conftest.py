@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests.support import command, daemon, live
 from tests.support.process import Server, require
@@ -19,13 +21,20 @@ from tests.support.turns import Turns
 PROCESSES_A_CORE = 3
 """Tests wait for ticks and servers most of the time."""
 STARTERS = {require, command.poller, command.start_poller, live.LivePoller, daemon.DaemonProcess}
+WAITING = 1
+"""A process begins with a test only when it knows the next one."""
 _AGENTS_TOGETHER = {"bursts": "1", "jitter": "1", "refused": "2", "lives": "2"}
+_BESIDE_PROMETHEUS = ("test_every_query_of_the_poller", "test_what_prometheus_refuses")
 BESIDE = "failed beside others, and passed alone"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return how many processes `-n auto` stands for."""
-    return PROCESSES_A_CORE * len(os.sched_getaffinity(0))
+    """Return how many processes `-n auto` stands for.
+
+    What starts no server works all the time, and each process first imports all of the tests.
+    """
+    quick = config.option.markexpr == "not servers"
+    return (1 if quick else PROCESSES_A_CORE) * len(os.sched_getaffinity(0))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
@@ -47,19 +56,37 @@ class ByServers(LoadScopeScheduling):
         if module.endswith("/test_real_agent.py"):
             # A live agent beside several others keeps worse time.
             return f"{module} {_AGENTS_TOGETHER.get(parameters.rstrip(']'), '')}"
+        if module.endswith("/test_demo.py") and test.startswith(_BESIDE_PROMETHEUS):
+            return module
         if module.endswith("/test_vectors.py"):
             return f"{module} {parameters}"
         if module.endswith("/test_readers.py"):
             return f"{module} {parameters.partition('-')[0]}"
         return nodeid
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """Let one test wait at a process, not two: it may wait behind one that takes long."""
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) <= WAITING:
+            super()._reschedule(node)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes, and begin with what takes longest."""
+    """Mark what starts real processes, and put it all in order.
+
+    What takes longest begins. What starts nothing comes last: it needs the whole processor, and
+    ends at once on all processes.
+    """
     for item in items:
         if starts_processes(item.getparent(pytest.Module).obj):
             item.add_marker("servers")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> float:
+    slow = item.get_closest_marker("slow")
+    if slow is not None:
+        return -float(slow.args[0])
+    return 0.0 if item.get_closest_marker("servers") else 1.0
 
 
 def starts_processes(module: ModuleType) -> bool:
@@ -73,11 +100,15 @@ def _is_starter(one: object) -> bool:
     return isinstance(one, type | type(require)) and one in STARTERS
 
 
+_to_hear_again: list[tuple[pytest.Item, list[pytest.TestReport]]] = []
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Hear a test of real processes that failed beside others again, alone.
 
     What it says of times holds for a machine that has time for it. A test that fails alone fails.
+    It is heard when its process has nothing else to do: all others stand still meanwhile.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
@@ -87,18 +118,33 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     with turns.beside():
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
     if item.get_closest_marker("servers") and any(report.failed for report in reports):
-        first = reports
-        item.session._setupstate.teardown_exact(None)
-        item._initrequest()  # type: ignore[attr-defined]
-        with turns.alone():
-            reports = runtestprotocol(item, log=False, nextitem=None)
-        if not any(report.failed for report in reports):
-            why = next(str(report.longrepr) for report in first if report.failed)
-            reports[-1].user_properties.append((BESIDE, why))
+        _to_hear_again.append((item, reports))
+    else:
+        _tell(item, reports)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    while nextitem is None and _to_hear_again:
+        _hear_again(turns, *_to_hear_again.pop())
+    return True
+
+
+def _hear_again(turns: Turns, item: pytest.Item, first: list[pytest.TestReport]) -> None:
+    item._initrequest()  # type: ignore[attr-defined]
+    with turns.alone():
+        reports = runtestprotocol(item, log=False, nextitem=None)
+    if not any(report.failed for report in reports):
+        why = next(str(report.longrepr) for report in first if report.failed)
+        reports[-1].user_properties.append((BESIDE, why))
+    _tell(item, reports)
+
+
+def _tell(item: pytest.Item, reports: list[pytest.TestReport]) -> None:
+    """Hand over the reports of a test, which xdist takes for those of its last one."""
+    plugins = item.config.pluginmanager.get_plugins()
+    worker: Any = next(plugin for plugin in plugins if hasattr(plugin, "item_index"))
+    last, worker.item_index = worker.item_index, item.session.items.index(item)
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+    worker.item_index = last
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

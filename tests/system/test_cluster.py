@@ -226,7 +226,7 @@ def wait_fresh(world: World, cluster: RedisCluster, kernels: set[str]) -> None:
     wait_until(lambda: not kernels & set(stale(world, cluster.nodes, since)), "fresh keys")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_running_poller_outlives_resharding_and_dead_nodes(
     tmp_path: Path, cluster: RedisCluster, world: World
 ) -> None:

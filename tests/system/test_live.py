@@ -46,7 +46,7 @@ def fields_of(redis: Redis, prefix: str = "") -> dict[str, dict]:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_a_hundred_kernels_stay_fresh_and_any_reader_can_read_them():
     with (
         Exporter(kernels=100, agents=4) as exporter,
@@ -94,7 +94,7 @@ def means(values: list[float]) -> list[float]:
     return [sum(values[:end]) / end for end in range(len(values) - 3, len(values) + 1)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_a_poller_that_is_killed_twice_ends_at_the_values_of_an_undisturbed_one(tmp_path):
     vector = Vector("agent-26.9", tmp_path)
     # From the middle of the movement on, so that 25 s of it and the standing still are seen.

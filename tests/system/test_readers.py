@@ -79,7 +79,7 @@ def without_averages(made: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_every_reader_makes_the_same_of_our_keys(readers: Readers, recorded):
     vector, prometheus = recorded
     snapshot = vector.snapshot("frozen")

@@ -22,7 +22,7 @@ from tests.support.daemon import DaemonProcess
 from tests.support.real_agent import RealAgent
 from tests.support.servers import Prometheus, Redis, scrape_config, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(160)  # two after each other
 
 PREFIX = "shadow:"
 SCRAPE_S, POLL_S, LOOK_S = 2.0, 0.5, 0.2

@@ -56,7 +56,7 @@ def written(prometheus: Prometheus, **settings: object) -> dict[bytes, bytes]:
             return {key: client.get(key) for key in client.keys("*")}
 
 
-@pytest.mark.parametrize("count", [2, 3, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, 3, pytest.param(16, marks=pytest.mark.slow(10))])
 def test_the_parts_add_up_to_the_whole_and_are_disjoint(prometheus: Prometheus, kernels, count):
     whole = written(prometheus)
     assert {key.decode() for key in whole} == set(kernels)

@@ -253,7 +253,7 @@ ACTS: tuple[Callable[[Pair, str, random.Random], None], ...] = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_five_hundred_cycles_of_trouble(tmp_path: Path, part: int) -> None:
     dice = random.Random(7 + part)
