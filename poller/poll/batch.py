@@ -13,7 +13,7 @@ from poller.poll import duplicates, rates
 from poller.poll.capacities import Capacities, may_have_changed
 from poller.poll.census import Census
 from poller.poll.merge import Merger
-from poller.poll.plan import Instances, Known, Plan, Read, plan, trail_range_s
+from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan, trail_range_s
 from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds, newest_scrapes, target_of
 from poller.poll.survey import Surveyor
@@ -71,15 +71,15 @@ class Observer:
         self._suspects: dict[str, int] = {}
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
-        self._portion = Portion(limits.most_kernels, limits.within_s)
-        self._asking = 0
+        self._portion = Portion(limits.most_kernels * NEW_COSTS, limits.within_s)
+        self._asking = 0.0
         self._started = self._waited_s = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        self._started, self._asking, self._waited_s = time.perf_counter(), 0, 0.0
+        self._started, self._asking, self._waited_s = time.perf_counter(), 0.0, 0.0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -104,7 +104,7 @@ class Observer:
                 await self._first_census()
             known = await self._survey(at)
         todo = plan(at, read, known)
-        self._asking = todo.kernels
+        self._asking = todo.load
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None, capacities=None)
         merger = Merger(self.catalog, self._ids)
@@ -165,7 +165,7 @@ class Observer:
             capacities=self._capacities,
             survey=survey,
             given_s=self.surveyor.given.window_s,
-            most_kernels=self._portion.of(1 - self._spent_s / self.limits.within_s),
+            most_load=self._portion.of(1 - self._spent_s / self.limits.within_s),
         )
 
     @property

@@ -25,6 +25,8 @@ _MOST_NAMED = 0.6
 """If more than this share of the exporters is asked for, all of them are."""
 _NEWCOMERS = 0.25
 """So large a share of a full batch is kept for exporters that were never read."""
+NEW_COSTS = 2.5
+"""A kernel whose rates and capacities are asked for costs as much as so many others."""
 _TRAIL_SAMPLES = 300_000
 """A longer trail than this is backfilled by the server instead."""
 
@@ -55,13 +57,15 @@ class Read:
 class Plan:
     """What one batch asks. Instances: None stands for all of them.
 
-    `asked`: whose gauges; `kernels`: about how many those are; `capacities`: whose capacities.
+    `asked`: whose gauges; `kernels`: about how many those are; `load`: how many of which nothing
+    but gauges is asked would cost as much; `capacities`: whose capacities.
     `rates`: the windows in seconds, and whose rates are taken over each. `trail`: of whom every
     scrape since the last batch is read, `gaps`: of whom there are too many of those.
     """
 
     asked: Instances | None
     kernels: int
+    load: float = 0.0
     capacities: Instances | None = _NONE
     rates: Mapping[float, Instances | None] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
@@ -75,7 +79,7 @@ class Known:
 
     `census` is how many kernels each exporter has; `stamps` which round it is in; `scrapes` how
     many new rounds of it were scraped since the last batch; `capacities` when those were read;
-    `given_s` a window from the settings.
+    `given_s` a window from the settings; `most_load` how much may be asked.
     """
 
     census: Mapping[str, int]
@@ -85,7 +89,7 @@ class Known:
     capacities: Capacities
     survey: Survey
     given_s: float | None
-    most_kernels: int
+    most_load: float
 
 
 def plan(at: float, read: Read, known: Known) -> Plan:
@@ -94,12 +98,12 @@ def plan(at: float, read: Read, known: Known) -> Plan:
     if not wanted:
         # Where nothing at all is known, all is asked for: it costs nothing if nothing is there.
         all_or_none = _NONE if known.census or known.stamps else None
-        return Plan(all_or_none, 0, all_or_none)
+        return Plan(all_or_none, 0, 0.0, all_or_none)
     chosen = _within(wanted, read, known)
     kernels = sum(known.census.get(name, 0) for name in chosen)
     everything = chosen >= known.census.keys() or (
         len(chosen) > _MOST_NAMED * len(known.census)
-        and sum(known.census.values()) <= known.most_kernels
+        and _load(known.census, read, known) <= known.most_load
     )
     asked = chosen | known.census.keys() if everything else chosen
     capacities: Instances | None = _capacities(at, asked, read, known)
@@ -107,7 +111,10 @@ def plan(at: float, read: Read, known: Known) -> Plan:
         capacities = None
     windows, groups = _windows(asked, everything, read, known)
     trail, gaps = _between(at, asked, read, known)
-    return Plan(None if everything else asked, kernels, capacities, groups, windows, trail, gaps)
+    load = _load(asked, read, known)
+    return Plan(
+        None if everything else asked, kernels, load, capacities, groups, windows, trail, gaps
+    )
 
 
 def _wanted(read: Read, known: Known) -> Instances:
@@ -129,29 +136,37 @@ def _within(wanted: Instances, read: Read, known: Known) -> Instances:
     fill every batch. They do wait while a whole batch of kernels waits for the past: to read more
     would only hold up what these wait for.
     """
-    if sum(known.census.get(name, 0) for name in wanted) <= known.most_kernels:
+    if _load(wanted, read, known) <= known.most_load:
         return wanted
     never = sorted(name for name in wanted if name not in read.stamps)
     again = sorted(wanted.difference(never), key=lambda name: (read.stamps[name].scraped, name))
-    if read.waiting >= known.most_kernels:
+    if read.waiting >= known.most_load:
         never = []
-    kept = min(_NEWCOMERS * known.most_kernels, sum(known.census.get(name, 0) for name in never))
-    chosen = _filled(again, known.most_kernels - kept, known)
-    left = known.most_kernels - sum(known.census.get(name, 0) for name in chosen)
-    chosen += _filled(never, left, known)
+    kept = min(_NEWCOMERS * known.most_load, _load(never, read, known))
+    chosen = _filled(again, known.most_load - kept, read, known)
+    chosen += _filled(never, known.most_load - _load(chosen, read, known), read, known)
     return frozenset(chosen)
 
 
-def _filled(names: list[str], most_kernels: float, known: Known) -> list[str]:
-    """Return the first of some exporters that have no more kernels, and one at the least."""
+def _filled(names: list[str], most: float, read: Read, known: Known) -> list[str]:
+    """Return the first of some exporters that are no larger a load, and one at the least."""
     chosen: list[str] = []
     for name in names:
-        kernels = known.census.get(name, 0)
-        if chosen and kernels > most_kernels:
+        load = _load((name,), read, known)
+        if chosen and load > most:
             break
         chosen.append(name)
-        most_kernels -= kernels
+        most -= load
     return chosen
+
+
+def _load(names: Iterable[str], read: Read, known: Known) -> float:
+    """Return how many kernels of exporters that were read before would cost as much."""
+    return sum(
+        known.census.get(name, 0)
+        * (1.0 if name in read.stamps and name in known.stamps else NEW_COSTS)
+        for name in names
+    )
 
 
 def _capacities(at: float, asked: Instances, read: Read, known: Known) -> Instances:

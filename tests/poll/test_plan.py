@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from poller.poll.capacities import Capacities
-from poller.poll.plan import Known, Plan, Read, plan, trail_range_s
+from poller.poll.plan import NEW_COSTS, Known, Plan, Read, plan, trail_range_s
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp, Survey, Window
@@ -52,7 +52,7 @@ def known(numbers: Mapping[str, float], **more: Any) -> Known:
         "capacities": Capacities(),
         "survey": Survey(METRICS, None, None, False, AT),
         "given_s": None,
-        "most_kernels": 1000,
+        "most_load": 1000,
     }
     return Known(**(told | more))
 
@@ -92,21 +92,30 @@ def test_exporters_without_rounds_are_asked_for_every_time():
 
 def test_a_batch_carries_so_many_kernels_and_some_of_exporters_never_read():
     before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0})
-    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
+    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_load=100)
     todo = plan(AT, before, there)
     assert todo.asked == frozenset("be")  # a share is kept for e, which was never read
     assert todo.kernels == 80
 
 
+def test_exporters_whose_rates_and_capacities_are_asked_for_are_a_larger_load():
+    again = plan(AT, read({"a": 20.0}), known({"a": 21.0}))
+    assert (again.kernels, again.load) == (2, 2)
+    never = plan(AT, read({}, None), known({"a": 21.0}))
+    assert (never.kernels, never.load) == (2, 2 * NEW_COSTS)
+    roundless = known({}, census={"a": 2})
+    assert plan(AT, read({}, kernels={"a": 2}), roundless).load == 2 * NEW_COSTS
+
+
 def test_those_read_longest_ago_go_first_where_all_were_read():
     before = read({"a": 18.0, "b": 15.0, "c": 17.0, "d": 16.0, "e": 19.0})
-    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_kernels=100)
+    there = known(FIVE, census=dict.fromkeys("abcde", 40), most_load=100)
     assert plan(AT, before, there).asked == frozenset("bd")
 
 
 def test_nobody_new_is_read_while_a_whole_batch_of_kernels_waits_for_the_past():
     there = known({"a": 21.0, "b": 20.0, "new": 7.0}, census=dict.fromkeys(["a", "b", "new"], 80),
-                  most_kernels=100)  # fmt: skip
+                  most_load=100)  # fmt: skip
     before = {"a": 20.0, "b": 20.0}
     assert plan(AT, read(before, waiting=99), there).asked == frozenset(["a", "new"])
     assert plan(AT, read(before, waiting=100), there).asked == frozenset(["a"])
@@ -118,7 +127,7 @@ def test_nobody_new_is_read_while_a_whole_batch_of_kernels_waits_for_the_past():
 
 
 def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
-    there = known({"a": 21.0, "b": 20.0}, census={"a": 5000, "b": 5000}, most_kernels=100)
+    there = known({"a": 21.0, "b": 20.0}, census={"a": 5000, "b": 5000}, most_load=100)
     assert plan(AT, read({"a": 20.0, "b": 20.0}), there).asked == frozenset("a")
 
 
@@ -179,7 +188,7 @@ def test_what_lies_further_back_is_a_gap(between_s: float, is_gap: bool):
 
 def test_a_trail_of_too_many_samples_is_a_gap():
     there = known(FIVE | {"b": 30.0}, scrapes={"b": 10}, census=FIVE | {"b": 20_000},
-                  most_kernels=100_000)  # fmt: skip
+                  most_load=100_000)  # fmt: skip
     before = read(FIVE, kernels=FIVE | {"b": 20_000})
     todo = plan(AT, before, there)
     assert (todo.trail, todo.gaps) == (frozenset(), frozenset("b"))

@@ -8,36 +8,36 @@ from poller.poll.portion import LEAST, Portion
 
 
 def test_all_are_asked_for_until_something_is_known():
-    assert Portion(20_000, 3.6).kernels == 20_000
+    assert Portion(20_000, 3.6).load == 20_000
 
 
 def test_a_quick_census_changes_nothing():
     portion = Portion(20_000, 3.6)
     portion.saw_census(10_000, 0.03)
-    assert portion.kernels > 10_000
+    assert portion.load > 10_000
 
 
 def test_a_slow_census_makes_the_first_batch_smaller():
     portion = Portion(20_000, 3.6)
     portion.saw_census(10_000, 1.0)
-    assert portion.kernels == 720
+    assert portion.load == 1_800
 
 
 def test_a_batch_that_overran_is_halved_again_and_again_but_not_to_nothing():
     portion = Portion(20_000, 3.6)
     portion.overran(10_000)
-    assert portion.kernels == 5_000
+    assert portion.load == 5_000
     portion.overran(1)
-    assert portion.kernels == LEAST
+    assert portion.load == LEAST
 
 
 def test_quick_batches_bring_it_back_however_small_they_are():
     portion = Portion(20_000, 3.6)
     for _ in range(12):
-        portion.overran(min(20_000, portion.kernels))
+        portion.overran(min(20_000, portion.load))
     for _ in range(6):
-        portion.saw(portion.kernels - 20, 1.0)
-    assert portion.kernels > 15_000
+        portion.saw(portion.load - 20, 1.0)
+    assert portion.load > 15_000
 
 
 @pytest.mark.parametrize(("took_s", "next_one"), [(0.5, 8_000), (1.0, 4_680), (1.7, 2_752)])
@@ -47,39 +47,39 @@ def test_a_quick_batch_is_followed_by_one_that_may_take_two_thirds_of_the_time(
     portion = Portion(20_000, 3.6)
     portion.overran(4_000)
     portion.saw(2_000, took_s)
-    assert portion.kernels == next_one
+    assert int(portion.load) == next_one
 
 
 def test_a_look_around_that_was_not_answered_tells_nothing_of_batches():
     portion = Portion(20_000, 3.6)
     portion.overran(0)
-    assert portion.kernels == 20_000
+    assert portion.load == 20_000
 
 
 def test_a_late_batch_makes_the_next_one_smaller():
     portion = Portion(20_000, 3.6)
     portion.saw(10_000, 3.2)
-    assert portion.kernels == 7_500
+    assert portion.load == 7_500
 
 
 def test_one_that_is_neither_quick_nor_late_changes_nothing():
     portion = Portion(20_000, 3.6)
     portion.overran(10_000)
     portion.saw(4_900, 2.0)
-    assert portion.kernels == 5_000
+    assert portion.load == 5_000
 
 
 def test_a_small_batch_tells_nothing_of_a_large_one():
     portion = Portion(20_000, 3.6)
     portion.saw(10, 0.1)
     portion.saw_census(10_000, 1.0)
-    assert portion.kernels == 20_000
+    assert portion.load == 20_000
 
 
 def test_a_limit_below_the_least_holds():
     portion = Portion(100, 3.6)
     portion.overran(100)
-    assert portion.kernels == 100
+    assert portion.load == 100
 
 
 def test_what_was_spent_on_looking_around_is_not_there_to_ask():
