@@ -14,6 +14,7 @@ from poller.poll.history import History
 from poller.poll.state import KernelState
 from poller.values import Owed
 
+_REST = 0.25
 _SLOW = 1 / 3
 """A batch that takes more than this share of its time leaves little for anything else."""
 
@@ -59,9 +60,12 @@ class Pace:
         return 0.0 if self.slow and usual_s is not None else usual_s
 
     async def rest(self, after_s: float) -> None:
-        """Where batches are slow, leave as much time as the last chunk was asked for."""
+        """Where batches are slow, leave some time after a chunk that was asked for so long.
+
+        Not much: no question is put beside a batch, and kernels without a key wait for this.
+        """
         if self.slow:
-            await asyncio.sleep(after_s)
+            await asyncio.sleep(_REST * after_s)
 
 
 class Queue:
