@@ -107,6 +107,7 @@ class Telemetry:
         self.window = self._gauge("rate_window_seconds", "The range of every rate.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
         self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
+        self.late = self._gauge("late_exporters", "Exporters whose measurement had to wait.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
@@ -175,6 +176,7 @@ class Telemetry:
             self.window.set(outcome.window_s)
         self.scrape.set(outcome.scrape_s or _UNKNOWN)
         self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
+        self.late.set(outcome.late)
         self.invalid.inc(outcome.invalid_keys)
 
     def long_withheld(self, long: Mapping[withhold.Reason, int]) -> None:

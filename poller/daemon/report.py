@@ -43,6 +43,7 @@ class Report:
         self._counting = ""
         self._withheld = Withheld()
         self._rivals = 0
+        self._late = 0
         self._last: Outcome | None = None
         self._result: tuple[Result, str] = ("failed", "")
         self.facts = Facts()
@@ -170,6 +171,7 @@ class Report:
             if subject.startswith("rows (") and subject[6:-1] not in outcome.dropped:
                 self._conditions.good(subject)
         self._weigh_agents(outcome, troubles)
+        self._weigh_load(outcome)
         self._weigh_withheld(outcome)
         self._telemetry.long_withheld(self._withheld.long)
 
@@ -215,6 +217,18 @@ class Report:
                 logging.DEBUG if self._counting else logging.INFO, "rounds: counted %s", counting
             )
             self._counting = counting
+
+    def _weigh_load(self, outcome: Outcome) -> None:
+        """Tell of measurements that wait, where that is so for longer than a few cycles."""
+        self._late = self._late + 1 if outcome.late else 0
+        self._state(
+            "load",
+            self._late > LONG_CYCLES,
+            "late",
+            f"Prometheus does not answer for all that was measured in time; {outcome.late} agents "
+            "wait for a later cycle, and their rates are taken over more than one measurement",
+            "give Prometheus cores, raise poll.interval_s, or shard",
+        )
 
     def _weigh_withheld(self, outcome: Outcome) -> None:
         noted = self._withheld.note(outcome.withheld)

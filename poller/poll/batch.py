@@ -299,6 +299,7 @@ class Observer:
             windows=todo.windows,
             glimpses=glimpses.in_order(),
             gaps=todo.gaps,
+            late=todo.late,
         )
 
     def _note_kernels(self, batch: Batch, todo: Plan) -> None:

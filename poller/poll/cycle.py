@@ -159,7 +159,7 @@ class Cycle:
         with self.backfiller.pace.batch(self.observer.limits.within_s):
             batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.observed = True
-        outcome.dropped = batch.dropped
+        outcome.dropped, outcome.late = batch.dropped, batch.late
         rounds = self.observer.rounds
         outcome.exporters = tuple(rounds.states())
         outcome.scrape_s, outcome.lag_s = rounds.scrape_s, rounds.lag_s(outcome.time)

@@ -22,7 +22,8 @@ class Outcome:
 
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
-    has, `held_of` how many it had at its last measurement, `withheld` those that are not written
+    has, `held_of` how many it had at its last measurement, `late` how many exporters measured and
+    had to wait for a later cycle, `withheld` those that are not written
     and why, `missing` which metrics the incomplete ones of them lack, `absent` those that were
     asked for and are not there, `rivals_known`: keys were watched for long enough
     to say that there are no more rivals, `skew_s` how far Prometheus' clock is ahead of this
@@ -44,6 +45,7 @@ class Outcome:
     exporters: tuple[ExporterState, ...] = ()
     kernels_of: Mapping[str, int] = field(default_factory=dict)
     held_of: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
     roundless: tuple[str, ...] = ()
     roundless_agents: frozenset[str] = frozenset()
     restored: int = 0

@@ -60,7 +60,9 @@ class Plan:
     `asked`: whose gauges; `kernels`: about how many those are; `load`: how many of which nothing
     but gauges is asked would cost as much; `capacities`: whose capacities.
     `rates`: the windows in seconds, and whose rates are taken over each. `trail`: of whom every
-    scrape since the last batch is read, `gaps`: of whom there are too many of those.
+    scrape since the last batch is read, `gaps`: of whom there are too many of those. `late`: so
+    many exporters measured and must wait. Then nobody's scrapes in between are read: they would
+    take the time of the last ones.
     """
 
     asked: Instances | None
@@ -71,6 +73,7 @@ class Plan:
     windows: Mapping[str, Window] = field(default_factory=dict)
     trail: Instances | None = _NONE
     gaps: Instances = _NONE
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,11 @@ def plan(at: float, read: Read, known: Known) -> Plan:
     if everything and capacities == asked:
         capacities = None
     windows, groups = _windows(asked, everything, read, known)
-    trail, gaps = _between(at, asked, read, known)
+    late = sum(1 for name in wanted - asked if name in read.stamps)
+    trail, gaps = (_NONE, _NONE) if late else _between(at, asked, read, known)
     load = _load(asked, read, known)
     return Plan(
-        None if everything else asked, kernels, load, capacities, groups, windows, trail, gaps
+        None if everything else asked, kernels, load, capacities, groups, windows, trail, gaps, late
     )
 
 

@@ -15,7 +15,7 @@ class Asked:
         ask = Client._ask
 
         async def remembering(client: Client, *arguments: Any, **more: Any) -> Any:
-            self.texts.append(arguments[2])
+            self.texts.append(arguments[1])
             return await ask(client, *arguments, **more)
 
         Client._ask = remembering  # type: ignore[assignment, method-assign]

@@ -58,8 +58,13 @@ def run(given: argparse.Namespace) -> list[list[str]]:
         cycles = lived(on, settings, queries, ahead_s)
         _tell(f"Prometheus after the run: {_held(on)}")
         floor = repeated(on, queries, given.floor)
-    first = next((place for place, one in enumerate(cycles) if not one["owing"]), len(cycles))
+    first = next((place for place, one in enumerate(cycles) if is_settled(one, given)), len(cycles))
     return [row("start", cycles[:first]), row("then", cycles[first:]), row("floor", floor)]
+
+
+def is_settled(cycle: Figures, given: argparse.Namespace) -> bool:
+    """Whether every kernel was known in a cycle, with its past; one that failed tells neither."""
+    return cycle["kernels"] == given.kernels and not cycle["owing"]
 
 
 def lived(on: Stage, settings: Path, queries: Path, length_s: float) -> list[Figures]:

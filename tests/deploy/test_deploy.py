@@ -47,6 +47,7 @@ ALERTS = {
     "PartialAnswers",
     "RowsDropped",
     "SamplesLag",
+    "Overloaded",
     "Stale",
     "SilentAgents",
     "StalledAgents",

@@ -126,6 +126,24 @@ def test_nobody_new_is_read_while_a_whole_batch_of_kernels_waits_for_the_past():
     assert (nothing.asked, nothing.kernels) == (frozenset(), 0)
 
 
+def test_where_some_must_wait_nobodys_scrapes_in_between_are_read():
+    before = read({"a": 18.0, "b": 15.0, "c": 17.0})
+    two = {"scrapes": dict.fromkeys("abc", 2), "census": dict.fromkeys("abc", 40)}
+    at_ease = plan(AT, before, known({"a": 20.0, "b": 20.0, "c": 20.0}, **two, most_load=120))
+    assert (at_ease.trail, at_ease.late) == (frozenset("abc"), 0)
+    hurried = plan(AT, before, known({"a": 20.0, "b": 20.0, "c": 20.0}, **two, most_load=100))
+    assert (hurried.asked, hurried.late) == (frozenset("bc"), 1)
+    assert (hurried.trail, hurried.gaps) == (frozenset(), frozenset())
+
+
+def test_newcomers_that_wait_are_not_late():
+    before = read({"a": 20.0})
+    there = known({"a": 21.0, "new": 7.0}, census={"a": 80, "new": 80}, scrapes={"a": 2},
+                  most_load=100)  # fmt: skip
+    todo = plan(AT, replace(before, waiting=100), there)
+    assert (todo.asked, todo.trail, todo.late) == (frozenset("a"), frozenset("a"), 0)
+
+
 def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
     there = known({"a": 21.0, "b": 20.0}, census={"a": 5000, "b": 5000}, most_load=100)
     assert plan(AT, read({"a": 20.0, "b": 20.0}), there).asked == frozenset("a")
