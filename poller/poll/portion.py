@@ -6,13 +6,14 @@ Where Prometheus cannot answer for all at once, some of them every time is bette
 from __future__ import annotations
 
 LEAST = 500.0
-_QUICK = 0.5
-_LATE = 0.8
+_QUICK = 0.4
+_LATE = 0.65
 """A batch that takes less than the one share of its time is followed by a larger one, a batch that
-takes more than the other by a smaller one."""
-_AIM = 0.65
+takes more than the other by a smaller one: what it brought is to be written, too."""
+_AIM = 0.5
 _MOST_TIMES = 4.0
-"""A larger batch is to take so large a share, but is so many times as large at the most."""
+"""Larger batches are to take so large a share in the end; the next one is half the way there, and
+so many times as large at the most."""
 _TIMES_THE_CENSUS = 10.0
 """To ask for the gauges of kernels takes so many times as long as to count them."""
 
@@ -37,7 +38,7 @@ class Portion:
         """Take how long it took to count so many kernels, where nothing better is known."""
         if not self._learnt and kernels > LEAST:
             batch_s = _TIMES_THE_CENSUS * took_s
-            self._limit(kernels * _QUICK * self._within_s / max(batch_s, 0.001))
+            self._limit(kernels * _AIM * self._within_s / max(batch_s, 0.001))
 
     def saw(self, load: float, took_s: float) -> None:
         """Take how long a batch of such a load took."""
@@ -46,7 +47,8 @@ class Portion:
         if share > _LATE:
             self._limit(load * 0.75)
         elif share < _QUICK:
-            self._limit(max(self.load, load * min(_MOST_TIMES, _AIM / max(share, 0.001))))
+            times = min(_MOST_TIMES, (_AIM / max(share, 0.001)) ** 0.5)
+            self._limit(max(self.load, load * times))
 
     def overran(self, load: float) -> None:
         """Take that a batch of such a load was not answered in time; 0: it was never asked."""
