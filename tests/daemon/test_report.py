@@ -1,0 +1,44 @@
+"""What is worth a line of log, over several cycles."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from poller.daemon.conditions import Conditions
+from poller.daemon.metrics import Telemetry
+from poller.daemon.report import Report
+from poller.daemon.withheld import LONG_CYCLES
+from poller.poll.outcome import Outcome
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "load" in record.getMessage()]
+
+
+def test_measurements_that_wait_are_told_after_some_cycles_once_each_way(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    for _ in range(LONG_CYCLES):
+        report.succeeded(Outcome(kernels=9, written=1, late=312))
+    assert lines(caplog) == []
+    for _ in range(3):
+        report.succeeded(Outcome(kernels=9, written=1, late=312))
+    (told,) = lines(caplog)
+    assert "312 agents wait for a later cycle" in told
+    assert telemetry.registry.get_sample_value("livestat_poller_late_exporters") == 312
+    report.succeeded(Outcome(kernels=9, written=9))
+    assert lines(caplog)[1].startswith("load: well again")
+    assert telemetry.registry.get_sample_value("livestat_poller_late_exporters") == 0
+
+
+def test_a_moment_in_which_measurements_wait_is_not_told(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    for late in (5, 5, 0) * 4:
+        report.succeeded(Outcome(kernels=9, written=1, late=late))
+    assert lines(caplog) == []
