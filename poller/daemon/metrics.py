@@ -168,7 +168,6 @@ class Telemetry:
         self.stalled.set(reasons.count("stalled"))
         self.silent.set(reasons.count("silent"))
         self.agents.exporters = outcome.exporters
-        self.restored.inc(outcome.restored)
         self.owing.set(outcome.owing)
         self.rivals.set(outcome.rivals)
         self.skew.set(outcome.skew_s)
@@ -200,8 +199,9 @@ class Telemetry:
             self.withheld.labels(reason).set(0)
 
     def saw_parts(self, outcome: Outcome) -> None:
-        """Take what any cycle spent, dropped and wrote, finished or not."""
+        """Take what any cycle spent, dropped, wrote and restored, finished or not."""
         self.written.inc(outcome.written)
+        self.restored.inc(outcome.restored)
         for reason, count in outcome.failed.items():
             self.failed.labels(reason).inc(count)
         for reason, count in outcome.dropped.items():

@@ -53,7 +53,7 @@ class Reach:
 class Backfiller:
     """Recalls what a history owes. `on_progress(left)` is told how many kernels are left.
 
-    `pace` is to be told of every batch.
+    `pace` is to be told of every batch. `restored` is how many kernels' past was backfilled so far.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Backfiller:
         self._rounds = rounds
         self._on_progress = on_progress
         self.pace = Pace()
+        self.restored = 0
 
     async def backfill_all(self, client: Client, patience: Patience) -> int:
         """Recall everything that is owed, some chunks at a time; return how many gave up."""
@@ -115,6 +116,7 @@ class Backfiller:
             return sum(self._history.give_up(kernel, ATTEMPTS) for kernel in kernels)
         for kernel, life in lives.items():
             self._history.recall_life(kernel, life, owed)
+        self.restored += sum(kernel not in self._history.owing for kernel in lives)
         return 0
 
     async def _lives(

@@ -70,6 +70,7 @@ class Cycle:
         self._anew = True
         self._backfilling: asyncio.Task[int] | None = None
         self._had_kernels = False
+        self._restored = 0
 
     async def poll(
         self,
@@ -199,11 +200,10 @@ class Cycle:
             outcome.store_trouble = error.detail
             for kernel in self.history.kernels.values():
                 kernel.key_read = True
-        before = len(self.history.owing)
         if self._backfilling is not None and self._backfilling.done():
             ended, self._backfilling = self._backfilling, None
             ended.result()  # a bug of ours in there must be heard
-        if before and self._backfilling is None:
+        if self.history.owing and self._backfilling is None:
             self._backfilling = asyncio.create_task(
                 self.backfiller.backfill_all(self.observer.client, self.patience())
             )
@@ -211,7 +211,8 @@ class Cycle:
             wait_s = self.backfiller.pace.wait_s(self.rules.backfill_wait_s)
             await asyncio.wait({self._backfilling}, timeout=wait_s)
         outcome.owing = len(self.history.owing)
-        outcome.restored = max(0, before - outcome.owing)
+        restored = self.backfiller.restored
+        outcome.restored, self._restored = restored - self._restored, restored
 
     async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
         """Read the keys that are to be written next, where that has not been done.

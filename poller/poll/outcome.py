@@ -23,12 +23,12 @@ class Outcome:
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
     has, `held_of` how many it had at its last measurement, `late` how many exporters measured and
-    had to wait for a later cycle, `withheld` those that are not written
-    and why, `missing` which metrics the incomplete ones of them lack, `absent` those that were
-    asked for and are not there, `rivals_known`: keys were watched for long enough
-    to say that there are no more rivals, `skew_s` how far Prometheus' clock is ahead of this
-    host's, `lag_s` how far the newest sample is behind the time asked. `store_trouble` is why older
-    keys could not be read, where that was no reason to fail.
+    had to wait for a later cycle, `withheld` those that are not written and why, `missing` which
+    metrics the incomplete ones of them lack, `absent` those that were asked for and are not there,
+    `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
+    how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
+    backfilled since the last cycle, `lag_s` how far the newest sample is behind the time asked.
+    `store_trouble` is why older keys could not be read, where that was no reason to fail.
     """
 
     time: float = 0.0

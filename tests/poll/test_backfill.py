@@ -79,6 +79,7 @@ async def backfilled(
         backfiller = Backfiller(history, Reach(WINDOW_S), rounds or Rounds())
         assert await backfiller.backfill_all(client, Patience(900.0, 120.0)) == 0
     assert not history.owing
+    assert backfiller.restored == len(history.kernels)
 
 
 def test_the_first_value_is_found_however_old_a_kernel_is(prometheus: Prometheus):
