@@ -221,6 +221,7 @@ def test_a_live_page_passes_promtool_and_names_what_was_written(redis: Redis) ->
             wait_until(lambda: daemon.value("keys_written_total") >= 6, "two rounds of keys")
             # A cycle that a busy machine does not let finish has seen no kernel.
             wait_until(lambda: daemon.value("active_kernels") == 3, "a good cycle")
+            wait_until(lambda: daemon.value("restored_kernels_total") == 3, "their past")
             page = daemon.page("/metrics")[1]
             series = daemon.series()
     done = subprocess.run(
