@@ -116,7 +116,7 @@ class Pair:
 
 @contextmanager
 def running(directory: Path, interval_s: float) -> Iterator[Pair]:
-    """Run two pollers until one leads and two stands by."""
+    """Run two pollers until one of them stands by: the first, where it was held up for a lease."""
     world = World(kernels=2)
     with ExitStack() as stack:
         redis = stack.enter_context(Redis())
@@ -136,7 +136,8 @@ def running(directory: Path, interval_s: float) -> Iterator[Pair]:
         pair.start("one")
         pair.wait_write("one")
         pair.start("two")
-        pair.pollers["two"].wait_line("standing by")
+        there = pair.pollers.values()
+        wait_until(lambda: any("standing by" in poller.log for poller in there), "a standby")
         yield pair
         for poller in pair.pollers.values():
             assert "Traceback" not in poller.log
@@ -146,6 +147,7 @@ def running(directory: Path, interval_s: float) -> Iterator[Pair]:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with running(tmp_path, INTERVAL_S) as made:
+        made.pollers["two"].wait_line("standing by")
         yield made
 
 
