@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
@@ -18,6 +19,12 @@ CENSUS_S = 60.0
 _TIMEOUT_S = CENSUS_S / 2
 _SOON_DONE = 0.1
 """A count that takes a smaller share of a batch's time is waited for, and taken after a failure."""
+
+
+class _Counted(NamedTuple):
+    kernels: dict[str, int]
+    at: float
+    took_s: float
 
 
 class Census:
@@ -31,7 +38,7 @@ class Census:
         self.took_s = 0.0
         self._within_s = within_s
         self._at: float | None = None
-        self._counting: dict[str, asyncio.Task[dict[str, int]]] = {}
+        self._counting: dict[str, asyncio.Task[_Counted]] = {}
         self._server = ""
         self._noted: dict[str, int] = {}
 
@@ -44,7 +51,7 @@ class Census:
         if self._server not in self._counting and self._is_due(at, anew):
             if not self._counting:
                 self._noted = {}
-            self._counting[self._server] = asyncio.create_task(self._count(client, scope, at))
+            self._counting[self._server] = asyncio.create_task(_count(client, scope, at))
 
     def _is_due(self, at: float, anew: bool) -> bool:
         if self._at is None or not 0 <= at - self._at < CENSUS_S:
@@ -54,12 +61,6 @@ class Census:
     @property
     def _is_soon_done(self) -> bool:
         return self.took_s < _SOON_DONE * self._within_s
-
-    async def _count(self, client: Client, scope: Scope, at: float) -> dict[str, int]:
-        started = time.perf_counter()
-        rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
-        self.took_s, self._at = time.perf_counter() - started, at
-        return {row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value}
 
     async def arrive(self) -> None:
         """Take the count that is under way, if it is the first or will be there soon.
@@ -73,7 +74,9 @@ class Census:
         await asyncio.wait({count}, timeout=wait_s)
         if count.done():
             del self._counting[self._server]
-            self.kernels = count.result() | self._noted
+            counted = count.result()
+            self.kernels = counted.kernels | self._noted
+            self._at, self.took_s = counted.at, counted.took_s
             await self.close()
 
     def note(self, kernels: Mapping[str, int]) -> None:
@@ -87,3 +90,10 @@ class Census:
         for count in counts.values():
             count.cancel()
         await asyncio.gather(*counts.values(), return_exceptions=True)
+
+
+async def _count(client: Client, scope: Scope, at: float) -> _Counted:
+    started = time.perf_counter()
+    rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
+    kernels = {row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value}
+    return _Counted(kernels, at, time.perf_counter() - started)

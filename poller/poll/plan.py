@@ -101,7 +101,7 @@ def plan(at: float, read: Read, known: Known) -> Plan:
     if not wanted:
         # Where nothing at all is known, all is asked for: it costs nothing if nothing is there.
         all_or_none = _NONE if known.census or known.stamps else None
-        return Plan(all_or_none, 0, 0.0, all_or_none)
+        return Plan(all_or_none, 0, capacities=all_or_none)
     chosen = _within(wanted, read, known)
     kernels = sum(known.census.get(name, 0) for name in chosen)
     everything = chosen >= known.census.keys() or (
@@ -114,10 +114,17 @@ def plan(at: float, read: Read, known: Known) -> Plan:
         capacities = None
     windows, groups = _windows(asked, everything, read, known)
     late = sum(1 for name in wanted - asked if name in read.stamps)
-    trail, gaps = (_NONE, _NONE) if late else _between(at, asked, read, known)
-    load = _load(asked, read, known)
+    trail, gaps = _between(at, asked, late > 0, read, known)
     return Plan(
-        None if everything else asked, kernels, load, capacities, groups, windows, trail, gaps, late
+        asked=None if everything else asked,
+        kernels=kernels,
+        load=_load(asked, read, known),
+        capacities=capacities,
+        rates=groups,
+        windows=windows,
+        trail=trail,
+        gaps=gaps,
+        late=late,
     )
 
 
@@ -209,11 +216,12 @@ def _windows(
 
 
 def _between(
-    at: float, asked: Iterable[str], read: Read, known: Known
+    at: float, asked: Iterable[str], hurried: bool, read: Read, known: Known
 ) -> tuple[Instances | None, Instances]:
     """Return the exporters of which scrapes lie between the last batch and this one.
 
-    The first are few enough to be read one by one, the others a gap.
+    The first are few enough to be read one by one, the others a gap. `hurried`: neither is worth
+    the time, but what an interruption hid is a gap all the same.
     """
     if read.since is None or at <= read.since:
         return _NONE, _NONE
@@ -222,6 +230,8 @@ def _between(
     roundless = {name for name in asked if name not in known.stamps and name in read.kernels}
     if between_s > GAP_S:
         return _NONE, frozenset(behind | {WITHOUT_ROUNDS})
+    if hurried:
+        return _NONE, _NONE
     scrape_s = known.survey.scrape_s
     if roundless and (scrape_s is None or scrape_s < _SLIPS * between_s):
         behind |= roundless

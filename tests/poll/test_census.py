@@ -120,3 +120,14 @@ async def test_another_server_counts_for_itself_where_one_fails_or_hangs(fails: 
     begin(census, other, 100.0)
     await census.arrive()
     assert census.kernels == {"a:1": 2}
+
+
+async def test_what_another_server_counted_in_the_meantime_is_not_waited_for() -> None:
+    census, server = Census(0.05), Counting()
+    begin(census, server, 100.0)
+    await asyncio.sleep(0.01)  # counted, but not taken
+    other = Counting()
+    other.url, other.kernels = "http://two", {"b:1": 5}
+    begin(census, other, 101.0)
+    await census.arrive()
+    assert census.kernels == {"b:1": 5}

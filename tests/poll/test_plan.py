@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from poller.poll.capacities import Capacities
-from poller.poll.plan import NEW_COSTS, Known, Plan, Read, plan, trail_range_s
+from poller.poll.plan import (
+    GAP_S,
+    NEW_COSTS,
+    WITHOUT_ROUNDS,
+    Known,
+    Plan,
+    Read,
+    plan,
+    trail_range_s,
+)
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp, Survey, Window
@@ -134,6 +143,13 @@ def test_where_some_must_wait_nobodys_scrapes_in_between_are_read():
     hurried = plan(AT, before, known({"a": 20.0, "b": 20.0, "c": 20.0}, **two, most_load=100))
     assert (hurried.asked, hurried.late) == (frozenset("bc"), 1)
     assert (hurried.trail, hurried.gaps) == (frozenset(), frozenset())
+
+
+def test_what_an_interruption_hid_is_a_gap_though_some_must_wait():
+    before = read({"a": 18.0, "b": 15.0, "c": 17.0}, since=AT - GAP_S - 1)
+    two = {"scrapes": dict.fromkeys("abc", 2), "census": dict.fromkeys("abc", 40)}
+    todo = plan(AT, before, known({"a": 20.0, "b": 20.0, "c": 20.0}, **two, most_load=100))
+    assert (todo.late, todo.gaps) == (1, frozenset({"b", "c", WITHOUT_ROUNDS}))
 
 
 def test_newcomers_that_wait_are_not_late():
