@@ -29,11 +29,13 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BREAK = "a line break or another control character; HTTP allows none"
 
-_BOTH = (
+_NEEDS = (
     ("redis.username", ("redis.password", "redis.password_file")),
     ("redis.sentinel_username", ("redis.sentinel_password", "redis.sentinel_password_file")),
+    ("prometheus.password", ("prometheus.username",)),
+    ("prometheus.password_file", ("prometheus.username",)),
 )
-"""A user is told to a server with a password only."""
+"""Settings that are not used without one of the others."""
 _EITHER = (
     ("prometheus.username", "prometheus.bearer_token"),
     ("prometheus.username", "prometheus.bearer_token_file"),
@@ -191,12 +193,10 @@ def _credentials(config: Config) -> list[tuple[str, str]]:
     for one, other in _EITHER:
         if _is_given(config, one) and _is_given(config, other):
             problems.append((one, f"cannot go together with {other}; take one of them out"))
-    for key, others in _BOTH:
+    for key, others in _NEEDS:
         if _is_given(config, key) and not any(_is_given(config, other) for other in others):
-            problems.append((key, f"needs {' or '.join(others)}, which are empty"))
-    for key in ("prometheus.password", "prometheus.password_file"):
-        if _is_given(config, key) and not _is_given(config, "prometheus.username"):
-            problems.append((key, "needs prometheus.username, which is empty"))
+            empty = "is empty" if len(others) == 1 else "are empty"
+            problems.append((key, f"needs {' or '.join(others)}, which {empty}"))
     return problems
 
 

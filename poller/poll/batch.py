@@ -92,7 +92,7 @@ class Observer:
         return batch
 
     def ask_for_less(self) -> None:
-        """Ask for half of the last batch at most: there was no time for all of it."""
+        """Ask for half of the last batch at most: all of it was too much."""
         self._portion.overran(self._asking)
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:

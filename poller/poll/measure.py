@@ -154,8 +154,7 @@ class Taking(NamedTuple):
         if missed:  # what it had reached before is to be looked up
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         known = kept.rate is not None
-        owed = kept.owed is not None and self._is_owed(kept.owed)
-        measure(kept, reading.current, fact, step, owed)
+        measure(kept, reading.current, fact, step, self.at)
         if step is None and not known and reading.rate is not None:
             kept.rate = float(reading.rate)
         if not known and kept.rate is not None:
@@ -169,8 +168,7 @@ class Taking(NamedTuple):
         if fell:
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         if self.counts:
-            owed = kept.owed is not None and self._is_owed(kept.owed)
-            measure(kept, reading.current, fact, None, owed)
+            measure(kept, reading.current, fact, None, self.at)
         kept.current, kept.stamp = reading.current, None
         if fact.rate and kernel.window is not None:
             age_s = None if kernel.born is None else self.at - kernel.born
@@ -180,10 +178,6 @@ class Taking(NamedTuple):
                     kernel.reorder()
                 kept.rate = rate
         return fell
-
-    def _is_owed(self, owed: Owed) -> bool:
-        """Whether this measurement is among what is to be backfilled."""
-        return owed.end == self.at
 
 
 def _fell(kept: MetricState, reading: Reading) -> bool:
@@ -196,9 +190,12 @@ def _rate(reading: Reading) -> float | None:
 
 
 def measure(
-    kept: MetricState, text: str, fact: Fact, step: Step | None, owed: bool = False
+    kept: MetricState, text: str, fact: Fact, step: Step | None, at: float | None = None
 ) -> None:
-    """Let a metric take one more measurement; `owed`: its mean is counted with what is owed."""
+    """Let a metric take one more measurement, seen by the batch of the time `at` or before it.
+
+    Where something is owed up to that batch, the mean is counted with it.
+    """
     before, kept.current = kept.current, text
     if fact.plain:
         return
@@ -207,7 +204,7 @@ def measure(
         kept.highest, kept.maximum = value, text
     if fact.minimum and value < kept.lowest:
         kept.lowest, kept.minimum = value, text
-    if fact.mean and not owed:
+    if fact.mean and (kept.owed is None or kept.owed.end != at):
         unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
         kept.total += with_unseen(float(before), value, unseen) if unseen else value
         kept.count += 1 + unseen

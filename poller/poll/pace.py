@@ -1,5 +1,4 @@
-"""How fast the past is asked for, in what order, and what gives way to it: all that a slow batch
-changes of it."""
+"""How fast the past is asked for, in which chunks and in what order: slowly beside slow batches."""
 
 from __future__ import annotations
 
@@ -14,9 +13,10 @@ from poller.poll.history import History
 from poller.poll.state import KernelState
 from poller.values import Owed
 
-_REST = 0.25
 _SLOW = 1 / 3
 """A batch that takes more than this share of its time leaves little for anything else."""
+_REST = 0.25
+"""Where batches are slow, a chunk is followed by a rest of so large a share of its time."""
 
 
 class Pace:
