@@ -44,6 +44,7 @@ class Arrivals:
         self._steady: deque[Arrival] = deque(maxlen=_KEPT)
         self._low_s, self._high_s = 0.0, float("inf")
         self._known_s: float | None = None
+        self._likely_s: float | None = None
 
     @property
     def last(self) -> list[Arrival]:
@@ -53,8 +54,7 @@ class Arrivals:
     @property
     def interval_s(self) -> float | None:
         """The interval that the agent keeps beside its rounds' durations; None if not known."""
-        likely = _likeliest(self._low_s, self._high_s)
-        return self._known_s if likely is None else likely
+        return self._known_s if self._likely_s is None else self._likely_s
 
     @property
     def least_s(self) -> float:
@@ -70,13 +70,13 @@ class Arrivals:
         """Begin anew: the agent was restarted, perhaps with another interval."""
         self._known_s = self.interval_s
         self.forget()
-        self._low_s, self._high_s = 0.0, float("inf")
+        self._bound(0.0, float("inf"))
 
     def take(self, arrival: Arrival) -> None:
         """Hold a round against those before: their windows bound the interval from both sides."""
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
-            self._low_s, self._high_s = low_s, high_s
+            self._bound(low_s, high_s)
         elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
@@ -85,6 +85,10 @@ class Arrivals:
         self._seen[arrival.number] = arrival
         while len(self._seen) > _KEPT:
             del self._seen[next(iter(self._seen))]
+
+    def _bound(self, low_s: float, high_s: float) -> None:
+        self._low_s, self._high_s = low_s, high_s
+        self._likely_s = _likeliest(low_s, high_s)
 
     def _bounds(
         self, arrival: Arrival, others: Iterable[Arrival], within: tuple[float, float]
@@ -112,7 +116,7 @@ class Arrivals:
             low_s, high_s = 0.0, float("inf")
             for place, one in enumerate([*kept, arrival]):
                 low_s, high_s = self._bounds(one, kept[:place], (low_s, high_s))
-        self._low_s, self._high_s = low_s, high_s
+        self._bound(low_s, high_s)
         self._steady = deque(kept, maxlen=_KEPT)
 
     def step(self, before: Stamp, after: Stamp, patience_s: float) -> Step | None:

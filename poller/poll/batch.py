@@ -12,10 +12,11 @@ from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import duplicates, rates
 from poller.poll.capacities import Capacities, may_have_changed
 from poller.poll.census import Census
+from poller.poll.counters import target_of
 from poller.poll.merge import Merger
 from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan, trail_range_s
 from poller.poll.portion import Portion
-from poller.poll.rounds import Rounds, newest_scrapes, target_of
+from poller.poll.rounds import Rounds, newest_scrapes
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
 from poller.prometheus import lookup_queries, round_queries
@@ -73,13 +74,13 @@ class Observer:
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels * NEW_COSTS, limits.within_s)
         self._asking = 0.0
-        self._started = self._waited_s = 0.0
+        self._started = self._planned = 0.0
 
     async def batch(self, at: float, read: Read, timed: Timed) -> Batch:
         """Ask one batch at the time `at`. Several servers are tried in the order of preference."""
         if self.limits.scope.kernels == ():
             return Batch(at, {})
-        self._started, self._asking, self._waited_s = time.perf_counter(), 0.0, 0.0
+        self._started, self._asking = time.perf_counter(), 0.0
         try:
             batch = await self.client.fail_over(
                 lambda: self._batch(at, read, timed), self.limits.within_s
@@ -88,7 +89,9 @@ class Observer:
             if error.reason in TOO_MUCH:
                 self.ask_for_less()
             raise
-        self._portion.saw(self._asking, self._spent_s - self._waited_s)
+        before_s = self._planned - self._started
+        took_s, left_s = self._spent_s - before_s, self.limits.within_s - before_s
+        self._portion.saw(self._asking, took_s, left_s)
         return batch
 
     def ask_for_less(self) -> None:
@@ -103,6 +106,7 @@ class Observer:
             if not self._census.kernels:
                 await self._first_census()
             known = await self._survey(at)
+        self._planned = time.perf_counter()
         todo = plan(at, read, known)
         self._asking = todo.load
         if self.limits.scope.kernels is not None:
@@ -114,7 +118,7 @@ class Observer:
             with timed("query"):
                 await self._ask(todo, known.survey, at, read, merger, glimpses)
             with timed("rounds"):
-                mixed = await self._mixed(at)
+                mixed = await self._mixed(at, todo.asked)
         with timed("survey"):
             await self._census.arrive()  # for the next batch
         with timed("merge"):
@@ -174,9 +178,7 @@ class Observer:
 
     async def _first_census(self) -> None:
         """Wait for a count, without which nobody knows whom to ask and how much."""
-        started = time.perf_counter()
         await self._census.arrive()
-        self._waited_s = time.perf_counter() - started
         self._portion.saw_census(sum(self._census.kernels.values()), self._census.took_s)
 
     async def close(self) -> None:
@@ -259,12 +261,12 @@ class Observer:
         slices = -(-todo.kernels // self.limits.most_kernels)
         return [scope] if scope.kernels is not None or slices <= 1 else sliced(scope, slices)
 
-    async def _mixed(self, at: float) -> Instances:
-        """Return the exporters of which a scrape was stored while the batch was asked."""
+    async def _mixed(self, at: float, asked: Instances | None) -> Instances:
+        """Return the exporters of which a scrape was stored while they were asked."""
         if not self.rounds.exporters:
             return frozenset()
         newest = newest_scrapes(
-            await self.client.matrix(round_queries.counters_query(_STORED_S), at)
+            await self.client.matrix(round_queries.counters_query(_STORED_S, Scope().on(asked)), at)
         )
         clocks = self.rounds.exporters
         return frozenset(

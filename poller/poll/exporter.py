@@ -70,6 +70,8 @@ class Exporter:
         self._lasted: tuple[float, float] | None = None
         self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
+        self.scrape_s: float | None = None
+        """How far apart its scrapes are, in seconds."""
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
         self._writes: float | None = None
@@ -87,11 +89,6 @@ class Exporter:
     def newest(self) -> tuple[float, float]:
         """When it was last scraped, and when its round was first seen: the later, the truer."""
         return (self.scraped or 0.0, self._first_scraped)
-
-    @property
-    def scrape_s(self) -> float | None:
-        """How far apart its scrapes are, in seconds."""
-        return statistics.median(self._gaps) if self._gaps else None
 
     @property
     def interval_s(self) -> float | None:
@@ -147,6 +144,7 @@ class Exporter:
         self._choose_counter(scrape)
         if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
             self._gaps.append(at - before)
+            self.scrape_s = statistics.median(self._gaps)
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None

@@ -40,15 +40,16 @@ class Portion:
             batch_s = _TIMES_THE_CENSUS * took_s
             self._limit(kernels * _AIM * self._within_s / max(batch_s, 0.001))
 
-    def saw(self, load: float, took_s: float) -> None:
-        """Take how long a batch of such a load took."""
+    def saw(self, load: float, took_s: float, left_s: float) -> None:
+        """Take how long it took to ask for such a load, of the time that was left for it."""
         self._learnt = True
-        share = took_s / self._within_s
+        whole = load * self._within_s / max(left_s, 0.001)
+        share = took_s / max(left_s, 0.001)
         if share > _LATE:
-            self._limit(load * 0.75)
+            self._limit(whole * 0.75)
         elif share < _QUICK:
             times = min(_MOST_TIMES, (_AIM / max(share, 0.001)) ** 0.5)
-            self._limit(max(self.load, load * times))
+            self._limit(max(self.load, whole * times))
 
     def overran(self, load: float) -> None:
         """Take that a batch of such a load was not answered in time; 0: it was never asked."""

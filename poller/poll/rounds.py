@@ -7,32 +7,14 @@ rules are the format description's, section "Rounds".
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
+from poller.poll.counters import Identity, Sorter, target_of
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
-from poller.prometheus.round_queries import (
-    DURATION_COUNT,
-    DURATION_SUM,
-    STAGE_COUNT,
-    STAGE_DURATION,
-    SUCCESS_COUNT,
-    WRITES,
-)
 from poller.values import Stamp
-
-Identity = frozenset[tuple[str, str]]
-_NOT_THE_TARGETS = frozenset(
-    ("__name__", "stage", "upper_layer", "success", "stat_scope", "agent_id", "kernel_id",
-     "session_id", "user_id", "project_id", "container_metric_name", "value_type")
-)  # fmt: skip
-
-
-def target_of(labels: Mapping[str, str]) -> Identity:
-    """Return the labels that the scrape gave a series: what it has in common with its target."""
-    return frozenset(item for item in labels.items() if item[0] not in _NOT_THE_TARGETS)
 
 
 class Rounds:
@@ -42,25 +24,42 @@ class Rounds:
         self.exporters: dict[Identity, Exporter] = {}
         self.at: float | None = None
         self._of_instance: dict[str, list[Exporter]] = {}
+        self._sorter = Sorter()
 
-    def see(self, answer: Iterable[Series], at: float) -> dict[str, list[Stamp]]:
+    def see(self, answer: Sequence[Series], at: float) -> dict[str, list[Stamp]]:
         """Take what was asked at the time `at`; return the new rounds of each exporter, in order.
 
         Scrapes that were seen before are passed over.
         """
         new: dict[str, list[Stamp]] = {}
-        for identity, counters in _by_target(answer).items():
-            exporter = self._exporter(identity)
-            scrapes = _scrapes(counters)
-            for stamp_at in sorted(scrapes):
-                if exporter.scraped is None or stamp_at > exporter.scraped:
-                    stamp = exporter.see(stamp_at, scrapes[stamp_at])
-                    if stamp is not None:
-                        new.setdefault(exporter.instance, []).append(stamp)
-            for series in counters:
-                exporter.agent = series.metric.get("agent_id") or exporter.agent
+        for identity, scrapes in self._unseen(answer).items():
+            exporter = self.exporters[identity]
+            for scraped in sorted(scrapes):
+                stamp = exporter.see(scraped, scrapes[scraped])
+                if stamp is not None:
+                    new.setdefault(exporter.instance, []).append(stamp)
         self.at = at
         return new
+
+    def _unseen(self, answer: Sequence[Series]) -> dict[Identity, dict[float, Scrape]]:
+        """Sort raw samples by target and scrape: those of one scrape carry one timestamp."""
+        found: dict[Identity, dict[float, Scrape]] = {}
+        for series in answer:
+            told = self._sorter.told(series.metric)
+            if told is None:
+                continue
+            exporter = self._exporter(told.target)
+            exporter.agent = told.agent or exporter.agent
+            seen = exporter.scraped
+            for scraped, text in series.values:
+                if (seen is None or scraped > seen) and numbers.fault(text) is None:
+                    scrapes = found.setdefault(told.target, {})
+                    scrape = scrapes.get(scraped)
+                    if scrape is None:
+                        scrape = scrapes[scraped] = Scrape()
+                    told.put(scrape, float(text))
+        self._sorter.forget(len(answer))
+        return found
 
     def _exporter(self, identity: Identity) -> Exporter:
         exporter = self.exporters.get(identity)
@@ -139,50 +138,11 @@ class Rounds:
                 del self._of_instance[exporter.instance]
 
 
-def _by_target(answer: Iterable[Series]) -> dict[Identity, list[Series]]:
-    """Sort series by target; without an instance it cannot be known whose rounds they are."""
-    found: dict[Identity, list[Series]] = {}
-    for series in answer:
-        if "instance" in series.metric:
-            found.setdefault(target_of(series.metric), []).append(series)
-    return found
-
-
-def _scrapes(counters: Iterable[Series]) -> dict[float, Scrape]:
-    """Sort one target's raw samples by scrape: those of one scrape carry one timestamp."""
-    scrapes: dict[float, Scrape] = {}
-    for series in counters:
-        for at, text in series.values:
-            if numbers.fault(text) is None:
-                _put(scrapes.setdefault(at, Scrape()), series.metric, float(text))
-    return scrapes
-
-
-def _put(scrape: Scrape, labels: Mapping[str, str], value: float) -> None:
-    name, stage = labels.get("__name__"), labels.get("stage")
-    cancelled = labels.get("success") == "False"
-    if name == STAGE_COUNT and stage == WRITES:
-        scrape.writes = (scrape.writes or 0.0) + value
-    elif cancelled:
-        return
-    elif name == STAGE_COUNT and stage == "gather_measures":
-        scrape.counts["gather_measures"] = value
-    elif name == STAGE_COUNT and stage == "before_observe":
-        scrape.counts["before_observe"] = value
-    elif name == STAGE_DURATION and stage == "gather_measures":
-        scrape.gathering_s = value
-    elif name == DURATION_COUNT:
-        scrape.counts["durations"] = value
-    elif name == DURATION_SUM:
-        scrape.lasted_s = value
-    elif name == SUCCESS_COUNT:
-        scrape.counts["successes"] = value
-
-
 def newest_scrapes(answer: Iterable[Series]) -> dict[Identity, float]:
     """Return the time of the newest scrape of each series' target."""
-    return {
-        identity: max(series.values[-1][0] for series in counters if series.values)
-        for identity, counters in _by_target(answer).items()
-        if any(series.values for series in counters)
-    }
+    found: dict[Identity, float] = {}
+    for series in answer:
+        if series.values and "instance" in series.metric:
+            target = target_of(series.metric)
+            found[target] = max(series.values[-1][0], found.get(target, 0.0))
+    return found

@@ -22,7 +22,7 @@ _LAYER = 'upper_layer="collect_container_stat"'
 _SCOPE = 'stat_scope="container"'
 
 
-def rounds_queries(range_s: float) -> tuple[str, str]:
+def rounds_queries(range_s: float) -> tuple[str, ...]:
     """Return the queries of every exporter's counters and durations in the last `range_s` seconds.
 
     The label `success` tells whether a stage ended well: a round that was cancelled has measured
@@ -32,16 +32,17 @@ def rounds_queries(range_s: float) -> tuple[str, str]:
     stages = f"{STAGE_COUNT}|{STAGE_DURATION}"
     tasks = "|".join((DURATION_COUNT, DURATION_SUM, SUCCESS_COUNT))
     return (
-        f'{{__name__=~"{stages}",stage=~"gather_measures|before_observe|{WRITES}",{_LAYER}}}{over}',
+        f'{{__name__=~"{stages}",stage="gather_measures",{_LAYER}}}{over}',
+        f'{STAGE_COUNT}{{stage=~"before_observe|{WRITES}",{_LAYER}}}{over}',
         f'{{__name__=~"{tasks}",{_SCOPE}}}{over}',
     )
 
 
-def counters_query(range_s: float) -> str:
+def counters_query(range_s: float, scope: Scope) -> str:
     """Return the query of the counters alone, to see whether a scrape came in mid-batch."""
     return (
-        f'{STAGE_COUNT}{{stage=~"gather_measures|before_observe",{_LAYER},success!="False"}}'
-        f"[{duration(range_s)}]"
+        f'{STAGE_COUNT}{{stage=~"gather_measures|before_observe",{_LAYER},success!="False"'
+        f"{scope.matcher()}}}[{duration(range_s)}]"
     )
 
 

@@ -36,7 +36,7 @@ def test_quick_batches_bring_it_back_however_small_they_are():
     for _ in range(12):
         portion.overran(min(20_000, portion.load))
     for _ in range(6):
-        portion.saw(portion.load - 20, 0.3)
+        portion.saw(portion.load - 20, 0.3, 3.6)
     assert portion.load > 15_000
 
 
@@ -48,7 +48,7 @@ def test_a_quick_batch_is_followed_by_one_half_the_way_to_half_of_the_time(
 ):
     portion = Portion(20_000, 3.6)
     portion.overran(4_000)
-    portion.saw(2_000, took_s)
+    portion.saw(2_000, took_s, 3.6)
     assert int(portion.load) == next_one
 
 
@@ -60,20 +60,20 @@ def test_a_look_around_that_was_not_answered_tells_nothing_of_batches():
 
 def test_a_late_batch_makes_the_next_one_smaller():
     portion = Portion(20_000, 3.6)
-    portion.saw(10_000, 3.2)
+    portion.saw(10_000, 3.2, 3.6)
     assert portion.load == 7_500
 
 
 def test_one_that_is_neither_quick_nor_late_changes_nothing():
     portion = Portion(20_000, 3.6)
     portion.overran(10_000)
-    portion.saw(4_900, 2.0)
+    portion.saw(4_900, 2.0, 3.6)
     assert portion.load == 5_000
 
 
 def test_a_small_batch_tells_nothing_of_a_large_one():
     portion = Portion(20_000, 3.6)
-    portion.saw(10, 0.1)
+    portion.saw(10, 0.1, 3.6)
     portion.saw_census(10_000, 1.0)
     assert portion.load == 20_000
 
@@ -82,6 +82,15 @@ def test_a_limit_below_the_least_holds():
     portion = Portion(100, 3.6)
     portion.overran(100)
     assert portion.load == 100
+
+
+def test_what_the_look_around_took_does_not_keep_batches_small():
+    portion = Portion(20_000, 3.6)
+    portion.overran(8_000)
+    for _ in range(20):  # a third of the time is gone before anything is asked for
+        load = portion.of(2 / 3)
+        portion.saw(load, load * 1.2 / 5_000, 2.4)
+    assert 4_000 <= portion.of(2 / 3) <= 5_000  # 40 to 50 % of what is left
 
 
 def test_what_was_spent_on_looking_around_is_not_there_to_ask():

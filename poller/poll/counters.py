@@ -1,0 +1,112 @@
+"""What each series of an agent's counters tells, and of which target. Pure.
+
+A series is known by its labels. A large cluster's are the same at every poll, so what they say is
+worked out once and remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from poller.poll.exporter import CounterName, Scrape
+from poller.prometheus.round_queries import (
+    DURATION_COUNT,
+    DURATION_SUM,
+    STAGE_COUNT,
+    STAGE_DURATION,
+    SUCCESS_COUNT,
+    WRITES,
+)
+
+Identity = frozenset[tuple[str, str]]
+Put = Callable[[Scrape, float], None]
+_NOT_THE_TARGETS = frozenset(
+    ("__name__", "stage", "upper_layer", "success", "stat_scope", "agent_id", "kernel_id",
+     "session_id", "user_id", "project_id", "container_metric_name", "value_type")
+)  # fmt: skip
+_TO_SPARE = 1000
+
+
+def target_of(labels: Mapping[str, str]) -> Identity:
+    """Return the labels that the scrape gave a series: what it has in common with its target."""
+    return frozenset(item for item in labels.items() if item[0] not in _NOT_THE_TARGETS)
+
+
+class Told(NamedTuple):
+    """What one series tells: of which target and agent, and where a scrape keeps its value."""
+
+    target: Identity
+    agent: str
+    put: Put
+
+
+class Sorter:
+    """Says what a series tells, by its labels; None where it has no instance: it is nobody's."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Told | None] = {}
+
+    def told(self, labels: Mapping[str, str]) -> Told | None:
+        """Return what a series of these labels tells."""
+        key = (*labels, *labels.values())
+        try:
+            return self._known[key]
+        except KeyError:
+            told = self._known[key] = _told(labels)
+            return told
+
+    def forget(self, there: int) -> None:
+        """Forget all, if far more series are remembered than there are."""
+        if len(self._known) > 2 * there + _TO_SPARE:
+            self._known.clear()
+
+
+def _told(labels: Mapping[str, str]) -> Told | None:
+    if "instance" not in labels:
+        return None
+    return Told(target_of(labels), labels.get("agent_id", ""), _put(labels))
+
+
+def _put(labels: Mapping[str, str]) -> Put:
+    """Return where a series' value belongs; a round that was cancelled has measured nothing."""
+    name, stage = labels.get("__name__", ""), labels.get("stage", "")
+    if name == STAGE_COUNT and stage == WRITES:
+        return _add_writes
+    if labels.get("success") == "False":
+        return _pass_over
+    return _PUTS.get((name, stage)) or _PUTS.get((name, "")) or _pass_over
+
+
+def _counter(name: CounterName) -> Put:
+    def put(scrape: Scrape, value: float) -> None:
+        scrape.counts[name] = value
+
+    return put
+
+
+def _add_writes(scrape: Scrape, value: float) -> None:
+    scrape.writes = (scrape.writes or 0.0) + value
+
+
+def _put_gathering(scrape: Scrape, value: float) -> None:
+    scrape.gathering_s = value
+
+
+def _put_lasted(scrape: Scrape, value: float) -> None:
+    scrape.lasted_s = value
+
+
+def _pass_over(scrape: Scrape, value: float) -> None:
+    """Keep nothing: the series tells only that there was a scrape."""
+
+
+_PUTS: Mapping[tuple[str, str], Put] = {
+    (STAGE_COUNT, "gather_measures"): _counter("gather_measures"),
+    (STAGE_COUNT, "before_observe"): _counter("before_observe"),
+    (STAGE_DURATION, "gather_measures"): _put_gathering,
+    (DURATION_COUNT, ""): _counter("durations"),
+    (DURATION_SUM, ""): _put_lasted,
+    (SUCCESS_COUNT, ""): _counter("successes"),
+}
+"""Where the series of a name and a stage belongs."""
