@@ -27,6 +27,7 @@ RESERVED = frozenset({"version", "status"})
 """Top-level names that the command line reads as something else than a metric."""
 
 Place = tuple[int, int, str, int]
+_MOST_ORDERS = 10_000
 
 _PLUGINS = {name: "cpu" for name in INTRINSIC[:2]} | {name: "mem" for name in INTRINSIC[2:]}
 
@@ -149,6 +150,7 @@ class Catalog:
             self._overrides[name] = _merged(self._overrides.get(name, Override()), override)
         self._metrics: dict[str, Metric] = {}
         self._places: dict[str, Place] = {}
+        self._orders: dict[tuple[str, ...], tuple[Metric, ...]] = {}
 
     def __getitem__(self, name: str) -> Metric:
         metric = self._metrics.get(name)
@@ -172,6 +174,15 @@ class Catalog:
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Return names in the outer order of the format."""
         return sorted(names, key=self._place_of)
+
+    def in_order(self, names: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Return metrics in the outer order; kernels of the same metrics share one tuple."""
+        order = self._orders.get(names)
+        if order is None:
+            if len(self._orders) >= _MOST_ORDERS:
+                self._orders.clear()
+            order = self._orders[names] = tuple(self[name] for name in self.ordered(names))
+        return order
 
     def _place_of(self, name: str) -> Place:
         place = self._places.get(name)

@@ -26,9 +26,10 @@ _PACKER = msgpack.Packer(use_bin_type=True)
 
 
 class Kept(Protocol):
-    """What the encoder reads of one metric's history; raw values as text."""
+    """What the encoder reads of one metric's history; raw values as text, `value` the current."""
 
     current: str
+    value: float
     capacity: str | None
     first: str | None
     rate: float | None
@@ -62,7 +63,7 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     if capacity is None:
         capacity = _stand_in(kept, manner)
     if metric.kind == "gauge":
-        current, pct = text_of(kept.current), percentage(kept.current, capacity)
+        current, pct = text_of(kept.current), percentage(kept.value, capacity, kept.current)
     else:
         current, pct = of_float(rate), percentage(rate, capacity)
         if metric.whole:
@@ -95,7 +96,8 @@ def _text(raw: str) -> str:
 
 def _whole(raw: str) -> str:
     """Return a number that readers call `int()` on."""
-    return whole_number(number(raw) or "0")
+    text = number(raw) or "0"
+    return whole_number(text) if "." in text else text
 
 
 def _stand_in(kept: Kept, manner: Manner) -> str:

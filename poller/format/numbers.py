@@ -26,6 +26,10 @@ _SURE = 0.495
 """So near to a whole number a float64 below `_SURE_BELOW` is on the same side of a tie as the
 decimals that it stands for."""
 _SURE_BELOW = 1e13
+_SURE_IF_SMALL = 0.49999
+_SMALL = 1e9
+"""The same of smaller floats, which are nearer to their decimals. Without it every hundredth number
+would take the long way."""
 _INFINITY = float("inf")
 _OF_A_HUNDRED = [f".{part:02}".rstrip("0").rstrip(".") for part in range(100)]
 _OF_A_THOUSAND = [f".{part:03}".rstrip("0").rstrip(".") for part in range(1000)]
@@ -63,9 +67,14 @@ def _rounded(value: float) -> str | None:
     thousandths = value * 1000.0
     if 0.0 <= thousandths < _SURE_BELOW:
         nearest = round(thousandths)
-        if -_SURE <= thousandths - nearest <= _SURE:
-            return str(nearest // 1000) + _OF_A_THOUSAND[nearest % 1000]
+        if -_SURE <= thousandths - nearest <= _SURE or _is_sure(thousandths, nearest):
+            return f"{nearest // 1000}{_OF_A_THOUSAND[nearest % 1000]}"
     return None
+
+
+def _is_sure(value: float, nearest: int) -> bool:
+    """Whether even so near to a tie a small float is on the side of its decimals."""
+    return value < _SMALL and -_SURE_IF_SMALL <= value - nearest <= _SURE_IF_SMALL
 
 
 def _plain(value: Decimal, places: Decimal) -> str:
@@ -83,29 +92,28 @@ def whole_number(text: str) -> str:
     return "0" if digits == "-0" else digits
 
 
-def percentage(current: str | float, capacity: str | None) -> str:
-    """Return `pct`: current / capacity x 100, or `0.00` where capacity cannot divide.
+def percentage(value: float, capacity: str | None, text: str | None = None) -> str:
+    """Return `pct`: value / capacity x 100, or `0.00` where capacity cannot divide.
 
-    A text is a number as Prometheus writes it.
+    `text` is the value as Prometheus writes it, `capacity` too.
     """
     if capacity is None:
         return "0.00"
     divisor = float(capacity)
     if _SMALLEST_DIVISOR < divisor < _INFINITY:
-        hundredths = float(current) / divisor * 10_000.0
+        hundredths = value / divisor * 10_000.0
         if 0.0 <= hundredths < _SURE_BELOW:
             nearest = round(hundredths)
-            if -_SURE <= hundredths - nearest <= _SURE:
-                return str(nearest // 100) + _OF_A_HUNDRED[nearest % 100]
-    return _decimal_percentage(current, capacity)
+            if -_SURE <= hundredths - nearest <= _SURE or _is_sure(hundredths, nearest):
+                return f"{nearest // 100}{_OF_A_HUNDRED[nearest % 100]}"
+    return _decimal_percentage(repr(value) if text is None else text, capacity)
 
 
-def _decimal_percentage(current: str | float, capacity: str) -> str:
+def _decimal_percentage(text: str, capacity: str) -> str:
     """Return `pct` by the agent's own arithmetic, in 28 decimal digits."""
     divisor = Decimal(capacity)
     # The text comes from a float64, so its subnormals are those of float64.
     if not divisor.is_finite() or divisor < Decimal(sys.float_info.min):
         return "0.00"
-    dividend = Decimal(current if isinstance(current, str) else repr(current))
-    share = _AGENT.multiply(_AGENT.divide(dividend, divisor), Decimal(100))
+    share = _AGENT.multiply(_AGENT.divide(Decimal(text), divisor), Decimal(100))
     return _plain(share, _HUNDREDTH)

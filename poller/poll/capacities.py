@@ -68,4 +68,4 @@ def _contradicts(text: str, kept: MetricState, cumulative: bool) -> bool:
     """Whether a counter began anew, a gauge is larger than it can be, or no capacity was known."""
     if kept.capacity is None:
         return True
-    return float(text) < float(kept.current) if cumulative else float(text) > float(kept.capacity)
+    return float(text) < kept.value if cumulative else float(text) > float(kept.capacity)

@@ -169,7 +169,9 @@ class Taking(NamedTuple):
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
         if self.counts:
             measure(kept, reading.current, fact, None, self.at)
-        kept.current, kept.stamp = reading.current, None
+        elif kept.current != reading.current:
+            kept.take(reading.current)
+        kept.stamp = None
         if fact.rate and kernel.window is not None:
             age_s = None if kernel.born is None else self.at - kernel.born
             rate = rates.stand_in(_rate(reading), kernel.samples, kernel.window, age_s)
@@ -182,7 +184,7 @@ class Taking(NamedTuple):
 
 def _fell(kept: MetricState, reading: Reading) -> bool:
     """Whether a counter is lower than it was: the kernel began anew."""
-    return float(reading.current) < float(kept.current)
+    return float(reading.current) < kept.value
 
 
 def _rate(reading: Reading) -> float | None:
@@ -196,20 +198,19 @@ def measure(
 
     Where something is owed up to that batch, the mean is counted with it.
     """
-    before, kept.current = kept.current, text
+    before, value = kept.take(text)
     if fact.plain:
         return
-    value = float(text)
     if fact.maximum and value > kept.highest:
         kept.highest, kept.maximum = value, text
     if fact.minimum and value < kept.lowest:
         kept.lowest, kept.minimum = value, text
     if fact.mean and (kept.owed is None or kept.owed.end != at):
         unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
-        kept.total += with_unseen(float(before), value, unseen) if unseen else value
+        kept.total += with_unseen(before, value, unseen) if unseen else value
         kept.count += 1 + unseen
     if fact.rate and step is not None:
-        kept.rate, kept.by_window = rates.between(float(before), value, step.elapsed_s), False
+        kept.rate, kept.by_window = rates.between(before, value, step.elapsed_s), False
     kept.stood = False
 
 

@@ -52,6 +52,14 @@ def test_accelerators_come_first_each_with_memory_before_use_then_the_intrinsic_
     ]  # fmt: skip
 
 
+def test_kernels_of_the_same_metrics_share_one_order():
+    catalog = Catalog()
+    order = catalog.in_order(("mem", "cpu_util", "cuda_mem"))
+    assert [metric.name for metric in order] == ["cuda_mem", "cpu_util", "mem"]
+    assert catalog.in_order(("mem", "cpu_util", "cuda_mem")) is order
+    assert catalog.in_order(("mem",)) == (catalog["mem"],)
+
+
 def test_the_settings_add_and_change_a_metric():
     catalog = Catalog(
         "26.9",

@@ -93,36 +93,44 @@ def agents_percentage(current: str, capacity: str) -> str:
     return judged(Decimal(current) / Decimal(capacity) * 100, 2)
 
 
+def of_texts(current: str, capacity: str | None) -> str:
+    return numbers.percentage(float(current), capacity, current)
+
+
 @given(
     st.floats(min_value=-1e18, max_value=1e18, allow_nan=False),
     st.floats(min_value=-10, max_value=1e18, allow_nan=False),
 )
 def test_a_percentage_is_what_the_agents_arithmetic_gives(current: float, capacity: float):
     texts = prometheus_text(current), prometheus_text(capacity)
-    assert numbers.percentage(*texts) == agents_percentage(*texts)
+    assert of_texts(*texts) == agents_percentage(*texts)
+
+
+@given(st.integers(0, 10**8), st.sampled_from([1, 3, 7, 10_000, 20_000, 200_000, 640_000]))
+def test_a_percentage_near_a_tie_is_what_the_agents_arithmetic_gives(current: int, capacity: int):
+    texts = str(current), str(capacity)
+    assert of_texts(*texts) == agents_percentage(*texts)
 
 
 @given(st.integers(0, 2**53), st.integers(1, 2**53))
 def test_a_percentage_of_whole_numbers_is_what_the_agents_arithmetic_gives(
     current: int, capacity: int
 ):
-    assert numbers.percentage(str(current), str(capacity)) == agents_percentage(
-        str(current), str(capacity)
-    )
+    assert of_texts(str(current), str(capacity)) == agents_percentage(str(current), str(capacity))
 
 
 @pytest.mark.parametrize("capacity", [None, "0", "-1", "NaN", "+Inf", "0.0", "1e-310"])
 def test_a_capacity_that_cannot_divide_gives_the_literal_zero(capacity: str | None):
-    assert numbers.percentage("5", capacity) == "0.00"
+    assert of_texts("5", capacity) == "0.00"
 
 
 def test_a_zero_over_a_good_capacity_is_a_plain_zero():
-    assert numbers.percentage("0", "1000") == "0"
-    assert numbers.percentage("-0.00001", "1000") == "0"
+    assert of_texts("0", "1000") == "0"
+    assert of_texts("-0.00001", "1000") == "0"
 
 
 def test_digits_beyond_the_agents_precision_are_all_written():
-    assert numbers.percentage("1e30", "3") == "33333333333333333333333333330000"
+    assert of_texts("1e30", "3") == "33333333333333333333333333330000"
 
 
 def test_a_metric_carries_its_fields_in_order_and_no_other():
