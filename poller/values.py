@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 Kind = Literal["gauge", "diff", "rate"]
-Part = Literal["current", "capacity", "rate", "samples", "rest"]
+Part = Literal["current", "capacity", "rate", "samples"]
 """The parts of a batch, but for the rounds and the trails, which are raw samples."""
 Drop = Literal[
     "bad_metric_name",
@@ -44,7 +44,10 @@ def is_canonical_uuid(text: str) -> bool:
 
 
 class Query(NamedTuple):
-    """One instant query of a batch: the part it plays, the metric it is about, its text."""
+    """One instant query of a batch: the part it plays, the metric it is about, its text.
+
+    Without a metric it is about several, and each row of its answer names its own.
+    """
 
     part: Part
     metric: str

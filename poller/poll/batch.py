@@ -200,8 +200,10 @@ class Observer:
         trails = [trail(text) for text in self._trail_queries(todo, survey, at, read)]
         queries = self._queries(todo, survey)
         await together([self.client.rows(queries, at, merger.take), *trails])
-        new = [name for name in merger.fresh if name not in survey.metrics]
-        more = self._rate_queries(todo, new) + self._more_capacities(todo, survey, read, merger)
+        new = [name for name in merger.found() if name not in survey.metrics]
+        more = self._rate_queries(todo, new)
+        more += capacity_queries(new, self._scopes(todo, todo.asked) if new else ())
+        more += self._more_capacities(todo, survey, read, merger)
         if more:
             await self.client.rows(more, at, merger.take)
         self.surveyor.learn(merger.found(), todo.asked is None, at)

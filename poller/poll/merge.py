@@ -40,13 +40,11 @@ class Merger:
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
-    fresh: dict[str, None] = field(default_factory=dict)
-    """Metrics met in the catch-all part, in the order of their coming."""
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
-        if query.part == "rest":
-            self._take_rest(rows)
+        if not query.metric:
+            self._take_several(query.part, rows)
         else:
             column = self.columns.setdefault((query.part, query.metric), {})
             self._take_column(query, rows, column)
@@ -90,7 +88,7 @@ class Merger:
             value = row.value
             kernel = ids.get(row.metric.kernel_id)  # type: ignore[arg-type]
             if value is None or kernel is None:
-                kernel = self._admitted(row, query.part)
+                kernel = self._admitted(row)
                 if kernel is None or value is None:
                     continue
             text = value[1]
@@ -113,8 +111,8 @@ class Merger:
                 self.conflicts.add(kernel)
             column[kernel] = max(column[kernel], text, key=_size)
 
-    def _admitted(self, row: Row, part: Part) -> str | None:
-        fault = row.fault(part)
+    def _admitted(self, row: Row) -> str | None:
+        fault = row.fault()
         if fault is not None:
             self.dropped[fault] += 1
             return None
@@ -122,22 +120,16 @@ class Merger:
         assert kernel is not None
         return self.ids.setdefault(kernel, kernel)
 
-    def _take_rest(self, rows: Iterable[Row]) -> None:
-        """Sort the rows of metrics that had no query of their own into their columns."""
-        by_query: dict[Query, list[Row]] = {}
+    def _take_several(self, part: Part, rows: Iterable[Row]) -> None:
+        """Sort the rows of several metrics into their columns."""
+        by_metric: dict[str, list[Row]] = {}
         for row in rows:
-            fault = row.fault("rest")
-            name = row.metric.container_metric_name or ""
-            if fault is None and not self.catalog.admits(name):
-                fault = "bad_metric_name"
-            if fault is not None:
-                self.dropped[fault] += 1
-            elif row.metric.value_type in _VALUE_TYPES:
-                part: Part = "current" if row.metric.value_type == "current" else "capacity"
-                by_query.setdefault(Query(part, name, ""), []).append(row)
-        for query, own in by_query.items():
-            self.fresh[query.metric] = None
-            self.take(query, own)
+            by_metric.setdefault(row.metric.container_metric_name or "", []).append(row)
+        for name, own in by_metric.items():
+            if self.catalog.admits(name):
+                self.take(Query(part, name, ""), own)
+            else:
+                self.dropped["bad_metric_name" if name else "missing_label"] += len(own)
 
     def found(self) -> dict[str, bool]:
         """Return the metrics that were met: {name: has a capacity series}."""

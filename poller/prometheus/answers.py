@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from poller.prometheus import errors
-from poller.values import Drop, Part, is_canonical_uuid
+from poller.values import Drop, is_canonical_uuid
 
 
 class Labels(msgspec.Struct, gc=False):
@@ -16,7 +16,6 @@ class Labels(msgspec.Struct, gc=False):
 
     kernel_id: str | None = None
     container_metric_name: str | None = None
-    value_type: str | None = None
     agent_id: str | None = None
     instance: str | None = None
 
@@ -30,16 +29,14 @@ class Row(msgspec.Struct, gc=False):
     metric: Labels
     value: tuple[float, str] | None = None
 
-    def fault(self, part: Part) -> Drop | None:
-        """Why this row cannot serve in that part of the batch, as a metric label; or None."""
+    def fault(self) -> Drop | None:
+        """Why this row cannot serve, as a metric label; or None."""
         if self.value is None:
             return "histogram"
-        labels = self.metric
-        if not labels.kernel_id:
+        kernel = self.metric.kernel_id
+        if not kernel:
             return "missing_label"
-        if part == "rest" and not (labels.container_metric_name and labels.value_type):
-            return "missing_label"
-        return None if is_canonical_uuid(labels.kernel_id) else "bad_uuid"
+        return None if is_canonical_uuid(kernel) else "bad_uuid"
 
 
 class SetRow(msgspec.Struct, gc=False):

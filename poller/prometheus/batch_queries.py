@@ -1,12 +1,16 @@
 """The queries of one batch: gauge, diff and rate parts, all asked at one time. Pure.
 
-A gauge query that looks for duplicate series keeps the labels that tell two series of one kernel
-apart and drops the others (`max without (…)`): the owners' labels that follow from `session_id`,
-and the agent's, which follows from the instance. In its answer one row a kernel is the rule;
-several are told apart by `conflict_queries` instead of being added up or maximised over: a sum
-doubles a kernel's memory, a maximum keeps a series alive that stands still beside the true one.
-The other gauge queries keep the kernel alone (`max by (kernel_id)`), which costs Prometheus and
-the network half as much.
+A query that looks for duplicate series is about one metric. It keeps the labels that tell two
+series of one kernel apart and drops the others (`max without (…)`): the owners' labels that follow
+from `session_id`, and the agent's, which follows from the instance. In its answer one row a kernel
+is the rule; several are told apart by `conflict_queries` instead of being added up or maximised
+over: a sum doubles a kernel's memory, a maximum keeps a series alive that stands still beside the
+true one.
+
+The others keep the kernel alone, which costs Prometheus and the network half as much. A few metrics
+are asked for in one query, and the last one is about all that no other names, known or not: to find
+the series of some hundred exporters is a quarter of what a query costs, and not needed for each
+metric anew. One query for all would be answered by one core.
 """
 
 from __future__ import annotations
@@ -16,24 +20,34 @@ from typing import Literal
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.selectors import Scope, duration, named, selector
-from poller.values import Query
+from poller.values import Part, Query
 
 _KEPT = "without (container_metric_name, value_type, job, agent_id, user_id, project_id)"
 _KEPT_WITH_AGENT = "without (container_metric_name, value_type, job, user_id, project_id)"
+_TELLS_AGENT = ESSENTIAL[0]
+"""One metric tells which agent each kernel is on."""
+_TOGETHER = 3
+"""So many metrics are asked for in one query."""
 
 
 def gauge_queries(
     metrics: Collection[str], scopes: Sequence[Scope], wide: Container[str]
 ) -> list[Query]:
-    """Return the queries of the `current` of every metric known to exist, and of the unknown rest.
+    """Return the queries of the `current` of every metric, known to exist or not.
 
     `wide` are the metrics whose duplicate series are looked for.
     """
+    alone = [name for name in metrics if name in wide or name == _TELLS_AGENT]
+    groups = _groups(name for name in metrics if name not in alone)
+    if groups and len(groups[-1]) < _TOGETHER:
+        del groups[-1]  # it comes with what is unknown
+    named_before = alone + [name for group in groups for name in group]
     queries = []
     for scope in scopes:
-        queries += [_gauge_query("current", name, scope, wide) for name in metrics]
-        rest = named(metrics, "current|capacity", scope, but=True)
-        queries.append(Query("rest", "", f"max without (job, user_id, project_id) ({rest})"))
+        queries += [_of_one("current", name, scope) for name in alone]
+        queries += [_of_several("current", named(group, "current", scope)) for group in groups]
+        rest = named(named_before, "current", scope, but=True)
+        queries.append(_of_several("current", rest))
     return queries
 
 
@@ -42,16 +56,12 @@ def capacity_queries(
 ) -> list[Query]:
     """Return the queries of the capacities of metrics that have one."""
     names = list(metrics)
-    return [_gauge_query("capacity", name, scope, wide) for scope in scopes for name in names]
-
-
-def _gauge_query(
-    part: Literal["current", "capacity"], name: str, scope: Scope, wide: Container[str]
-) -> Query:
-    kept = _KEPT if name in wide else "by (kernel_id)"
-    if name == ESSENTIAL[0]:  # one metric tells which agent each kernel is on
-        kept = _KEPT_WITH_AGENT
-    return Query(part, name, f"max {kept} ({selector(name, part, scope)})")
+    groups = _groups(name for name in names if name not in wide)
+    queries = []
+    for scope in scopes:
+        queries += [_of_one("capacity", name, scope) for name in names if name in wide]
+        queries += [_of_several("capacity", named(group, "capacity", scope)) for group in groups]
+    return queries
 
 
 def rate_queries(
@@ -61,14 +71,27 @@ def rate_queries(
 
     The rate comes before the choice among duplicate series; the largest is the one that moves.
     """
-    names = [name for name in metrics if catalog[name].needs_rate]
+    groups = _groups(name for name in metrics if catalog[name].needs_rate)
     over = f"[{duration(window_s)}]"
     queries = []
-    for scope in scopes if names else ():
-        for name in names:
-            series = selector(name, "current", scope)
-            queries.append(Query("rate", name, f"max by (kernel_id) (rate({series}{over}))"))
+    for scope in scopes if groups else ():
+        for group in groups:
+            queries.append(_of_several("rate", f"rate({named(group, 'current', scope)}{over})"))
         series = selector(ESSENTIAL[0], "current", scope)
         text = f"max by (kernel_id) (count_over_time({series}{over}))"
         queries.append(Query("samples", ESSENTIAL[0], text))
     return queries
+
+
+def _groups(names: Iterable[str]) -> list[list[str]]:
+    some = list(names)
+    return [some[start : start + _TOGETHER] for start in range(0, len(some), _TOGETHER)]
+
+
+def _of_one(part: Literal["current", "capacity"], name: str, scope: Scope) -> Query:
+    kept = _KEPT_WITH_AGENT if name == _TELLS_AGENT else _KEPT
+    return Query(part, name, f"max {kept} ({selector(name, part, scope)})")
+
+
+def _of_several(part: Part, series: str) -> Query:
+    return Query(part, "", f"max by (kernel_id, container_metric_name) ({series})")

@@ -96,5 +96,5 @@ def named(metrics: Iterable[str], value_type: str, scope: Scope, but: bool = Fal
     pattern = quoted("|".join(map(escaped, metrics)))
     return (
         f"{SERIES}{{container_metric_name{'!~' if but else '=~'}{pattern},"
-        f"value_type=~{quoted(value_type)}{scope.matcher()}}}"
+        f"value_type={quoted(value_type)}{scope.matcher()}}}"
     )

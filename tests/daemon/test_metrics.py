@@ -167,7 +167,7 @@ def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redi
     ]
 
     def handler(query: str, at: float, params: dict[str, str]) -> Answer:
-        is_rest = query.startswith("max without (job, user_id, project_id)")
+        is_rest = query.startswith("max by (kernel_id, container_metric_name)") and "!~" in query
         return answers.vector(bad, at) if is_rest else empty(query, at, params)
 
     prometheus.handler = handler

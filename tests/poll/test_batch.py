@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -40,7 +41,6 @@ class Memory:
         self.kernels = {f"{name}:1": list(kernels) for name, kernels in exporters.items()}
         self.scrapes: dict[str, list[tuple[float, int]]] = {name: [] for name in self.kernels}
         self.metrics = ["cpu_util", "mem"]
-        self.more: list[Row] = []
         self.doubles: list[Row] = []
         self.asked: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -84,7 +84,7 @@ class Memory:
     async def rows(
         self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
     ) -> None:
-        self.asked += [f"{query.part} {query.metric}".strip() for query in queries]
+        self.asked += [f"{query.part} {name}" for query in queries for name in self._about(query)]
         if self.fails:
             raise PrometheusError("timeout", "no answer")
         for query in queries:
@@ -108,17 +108,23 @@ class Memory:
         ]  # fmt: skip
 
     def _rows(self, query: Query, at: float) -> list[Row]:
-        if query.part == "rest":
-            return self.more
-        if query.part != "current" or query.metric not in self.metrics:
+        if query.part != "current":
             return []
         rows = []
+        about = [name for name in self._about(query) if name in self.metrics]
         for instance in self._named(query.text):
             seen = [number for when, number in self.scrapes[instance] if when <= at]
-            for kernel in self.kernels[instance]:
-                labels = Labels(kernel_id=kernel, instance=instance, agent_id="i-a")
-                rows.append(Row(labels, (at, self._value(query.metric, seen[-1]))))
-        return rows + (self.doubles if query.metric == "mem" else [])
+            for kernel, name in product(self.kernels[instance], about):
+                labels = Labels(kernel, name, "i-a", instance)
+                rows.append(Row(labels, (at, self._value(name, seen[-1]))))
+        return rows + (self.doubles if "mem" in about else [])
+
+    def _about(self, query: Query) -> list[str]:
+        """Return the metrics that a query is about: of those that it excludes some, the others."""
+        found = re.search('container_metric_name(=|=~|!~)"([^"]*)"', query.text)
+        assert found is not None
+        named = found[2].split("|")
+        return [name for name in self.metrics if name not in named] if found[1] == "!~" else named
 
     def _named(self, text: str) -> list[str]:
         found = re.search(r'instance=~"([^"]*)"', text)
@@ -344,20 +350,19 @@ async def test_a_kernel_that_came_has_its_capacity_asked_for_in_the_same_batch(
     assert memory.asked[-3:] == ["capacity cpu_util", "capacity mem", "rounds again"]
 
 
-async def test_a_metric_that_the_survey_does_not_know_is_read_and_its_rate_asked_for(
+async def test_a_metric_that_the_survey_does_not_know_is_read_and_its_rate_and_capacity_asked_for(
     memory: Memory,
 ) -> None:
-    labels = Labels(KERNEL, "odd", "current", "i-a", "a:1")
-    memory.more = [Row(labels, (100.0, "5"))]
+    memory.metrics.append("odd")
     poller = Poller(memory, catalog=Catalog(overrides={"odd": Override(stats=("rate",))}))
     batch = await poller.batch(100.0)
-    assert batch.observations[KERNEL]["odd"] == Reading("5")
-    assert "rate odd" in memory.asked
-    memory.metrics.append("odd")
-    memory.more = []
+    assert batch.observations[KERNEL]["odd"] == Reading("20")
+    place = memory.asked.index("rate odd")
+    assert memory.asked.index("current odd") < place < memory.asked.index("capacity odd")
     memory.measured("a:1", (104.0, 3))
     await poller.batch(105.0)
-    assert "current odd" in memory.asked
+    assert memory.asked.count("current odd") == 1
+    assert "capacity odd" not in memory.asked
 
 
 async def test_series_that_disagree_are_settled_and_looked_at_for_some_batches(

@@ -32,7 +32,7 @@ from tests.support.live import read_legacy
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
 INSTANCES = ("a:1", "b:1")
-PARTS = ("current", "current", "current", "capacity", "rate", "samples", "rest")
+PARTS = ("current", "current", "current", "capacity", "rate", "samples")
 COUNTERS = (
     *("backendai_stage_count_total", "backendai_stage_duration_sec_sum"),
     *("backendai_stat_task_duration_sec_count", "backendai_stat_task_duration_sec_sum"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from poller.format.catalog import Catalog
 from poller.poll import merge
 from poller.prometheus.answers import Labels, Row
-from poller.values import Query, Reading
+from poller.values import Part, Query, Reading
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -30,6 +30,14 @@ def merged(*answers: tuple[Query, list[Row]], asked: tuple[str, ...] = ()):
 
 def current(metric: str) -> Query:
     return Query("current", metric, "")
+
+
+def several(part: Part) -> Query:
+    return Query(part, "", "")
+
+
+def of(metric: str, text: str, kernel: str = KERNEL) -> Row:
+    return row(text, kernel, container_metric_name=metric)
 
 
 def test_the_parts_of_a_batch_meet_in_one_reading_per_metric():
@@ -59,12 +67,10 @@ def test_of_two_exporters_of_one_kernel_the_same_counts_whichever_comes_first(or
     assert (batch.agents, batch.instances) == ({KERNEL: "i-b"}, {KERNEL: "b:1"})
 
 
-def test_what_came_without_a_survey_is_told_with_whether_it_has_a_capacity():
+def test_what_came_is_told_with_whether_it_has_a_capacity():
     merger = merge.Merger(Catalog())
-    kinds = [("a_mem", "current"), ("a_mem", "capacity"), ("b", "current")]
-    rows = [row("1", container_metric_name=name, value_type=kind) for name, kind in kinds]
-    merger.take(Query("rest", "", ""), rows)
-    assert list(merger.fresh) == ["a_mem", "b"]
+    merger.take(several("current"), [of("a_mem", "1"), of("b", "1")])
+    merger.take(several("capacity"), [of("a_mem", "1"), of("c", "1")])
     assert merger.found() == {"a_mem": True, "b": False}
 
 
@@ -114,23 +120,21 @@ def test_a_gauge_may_be_negative_and_an_exponent_is_a_number():
     assert not batch.dropped
 
 
-def test_the_rest_is_sorted_into_metrics_and_what_no_reader_can_bear_is_dropped():
-    rest = Query("rest", "", "")
-    batch = merged(
-        (
-            rest,
-            [
-                row("1", container_metric_name="acme_mem", value_type="current"),
-                row("9", container_metric_name="acme_mem", value_type="capacity"),
-                row("5", container_metric_name="acme_mem", value_type="pct"),
-                row("5", container_metric_name="version", value_type="current"),
-                row("5", container_metric_name="x" * 10_000_000, value_type="current"),
-                row("5", value_type="current"),
-            ],
-        )
-    )
-    assert batch.observations == {KERNEL: {"acme_mem": Reading("1", "9")}}
-    assert batch.dropped == {"bad_metric_name": 2, "missing_label": 1}
+def test_rows_of_several_metrics_are_sorted_and_what_no_reader_can_bear_is_dropped():
+    rows = [
+        of("acme_mem", "1"),
+        of("mem", "7", OTHER),
+        of("acme_mem", "NaN", OTHER),
+        of("version", "5"),
+        of("x" * 10_000_000, "5"),
+        row("5"),
+    ]
+    batch = merged((several("current"), rows), (several("capacity"), [of("acme_mem", "9")]))
+    assert batch.observations == {
+        KERNEL: {"acme_mem": Reading("1", "9")},
+        OTHER: {"mem": Reading("7")},
+    }
+    assert batch.dropped == {"bad_metric_name": 2, "missing_label": 1, "nan": 1}
 
 
 def test_equal_duplicates_are_one_row_and_unequal_ones_a_conflict():
@@ -148,7 +152,7 @@ def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: r
         (current("mem"), [row("1"), row("2"), row("3", OTHER)]),
         (Query("capacity", "mem", ""), [row("10"), row("x", OTHER), row("11", OTHER)]),
         (Query("rate", "cpu_util", ""), [row("0.5"), row("+Inf", OTHER)]),
-        (Query("rest", "", ""), [row("4", container_metric_name="q", value_type="current")]),
+        (several("current"), [of("q", "4"), of("r", "5"), of("q", "6", OTHER)]),
         (Query("samples", "cpu_util", ""), [row("5"), row("4"), row("3", OTHER)]),
     ]
     straight = merged(*answers)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+import pytest
 
 from poller.format.catalog import Catalog, Override
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
@@ -13,14 +16,19 @@ METRICS = {"cpu_util": True, "net_rx": False, "io_read": False, "mem": True}
 TELL_APART = {"kernel_id", "session_id", "instance", "service_id", "replica"}
 
 
-def parts(queries: list[Query]) -> list[tuple[str, str]]:
-    return sorted((query.part, query.metric) for query in queries)
+WHOLE = ("cpu_util", "mem", "io_read", "io_write", "net_rx", "net_tx")
 
 
-def gauges(wide: tuple[str, ...] = ()) -> dict[tuple[str, str], str]:
-    queries = gauge_queries(METRICS, [EVERYTHING], wide)
-    queries += capacity_queries(["cpu_util", "mem"], [EVERYTHING], wide)
-    return {(query.part, query.metric): query.text for query in queries}
+def about(text: str, known: Iterable[str]) -> list[str]:
+    """Return which of some metrics a query is about, by its matcher."""
+    found = re.search('container_metric_name(=|=~|!~)"([^"]*)"', text)
+    assert found is not None, text
+    return [name for name in known if (name in found[2].split("|")) == (found[1] != "!~")]
+
+
+def parts(queries: list[Query], known: Iterable[str] = METRICS) -> list[tuple[str, str]]:
+    """Return what is asked for: (part, metric), as often as it is asked for."""
+    return sorted((query.part, name) for query in queries for name in about(query.text, known))
 
 
 def dropped(text: str) -> set[str]:
@@ -29,11 +37,21 @@ def dropped(text: str) -> set[str]:
     return set(found[1].split(", "))
 
 
-def test_every_metrics_value_is_asked_once_and_the_unknown_rest():
-    assert parts(gauge_queries(METRICS, [EVERYTHING], METRICS)) == [
-        ("current", "cpu_util"), ("current", "io_read"), ("current", "mem"), ("current", "net_rx"),
-        ("rest", ""),
-    ]  # fmt: skip
+@pytest.mark.parametrize("known", [WHOLE[:count] for count in range(7)])
+@pytest.mark.parametrize("wide", [(), ("cpu_util", "mem"), WHOLE])
+def test_every_metrics_value_is_asked_once_and_that_of_the_unknown(
+    known: tuple[str, ...], wide: tuple[str, ...]
+):
+    queries = gauge_queries(known, [EVERYTHING], wide)
+    everything = (*WHOLE, "unknown")
+    assert parts(queries, everything) == sorted(("current", name) for name in everything)
+
+
+def test_a_query_is_about_one_metric_that_it_names_or_about_several_that_its_rows_name():
+    for query in gauge_queries(WHOLE, [EVERYTHING], ("cpu_util", "mem")):
+        several = "max by (kernel_id, container_metric_name) (" in query.text
+        assert several == (not query.metric)
+        assert 1 <= len(about(query.text, WHOLE)) <= 3
 
 
 def test_every_rate_is_asked_once_and_how_its_window_is_filled():
@@ -43,40 +61,44 @@ def test_every_rate_is_asked_once_and_how_its_window_is_filled():
 
 
 def test_where_duplicates_are_looked_for_everything_that_tells_them_apart_is_kept():
-    asked = gauges(wide=("mem",))
-    assert not dropped(asked["current", "mem"]) & TELL_APART
-    assert not dropped(asked["capacity", "mem"]) & TELL_APART
+    queries = gauge_queries(METRICS, [EVERYTHING], ("mem",))
+    queries += capacity_queries(["cpu_util", "mem"], [EVERYTHING], ("mem",))
+    asked = {query.part: query.text for query in queries if query.metric == "mem"}
+    assert not dropped(asked["current"]) & TELL_APART
+    assert not dropped(asked["capacity"]) & TELL_APART
 
 
 def test_one_metric_always_tells_every_kernels_exporter_and_agent():
-    assert not dropped(gauges()["current", "cpu_util"]) & {*TELL_APART, "agent_id"}
+    (query,) = (one for one in gauge_queries(METRICS, [EVERYTHING], ()) if one.metric == "cpu_util")
+    assert not dropped(query.text) & {*TELL_APART, "agent_id"}
 
 
-def test_where_duplicates_are_not_looked_for_a_kernel_is_one_row():
-    assert gauges()["current", "mem"] == (
-        "max by (kernel_id) (backendai_container_utilization{"
-        'container_metric_name="mem",value_type="current"})'
-    )
-
-
-def test_the_rest_is_what_has_no_query_of_its_own():
-    assert gauges()["rest", ""] == (
-        "max without (job, user_id, project_id) (backendai_container_utilization{"
-        'container_metric_name!~"cpu_util|net_rx|io_read|mem",value_type=~"current|capacity"})'
-    )
+def test_where_duplicates_are_not_looked_for_a_metric_of_a_kernel_is_one_row():
+    assert gauge_queries(WHOLE, [EVERYTHING], ("cpu_util", "mem"))[-2:] == [
+        Query("current", "",
+              "max by (kernel_id, container_metric_name) (backendai_container_utilization{"
+              'container_metric_name=~"io_read|io_write|net_rx",value_type="current"})'),
+        Query("current", "",
+              "max by (kernel_id, container_metric_name) (backendai_container_utilization{"
+              'container_metric_name!~"cpu_util|mem|io_read|io_write|net_rx",'
+              'value_type="current"})'),
+    ]  # fmt: skip
 
 
 def test_every_capacity_is_asked_once():
-    queries = capacity_queries(["cpu_util", "mem"], [EVERYTHING])
-    assert parts(queries) == [("capacity", "cpu_util"), ("capacity", "mem")]
-    assert 'value_type="capacity"' in queries[0].text
+    queries = capacity_queries(["cpu_util", "mem", "cuda_mem"], [EVERYTHING], ("mem",))
+    known = (*METRICS, "cuda_mem")
+    assert parts(queries, known) == sorted(
+        ("capacity", name) for name in ("cpu_util", "mem", "cuda_mem")
+    )
+    assert all('value_type="capacity"' in query.text for query in queries)
 
 
 def test_a_rate_is_per_second_over_the_window_and_comes_before_the_choice_of_series():
     rate, samples = rate_queries(Catalog(), ["net_tx"], 25.0, [EVERYTHING])
     assert rate.text == (
-        "max by (kernel_id) (rate(backendai_container_utilization{"
-        'container_metric_name="net_tx",value_type="current"}[25000ms]))'
+        "max by (kernel_id, container_metric_name) (rate(backendai_container_utilization{"
+        'container_metric_name=~"net_tx",value_type="current"}[25000ms]))'
     )
     assert samples.text == (
         "max by (kernel_id) (count_over_time(backendai_container_utilization{"

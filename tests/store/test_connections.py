@@ -15,6 +15,7 @@ from tests.support.servers import Redis, wait_until
 
 KERNELS = [f"11111111-2222-4333-8444-{number:012d}" for number in range(50)]
 TIMEOUT_S = 0.5
+AT_ONCE = 2
 PATIENCE_S = 4.0
 """What a machine under load may add to a time limit; the library's own defaults take longer."""
 
@@ -105,14 +106,16 @@ async def test_no_connection_is_left_behind_by_many_failures(
             with pytest.raises(StoreError):
                 await store.read(KERNELS)
             proxy.fault = passing(delay_s=0.05)
-            asked = [asyncio.create_task(store.read(KERNELS)) for _ in range(2)]
+            asked = [asyncio.create_task(store.read(KERNELS)) for _ in range(AT_ONCE)]
             await asyncio.sleep(0.01)
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
             proxy.fault = passing()
         await store.read(KERNELS)
-        await asyncio.to_thread(wait_until, lambda: clients(redis) == 1, "one connection at last")
+        # On a slow machine the last commands end before they are cancelled: their connections stay.
+        few = f"{AT_ONCE} connections at most"
+        await asyncio.to_thread(wait_until, lambda: clients(redis) <= AT_ONCE, few)
     await asyncio.to_thread(wait_until, lambda: clients(redis) == 0, "none")
 
 

@@ -37,7 +37,7 @@ KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
 LEASE = "livestat-poller:leader"
-IO_READ = 'container_metric_name="io_read",value_type="current"'
+IO_READ = "io_read"
 
 
 @dataclass(frozen=True)
