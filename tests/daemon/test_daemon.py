@@ -35,7 +35,7 @@ def getaddrinfo(host, *rest, **more):
     return true(host, *rest, **more)
 socket.getaddrinfo = getaddrinfo
 """
-IO_READ = "io_read"
+IO_READ = 'container_metric_name="io_read",value_type="current"'
 BAD_SIGNS = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "Error:")
 
 

@@ -37,7 +37,7 @@ KERNELS = 20
 HANGS = 6
 ROW = [({"kernel_id": "x"}, 1)]
 LEASE = "livestat-poller:leader"
-IO_READ = "io_read"
+MEMORY = 'container_metric_name="mem",value_type="current"'
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Soak:
         answer = fault.answer
 
         def handler(query: str, at: float, params: dict[str, str]) -> Answer:
-            struck = answer is not None and IO_READ in query
+            struck = answer is not None and MEMORY in query
             return answer if struck and answer else self.world.handler(query, at, params)
 
         self.prometheus.handler = handler
