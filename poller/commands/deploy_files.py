@@ -1,4 +1,4 @@
-"""The files that put the poller to work elsewhere, and where each goes next."""
+"""`deploy-files`: unit, alert rules, dashboard, container (from `deploy/`), and where each goes."""
 
 from __future__ import annotations
 

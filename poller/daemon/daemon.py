@@ -39,9 +39,6 @@ from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
 
-STAND_BY_SHARE = 0.25
-"""A poller that stands by asks for the lease every quarter of an interval."""
-
 
 @dataclass(slots=True)
 class _Run:
@@ -128,7 +125,9 @@ class Daemon:
             await listener.open()
             ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)
             ticker.start()
-            standing_by = asyncio.create_task(self._ask_for_lease(config.poll.interval_s))
+            standing_by = asyncio.create_task(
+                self.leadership.ask_again(config.poll.interval_s, self._ask_for_lease)
+            )
             notify("READY=1")
             try:
                 await self._poll_on_ticks(run)
@@ -261,8 +260,6 @@ class Daemon:
         await run.cycle.poll(run.lease, outcome=outcome)
         return True
 
-    async def _ask_for_lease(self, interval_s: float) -> None:
-        while True:
-            await asyncio.sleep(interval_s * STAND_BY_SHARE)
-            if self.leadership.stands_by and not self._running:
-                self._tick.set()
+    def _ask_for_lease(self) -> None:
+        if not self._running:
+            self._tick.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
@@ -16,6 +16,8 @@ from poller.store.lease import Lease, new_token
 
 log = logging.getLogger("poller")
 
+_STAND_BY_SHARE = 0.25
+"""A poller that stands by asks for the lease every quarter of an interval."""
 _GRACE_S = 1.0
 """So long the lease is worth waiting for beside a cycle or at the end."""
 
@@ -77,6 +79,13 @@ class Leadership:
         level = logging.WARNING if self._told else logging.INFO  # it led before, or just started
         self.stands_by = self._told = True
         log.log(level, "leader: standing by, %s writes", holder or "another poller")
+
+    async def ask_again(self, interval_s: float, ask: Callable[[], None]) -> None:
+        """Call `ask` several times an interval, for as long as this poller stands by then."""
+        while True:
+            await asyncio.sleep(interval_s * _STAND_BY_SHARE)
+            if self.stands_by:
+                ask()
 
     async def keep(self, lease: Lease) -> None:
         """Renew the lease beside a cycle that failed; what fails here is told by the next one."""

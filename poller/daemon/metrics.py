@@ -1,4 +1,4 @@
-"""The daemon's own metrics: names, labels, buckets, and what of a cycle each one takes."""
+"""The daemon's own metrics: names, labels, buckets, and what of an `Outcome` each one takes."""
 
 from __future__ import annotations
 
@@ -108,6 +108,7 @@ class Telemetry:
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
         self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.late = self._gauge("late_exporters", "Exporters whose measurement had to wait.")
+        self.unwritten = self._gauge("unwritten_kernels", "Kernels whose key had to wait.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
         info = self._gauge("build_info", "Version of the poller.", "version", "python")
         info.labels(__version__, platform.python_version()).set(1)
@@ -176,6 +177,7 @@ class Telemetry:
         self.scrape.set(outcome.scrape_s or _UNKNOWN)
         self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
         self.late.set(outcome.late)
+        self.unwritten.set(outcome.unwritten)
         self.invalid.inc(outcome.invalid_keys)
 
     def long_withheld(self, long: Mapping[withhold.Reason, int]) -> None:

@@ -220,14 +220,17 @@ class Report:
 
     def _weigh_load(self, outcome: Outcome) -> None:
         """Tell of measurements that wait, where that is so for longer than a few cycles."""
-        self._late = self._late + 1 if outcome.late else 0
+        waits = outcome.late or outcome.unwritten
+        self._late = self._late + 1 if waits else 0
         self._state(
             "load",
             self._late > LONG_CYCLES,
             "late",
-            f"Prometheus does not answer for all that was measured in time; {outcome.late} agents "
-            "wait for a later cycle, and their rates are taken over more than one measurement",
-            "give Prometheus cores, raise poll.interval_s, or shard",
+            "there is not time for all that was measured; "
+            f"{outcome.late} agents and {outcome.unwritten} keys wait for a later cycle, and rates "
+            "are taken over more than one measurement",
+            "give Prometheus cores, raise poll.interval_s, or shard; keys that wait may also be "
+            "due to a slow Redis",
         )
 
     def _weigh_withheld(self, outcome: Outcome) -> None:

@@ -84,6 +84,11 @@ def _plain(value: Decimal, places: Decimal) -> str:
     return "0" if digits == "-0" else digits
 
 
+def most_written_as(text: str) -> float:
+    """Return the largest value that the format may have written as this number."""
+    return float(text) + float(_THOUSANDTH) / 2
+
+
 def whole_number(text: str) -> str:
     """Return a number of the format without its fraction, rounded half-even."""
     if "." not in text:

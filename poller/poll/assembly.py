@@ -32,6 +32,8 @@ _FOR_BACKFILL = 0.1
 """Share of a deadline that a cycle waits for what new kernels owe."""
 _FOR_KEYS = 0.7
 """Share of a deadline after which a cycle reads no more keys."""
+_FOR_WRITES = 0.9
+"""Share of a deadline after which a cycle begins to write no more portion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def rules(config: Config, wait: bool) -> Rules:
         still_after_s=config.poll.still_after_s,
         backfill_wait_s=None if wait else deadline_s * _FOR_BACKFILL,
         keys_within_s=None if wait else deadline_s * _FOR_KEYS,
+        write_within_s=None if wait else deadline_s * _FOR_WRITES,
         capacity_of=config.format.capacity,
         batch_size=config.redis.batch_size,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -69,10 +70,14 @@ class Backfiller:
         self._on_progress = on_progress
         self.pace = Pace()
         self.restored = 0
+        self._failures: Counter[str] = Counter()
 
     async def backfill_all(self, client: Client, patience: Patience) -> int:
         """Recall everything that is owed, some chunks at a time; return how many gave up."""
         queue = Queue(self._history, self._reach.chunk)
+        self._failures = Counter(
+            {name: count for name, count in self._failures.items() if name in self._history.owing}
+        )
         given_up = 0
         running: set[asyncio.Task[int]] = set()
         try:
@@ -111,13 +116,22 @@ class Backfiller:
                 half = len(kernels) // 2
                 parts = (kernels[:half], kernels[half:])
                 return sum([await self._recall(client, owed, part, patience) for part in parts])
-            return sum(self._history.give_up(kernel, ATTEMPTS) for kernel in kernels)
+            return sum(map(self._failed, kernels))
         except PollerError:
-            return sum(self._history.give_up(kernel, ATTEMPTS) for kernel in kernels)
+            return sum(map(self._failed, kernels))
         for kernel, life in lives.items():
             self._history.recall_life(kernel, life, owed)
+            self._failures.pop(kernel, None)
         self.restored += sum(kernel not in self._history.owing for kernel in lives)
         return 0
+
+    def _failed(self, kernel: str) -> bool:
+        """Note a failed recall; after some attempts the kernel goes on with what is known."""
+        self._failures[kernel] += 1
+        if self._failures[kernel] < ATTEMPTS:
+            return False
+        del self._failures[kernel]
+        return self._history.give_up(kernel)
 
     async def _lives(
         self, client: Client, owed: Owed, kernels: list[str], patience: Patience

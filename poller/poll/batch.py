@@ -146,8 +146,8 @@ class Observer:
         last = self.rounds.at
         known = last is not None and 0 <= at - last < LEARN_S
         range_s = at - last + _STORED_S if known and last is not None else LEARN_S
-        queries = round_queries.rounds_queries(range_s)
-        new = self.rounds.see(await self.client.matrices(queries, at), at)
+        answer = await self.client.matrix(round_queries.rounds_query(range_s), at)
+        new = self.rounds.see(answer, at)
         self.rounds.forget(at - 2 * LEARN_S)
         for instance, stamps in new.items():
             before = read.stamps.get(instance)

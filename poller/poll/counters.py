@@ -13,8 +13,10 @@ from poller.poll.exporter import CounterName, Scrape
 from poller.prometheus.round_queries import (
     DURATION_COUNT,
     DURATION_SUM,
+    LAYER,
     STAGE_COUNT,
     STAGE_DURATION,
+    STAT_SCOPE,
     SUCCESS_COUNT,
     WRITES,
 )
@@ -42,7 +44,7 @@ class Told(NamedTuple):
 
 
 class Sorter:
-    """Says what a series tells, by its labels; None where it has no instance: it is nobody's."""
+    """Says what a series tells, by its labels; None where it is of no round, or nobody's."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Told | None] = {}
@@ -63,7 +65,8 @@ class Sorter:
 
 
 def _told(labels: Mapping[str, str]) -> Told | None:
-    if "instance" not in labels:
+    of_rounds = labels.get("upper_layer") == LAYER or labels.get("stat_scope") == STAT_SCOPE
+    if not of_rounds or "instance" not in labels:
         return None
     return Told(target_of(labels), labels.get("agent_id", ""), _put(labels))
 

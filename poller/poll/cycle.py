@@ -24,8 +24,6 @@ from poller.values import Batch
 
 KEYS_AT_ONCE = 1000
 """So many keys are read before it is looked at whether there is time for more."""
-FOREIGN_NAMED = 5
-"""Of so many kernels whose key has another type the names are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +33,15 @@ class Rules:
     `backfill_wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes
     on in the background, and those kernels are written by a later cycle. `keys_within_s` is how
     old a cycle may be when it reads more keys that were there before; the rest of its time is for
-    writing. None: it takes its time.
+    writing. `write_within_s`: how old it may be when it begins with one more portion; what is left
+    is written by the next one, first of all. None: it takes its time.
     """
 
     query_offset_s: float
     still_after_s: float
     backfill_wait_s: float | None
     keys_within_s: float | None
+    write_within_s: float | None
     capacity_of: str
     batch_size: int = 500
 
@@ -66,7 +66,7 @@ class Cycle:
         self.history = history
         self.backfiller = backfiller
         self.publisher = publisher
-        self._due: set[str] = set()
+        self._due: dict[str, None] = {}  # in the order of their measurements
         self._anew = True
         self._backfilling: asyncio.Task[int] | None = None
         self._had_kernels = False
@@ -95,18 +95,28 @@ class Cycle:
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
         with outcome.timed("write"):
-            portions = computed.portions(self.rules.batch_size)
+            portions = self._in_time(computed, outcome)
             try:
                 async for written in self.publisher.publish(portions, computed.time, lease):
                     outcome.written += len(written.before)
                     outcome.failed += written.failures()
-                    self._due.difference_update(written.before)
+                    for kernel in written.before:
+                        self._due.pop(kernel, None)
             finally:
-                outcome.rivals = len(self.publisher.rivals)
-                outcome.rivals_known = self.publisher.has_watched(computed.time)
-                outcome.foreign = len(self.publisher.foreign)
-                outcome.foreign_kernels = tuple(sorted(self.publisher.foreign)[:FOREIGN_NAMED])
+                outcome.saw_writers(self.publisher)
+        if outcome.unwritten:
+            self.observer.ask_for_less()
         return outcome
+
+    def _in_time(self, computed: Computed, outcome: Outcome) -> Iterator[dict[str, bytes]]:
+        """Yield portions while there is time to write them, and one at the least."""
+        within_s = self.rules.write_within_s
+        outcome.unwritten = len(computed.kernels)
+        for portion in computed.portions(self.rules.batch_size):
+            outcome.unwritten -= len(portion)
+            yield portion
+            if within_s is not None and outcome.age_s > within_s:
+                break
 
     async def compute(
         self,
@@ -159,12 +169,7 @@ class Cycle:
         self._anew = True  # until this cycle has gone through
         with self.backfiller.pace.batch(self.observer.limits.within_s):
             batch = await self.observer.batch(outcome.time, read, outcome.timed)
-        outcome.observed = True
-        outcome.dropped, outcome.late = batch.dropped, batch.late
-        rounds = self.observer.rounds
-        outcome.exporters = tuple(rounds.states())
-        outcome.scrape_s, outcome.lag_s = rounds.scrape_s, rounds.lag_s(outcome.time)
-        outcome.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
+        outcome.saw_batch(batch, self.observer.rounds)
         return batch
 
     async def _remember(self, batch: Batch, outcome: Outcome) -> Fed:
@@ -181,13 +186,11 @@ class Cycle:
                 raise
             finally:
                 self.publisher.forget(fed.forgotten)
-        self._due = (self._due | fed.measured) - fed.vanished
-        outcome.kernels, outcome.measured = self.history.active, len(fed.measured)
-        outcome.kernels_of = {name: len(there) for name, there in self.history.living.items()}
-        outcome.held_of = dict(self.history.held)
-        outcome.roundless = tuple(sorted(self.history.roundless))
+        self._due |= dict.fromkeys(fed.measured)
+        for kernel in fed.vanished:
+            self._due.pop(kernel, None)
+        outcome.saw_history(self.history, fed)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
-        outcome.standing = frozenset(self.history.standing.plugins)
         return fed
 
     async def _backfill(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:

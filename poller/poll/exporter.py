@@ -16,6 +16,8 @@ COUNTERS: tuple[CounterName, ...] = ("gather_measures", "before_observe", "durat
 still as soon as an agent's own writes are refused."""
 
 _STALL_PERIODS = 4
+"""So long a standstill is none yet; by that it is also judged how fresh a key's rates are, whether
+a round is of another life, and how far duplicate series are followed."""
 _STALL_SCRAPES = 3
 _GONE_SCRAPES = 3
 """A counter that so many scrapes in a row lacked is exported no more."""

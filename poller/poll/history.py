@@ -279,16 +279,12 @@ class History:
             if kept.owed == owed:
                 kept.backfill(life.metrics.get(name, Past()), life.older, kernel.weight)
                 kept.owed, kept.known = None, True
-        kernel.failures = 0
         self._settle(kernel_id, kernel)
 
-    def give_up(self, kernel_id: str, attempts: int) -> bool:
-        """Note a failed backfill; after `attempts` the kernel goes on with what is known."""
+    def give_up(self, kernel_id: str) -> bool:
+        """Let a kernel go on with what is known of it; whether it is there."""
         kernel = self.kernels.get(kernel_id)
         if kernel is None:
-            return False
-        kernel.failures += 1
-        if kernel.failures < attempts:
             return False
         for kept in kernel.metrics.values():
             if kept.owed is not None:

@@ -1,4 +1,4 @@
-"""What a poll comes to: all that metrics, log and page tell of it, and what it would write."""
+"""What a cycle saw and did: where numbers of metrics, log and page begin; what it would write."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
 from poller.format import encode
-from poller.poll import withhold
+from poller.poll import rates, withhold
 from poller.poll.batch import Observer
 from poller.poll.exporter import ExporterState
-from poller.poll.history import History
-from poller.values import Drop, LiveStat, Stage
+from poller.poll.history import Fed, History
+from poller.poll.publish import Publisher
+from poller.poll.rounds import Rounds
+from poller.values import Batch, Drop, LiveStat, Stage
+
+FOREIGN_NAMED = 5
+"""Of so many kernels whose key has another type the names are told."""
 
 
 @dataclass(slots=True)
@@ -23,18 +28,20 @@ class Outcome:
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
     has, `held_of` how many it had at its last measurement, `late` how many exporters measured and
-    had to wait for a later cycle, `withheld` those that are not written and why, `missing` which
-    metrics the incomplete ones of them lack, `absent` those that were asked for and are not there,
-    `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
-    how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
-    backfilled since the last cycle, `lag_s` how far the newest sample is behind the time asked.
-    `store_trouble` is why older keys could not be read, where that was no reason to fail.
+    had to wait for a later cycle, `unwritten` how many keys did for want of time, `withheld` those
+    that are not written and why, `missing` which metrics the incomplete ones of them lack, `absent`
+    those that were asked for and are not there, `rivals_known`: keys were watched for long enough
+    to say that there are no more rivals, `skew_s` how far Prometheus' clock is ahead of this
+    host's, `restored` of how many kernels the past was backfilled since the last cycle, `lag_s` how
+    far the newest sample is behind the time asked. `store_trouble` is why older keys could not be
+    read, where that was no reason to fail.
     """
 
     time: float = 0.0
     kernels: int = 0
     measured: int = 0
     written: int = 0
+    unwritten: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     withheld: dict[str, withhold.Reason] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -74,6 +81,29 @@ class Outcome:
     def withheld_counts(self) -> dict[str, int]:
         """How many kernels are withheld, by reason in the order of its name."""
         return dict(sorted(Counter(self.withheld.values()).items()))
+
+    def saw_batch(self, batch: Batch, rounds: Rounds) -> None:
+        """Take what was asked and answered."""
+        self.observed = True
+        self.dropped, self.late = batch.dropped, batch.late
+        self.exporters = tuple(rounds.states())
+        self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)
+        self.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
+
+    def saw_history(self, history: History, fed: Fed) -> None:
+        """Take which kernels there are now, and which of them were measured."""
+        self.kernels, self.measured = history.active, len(fed.measured)
+        self.kernels_of = {name: len(there) for name, there in history.living.items()}
+        self.held_of = dict(history.held)
+        self.roundless = tuple(sorted(history.roundless))
+        self.standing = frozenset(history.standing.plugins)
+
+    def saw_writers(self, publisher: Publisher) -> None:
+        """Take who else writes, and which keys are none of ours."""
+        self.rivals = len(publisher.rivals)
+        self.rivals_known = publisher.has_watched(self.time)
+        self.foreign = len(publisher.foreign)
+        self.foreign_kernels = tuple(sorted(publisher.foreign)[:FOREIGN_NAMED])
 
     @contextmanager
     def timed(self, part: Stage) -> Iterator[None]:

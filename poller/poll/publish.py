@@ -1,4 +1,4 @@
-"""Values into keys: in portions, fenced by the lease, with an eye on who else writes there."""
+"""A cycle's values to the store, in portions; what was written last tells who else writes."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from poller.format.catalog import Catalog, Metric
+from poller.format.numbers import most_written_as
 from poller.values import Owed, Past, Stamp, Window
 
 
@@ -70,7 +71,7 @@ class MetricState(msgspec.Struct, gc=False):
         where Prometheus cannot know the whole: it then stands for all measurements so far.
         """
         weight = 1.0 if past.replayed else weight
-        kept_longer = past.maximum is not None and self.highest > _rounded_up(past.maximum)
+        kept_longer = past.maximum is not None and self.highest > most_written_as(past.maximum)
         if self.prior_average is not None and (older or kept_longer):
             measurements = max(past.samples * weight, 1.0)
             self.total += float(self.prior_average) * measurements
@@ -83,11 +84,6 @@ class MetricState(msgspec.Struct, gc=False):
             if text is not None:
                 self.widen(text)
         self.first = self.first or past.first or self.opening
-
-
-def _rounded_up(text: str) -> float:
-    """Return the largest value that the format may have written for this one."""
-    return float(text) + 0.0005
 
 
 class KernelState(msgspec.Struct, gc=False):
@@ -113,7 +109,6 @@ class KernelState(msgspec.Struct, gc=False):
     complete: bool = False
     lacks: tuple[str, ...] = ()
     key_read: bool = False
-    failures: int = 0
     weight: float = 1.0
     samples: float = 0.0
     window: Window | None = None

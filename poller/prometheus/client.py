@@ -133,16 +133,6 @@ class Client:
         """Ask one instant query of a range vector: raw samples."""
         return await self._ask(answers.SERIES, text, at, timeout_s)
 
-    async def matrices(self, texts: Iterable[str], at: float) -> list[Series]:
-        """Ask several such queries together, and put their answers into one."""
-        found: list[Series] = []
-
-        async def one(text: str) -> None:
-            found.extend(await self.matrix(text, at))
-
-        await together(one(text) for text in texts)
-        return found
-
     async def server(self) -> str:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
         at = self._at

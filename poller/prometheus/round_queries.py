@@ -18,30 +18,33 @@ SUCCESS_COUNT = "backendai_stat_task_success_count_total"
 WRITES = "redis_write"
 """The stage that an agent counts when it tries to write keys itself."""
 
-_LAYER = 'upper_layer="collect_container_stat"'
-_SCOPE = 'stat_scope="container"'
+LAYER = "collect_container_stat"
+"""The label `upper_layer` of the stages that are part of a round."""
+STAT_SCOPE = "container"
+"""The label `stat_scope` of the tasks that are rounds."""
 
 
-def rounds_queries(range_s: float) -> tuple[str, ...]:
-    """Return the queries of every exporter's counters and durations in the last `range_s` seconds.
+def rounds_query(range_s: float) -> str:
+    """Return the query of every exporter's counters and durations in the last `range_s` seconds.
 
-    The label `success` tells whether a stage ended well: a round that was cancelled has measured
-    nothing, but an agent that was refused a write has tried one.
+    It is one query, since what was scraped together must be read together: of two, one may be
+    answered before a scrape is stored, the other after it. A label that some of these series do not
+    have may be empty. `success` tells whether a stage ended well: a round that was cancelled has
+    measured nothing, but an agent that was refused a write has tried one.
     """
-    over = f"[{duration(range_s)}]"
-    stages = f"{STAGE_COUNT}|{STAGE_DURATION}"
-    tasks = "|".join((DURATION_COUNT, DURATION_SUM, SUCCESS_COUNT))
+    names = "|".join((STAGE_COUNT, STAGE_DURATION, DURATION_COUNT, DURATION_SUM, SUCCESS_COUNT))
+    stages = f"gather_measures|before_observe|{WRITES}"
     return (
-        f'{{__name__=~"{stages}",stage="gather_measures",{_LAYER}}}{over}',
-        f'{STAGE_COUNT}{{stage=~"before_observe|{WRITES}",{_LAYER}}}{over}',
-        f'{{__name__=~"{tasks}",{_SCOPE}}}{over}',
+        f'{{__name__=~"{names}",upper_layer=~"{LAYER}|",stage=~"{stages}|",'
+        f'stat_scope=~"{STAT_SCOPE}|"}}[{duration(range_s)}]'
     )
 
 
 def counters_query(range_s: float, scope: Scope) -> str:
     """Return the query of the counters alone, to see whether a scrape came in mid-batch."""
     return (
-        f'{STAGE_COUNT}{{stage=~"gather_measures|before_observe",{_LAYER},success!="False"'
+        f'{STAGE_COUNT}{{stage=~"gather_measures|before_observe",upper_layer="{LAYER}",'
+        f'success!="False"'
         f"{scope.matcher()}}}[{duration(range_s)}]"
     )
 

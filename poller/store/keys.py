@@ -1,4 +1,4 @@
-"""Keys in and out of Redis or Valkey, fenced by the lease."""
+"""Each kernel's key in Redis or Valkey: read, its age, SET with a TTL under the lease's fence."""
 
 from __future__ import annotations
 

@@ -29,11 +29,22 @@ def test_measurements_that_wait_are_told_after_some_cycles_once_each_way(
     for _ in range(3):
         report.succeeded(Outcome(kernels=9, written=1, late=312))
     (told,) = lines(caplog)
-    assert "312 agents wait for a later cycle" in told
+    assert "312 agents and 0 keys wait for a later cycle" in told
     assert telemetry.registry.get_sample_value("livestat_poller_late_exporters") == 312
     report.succeeded(Outcome(kernels=9, written=9))
     assert lines(caplog)[1].startswith("load: well again")
     assert telemetry.registry.get_sample_value("livestat_poller_late_exporters") == 0
+
+
+def test_keys_that_wait_are_told_too(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    for _ in range(LONG_CYCLES + 1):
+        report.succeeded(Outcome(kernels=9, written=1, unwritten=8))
+    (told,) = lines(caplog)
+    assert "0 agents and 8 keys wait for a later cycle" in told
+    assert telemetry.registry.get_sample_value("livestat_poller_unwritten_kernels") == 8
 
 
 def test_a_moment_in_which_measurements_wait_is_not_told(caplog: pytest.LogCaptureFixture):

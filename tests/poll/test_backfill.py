@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from poller.errors import PrometheusError
 from poller.format.catalog import Catalog
-from poller.poll.backfill import Backfiller, Reach
+from poller.poll.backfill import ATTEMPTS, Backfiller, Reach
 from poller.poll.history import History
 from poller.poll.pace import Pace, Queue
 from poller.poll.rounds import Rounds
@@ -18,8 +20,8 @@ from poller.poll.state import KernelState, MetricState
 from poller.poll.withhold import Patience
 from poller.prometheus.answers import Series
 from poller.prometheus.client import Client, PrometheusAccess
-from poller.prometheus.round_queries import STAGE_COUNT
-from poller.values import Owed
+from poller.prometheus.round_queries import LAYER, STAGE_COUNT
+from poller.values import Life, Owed
 from tests.support.metric_servers import Prometheus
 from tests.support.openmetrics import openmetrics_file
 
@@ -82,6 +84,27 @@ async def backfilled(
     assert backfiller.restored == len(history.kernels)
 
 
+async def test_what_fails_again_and_again_is_given_up_and_what_succeeds_at_last_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: Counter[str] = Counter()
+
+    async def lives(client: Client, owed: Owed, kernels: list[str], patience: Patience):
+        asked.update(kernels)
+        if kernels == [IDS["young"]] or asked[IDS["hour"]] < ATTEMPTS:
+            raise PrometheusError("refused", "not now")
+        return {IDS["hour"]: Life(None, None, older=True, metrics={})}
+
+    history = history_of(young=kernel(Owed(None, AT)), hour=kernel(Owed(None, AT)))
+    async with Client(PrometheusAccess(("http://127.0.0.1:1",), 1.0, lambda: {})) as client:
+        backfiller = Backfiller(history, Reach(WINDOW_S, chunk=1), Rounds())
+        monkeypatch.setattr(backfiller, "_lives", lives)
+        assert await backfiller.backfill_all(client, Patience(900.0, 120.0)) == 1
+    assert asked == {IDS["young"]: ATTEMPTS, IDS["hour"]: ATTEMPTS}
+    assert not history.owing
+    assert backfiller.restored == 1
+
+
 def test_the_first_value_is_found_however_old_a_kernel_is(prometheus: Prometheus):
     history = history_of(**{name: kernel(Owed(None, AT)) for name in AGES_S})
     asyncio.run(backfilled(prometheus, history))
@@ -99,7 +122,8 @@ def test_of_a_young_kernel_each_measurement_is_counted_and_of_an_older_one_each_
         state.weight = 3.0
     rounds = Rounds()
     counted = [(AT - 40 + place * SCRAPE_S, number) for place, number in enumerate(["1", "4", "5"])]
-    labels = {"__name__": STAGE_COUNT, "stage": "gather_measures", "instance": "a:1"}
+    labels = {"__name__": STAGE_COUNT, "stage": "gather_measures", "upper_layer": LAYER}
+    labels["instance"] = "a:1"
     rounds.see([Series(labels, counted)], AT)
     asyncio.run(backfilled(prometheus, history, rounds))
     young, minutes = (history.kernels[IDS[name]].metrics["cpu_util"] for name in AGES_S if name

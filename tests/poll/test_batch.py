@@ -27,6 +27,7 @@ COUNTER = {
     "__name__": "backendai_stage_count_total",
     "stage": "gather_measures",
     "success": "True",
+    "upper_layer": "collect_container_stat",
 }
 
 
@@ -53,13 +54,9 @@ class Memory:
     async def fail_over(self, attempt: Callable[[], Awaitable[Any]], within_s: float) -> Any:
         return await attempt()
 
-    async def matrices(self, texts: Iterable[str], at: float) -> list[Series]:
-        self.asked.append("rounds")
-        return self._counters(at)
-
     async def matrix(self, text: str, at: float) -> list[Series]:
         if "stage_count" in text:
-            self.asked.append("rounds again")
+            self.asked.append("rounds" if "stage_duration" in text else "rounds again")
             return self._counters(at)
         self.asked.append("trail")
         since = at - float(text.rpartition("[")[2].removesuffix("ms]")) / 1000

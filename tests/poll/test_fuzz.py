@@ -88,6 +88,8 @@ counters = st.fixed_dictionaries(
             success=["True", "False", None],
             replica=["x", "y", None],
             agent_id=["i-a", "", None],
+            upper_layer=["collect_container_stat"],
+            stat_scope=["container"],
         ),
         "values": st.lists(
             st.tuples(st.integers(900, 1100), numbers | st.integers(0, 30).map(str)), max_size=9

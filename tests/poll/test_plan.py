@@ -37,6 +37,7 @@ def ticking(*intervals: tuple[str, float]) -> Rounds:
         "__name__": "backendai_stage_count_total",
         "stage": "gather_measures",
         "success": "True",
+        "upper_layer": "collect_container_stat",
     }
     clocks = Rounds()
     answer = [

@@ -211,6 +211,12 @@ def test_a_counter_without_an_instance_is_nobodys():
     assert newest_scrapes([series]) == {}
 
 
+def test_what_is_counted_of_something_else_than_rounds_is_passed_over():
+    node = count((0.0, 1), (5.0, 2), upper_layer="collect_node_stat")
+    ends = count((0.0, 1), (5.0, 2), name="ends", stat_scope="node")
+    assert followed([node, ends]).states() == []
+
+
 def test_labels_that_tell_what_is_counted_tell_no_targets_apart():
     assert target_of(SERIES["gathers"] | A) == target_of(SERIES["lasted"] | A)
     assert target_of(A | {"replica": "x"}) != target_of(A)

@@ -4,42 +4,51 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from poller.prometheus import round_queries
 from poller.prometheus.selectors import Scope
 
-CONTAINERS = 'stat_scope="container"'
-LAYER = 'upper_layer="collect_container_stat"'
+
+def fits(text: str, labels: dict[str, str]) -> bool:
+    """Whether a selector of patterns matches a series; a label that is not there is empty."""
+    matchers = re.findall(r'(\w+)=~"([^"]+)"', text)
+    assert len(matchers) == text.count("=")
+    return all(re.fullmatch(wanted, labels.get(label, "")) for label, wanted in matchers)
 
 
-def matched(text: str, label: str) -> list[str]:
-    found = re.search(rf'{label}=~"([^"]+)"', text)
-    assert found is not None
-    return found[1].split("|")
+STAGE = {"upper_layer": "collect_container_stat", "success": "True"}
+TASK = {"stat_scope": "container"}
 
 
-def test_every_counter_of_rounds_is_asked_and_the_durations_that_shift_a_measurement():
-    gathers, stages, tasks = round_queries.rounds_queries(20.0)
-    assert matched(gathers, "__name__") == [
-        "backendai_stage_count_total",
-        "backendai_stage_duration_sec_sum",
-    ]
-    assert 'stage="gather_measures"' in gathers
-    assert stages.startswith("backendai_stage_count_total{")
-    assert matched(stages, "stage") == ["before_observe", "redis_write"]
-    assert matched(tasks, "__name__") == [
-        "backendai_stat_task_duration_sec_count",
-        "backendai_stat_task_duration_sec_sum",
-        "backendai_stat_task_success_count_total",
-    ]
-    assert LAYER in gathers
-    assert LAYER in stages
-    assert CONTAINERS in tasks
-    assert [one[-9:] for one in (gathers, stages, tasks)] == ["[20000ms]"] * 3
-
-
-def test_a_refused_write_is_a_try_so_both_outcomes_are_asked_for():
-    _, stages, _ = round_queries.rounds_queries(20.0)
-    assert "success" not in stages
+@pytest.mark.parametrize(
+    ("labels", "asked"),
+    [
+        ({"__name__": "backendai_stage_count_total", "stage": "gather_measures", **STAGE}, True),
+        ({"__name__": "backendai_stage_count_total", "stage": "before_observe", **STAGE}, True),
+        ({"__name__": "backendai_stage_count_total", "stage": "redis_write", **STAGE}, True),
+        ({"__name__": "backendai_stage_count_total", "stage": "redis_write", **STAGE,
+          "success": "False"}, True),
+        ({"__name__": "backendai_stage_count_total", "stage": "other", **STAGE}, False),
+        ({"__name__": "backendai_stage_count_total", "stage": "gather_measures",
+          "upper_layer": "collect_node_stat"}, False),
+        ({"__name__": "backendai_stage_duration_sec_sum", "stage": "gather_measures", **STAGE},
+         True),
+        ({"__name__": "backendai_stage_duration_sec_count", "stage": "gather_measures", **STAGE},
+         False),
+        ({"__name__": "backendai_stat_task_duration_sec_count", **TASK}, True),
+        ({"__name__": "backendai_stat_task_duration_sec_sum", **TASK}, True),
+        ({"__name__": "backendai_stat_task_success_count_total", **TASK}, True),
+        ({"__name__": "backendai_stat_task_success_count_total", "stat_scope": "node"}, False),
+        ({"__name__": "backendai_stat_task_trigger_count_total", **TASK}, False),
+    ],
+)  # fmt: skip
+def test_one_query_asks_for_every_counter_of_rounds_and_their_durations(
+    labels: dict[str, str], asked: bool
+):
+    text = round_queries.rounds_query(20.0)
+    assert text.endswith("[20000ms]")
+    assert fits(text, labels) == asked
 
 
 def test_the_second_look_asks_for_counters_alone_and_not_for_cancelled_rounds():

@@ -16,7 +16,7 @@ from poller.poll.outcome import Outcome
 from tests.support.answers import Answer
 from tests.support.command import environment, poller
 from tests.support.live import LivePoller, read_legacy, settings, tables
-from tests.support.openmetrics import DURATION_COUNT, STAGE_COUNT, STAGE_SECONDS, UTILIZATION
+from tests.support.openmetrics import DURATION_COUNT, STAGE_COUNT, UTILIZATION
 from tests.support.proxy import FaultProxy, reset
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis, wait_until
@@ -75,7 +75,7 @@ async def test_where_nothing_was_measured_nothing_is_asked_but_the_rounds_and_th
             outcome = await cycle.poll()
             assert (outcome.measured, outcome.written, outcome.kernels) == (0, 0, KERNELS)
             assert not outcome.withheld
-            assert len(prometheus.queries) == 2
+            assert len(prometheus.queries) == 1
             assert not [query for query in prometheus.queries if UTILIZATION in query]
             assert any(STAGE_COUNT in query for query in prometheus.queries)
             assert any(DURATION_COUNT in query for query in prometheus.queries)
@@ -121,7 +121,7 @@ async def test_a_scrape_in_mid_batch_makes_its_kernels_wait_for_the_next_cycle(
     late = 0.0
 
     def handler(query: str, at: float, params: dict[str, str]) -> Answer:
-        first_look = STAGE_SECONDS in query or DURATION_COUNT in query
+        first_look = DURATION_COUNT in query
         return world.handler(query, at - late if first_look else at, params)
 
     async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
