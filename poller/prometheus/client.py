@@ -205,19 +205,18 @@ class Client:
             "timeout": f"{round(timeout_s * 1000)}ms",
         }
         place = self._at
-        asked = self._as_of_now(place)
+        asked = self._beside(place, at)
         answer = await self._answer(form, place, {**fields, **asked}, timeout_s)
-        late = self._as_of_now(place)
-        if late != asked:  # this answer told what server it is
-            answer = await self._answer(form, place, {**fields, **late}, timeout_s)
+        wanted = self._beside(place, at)
+        if wanted != asked:  # this answer told what server it is
+            answer = await self._answer(form, place, {**fields, **wanted}, timeout_s)
         self._weigh_warnings(answers.warnings(answer))
         assert answer.data is not None
         return answer.data.result
 
-    def _as_of_now(self, place: int) -> Mapping[str, str]:
+    def _beside(self, place: int, at: float) -> Mapping[str, str]:
         """Return what a server must be asked beside a query to answer as of the time asked."""
-        late = place in self._victoria and not servers.decided(self._access.params)
-        return servers.AS_OF_NOW if late else {}
+        return servers.beside(self._access.params, at) if place in self._victoria else {}
 
     async def _answer(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -93,10 +94,23 @@ async def test_statistics_that_prometheus_was_asked_for_are_no_sign() -> None:
 async def test_the_settings_win(
     victoria: ScriptedPrometheus, params: dict[str, str], expected: float
 ) -> None:
+    params |= {"extra_filters": '{tenant="a"}'}
     async with client_of(victoria.url, params=params) as client:
         assert await age(client) == expected
     assert len(victoria.requests) == 1
+    assert "extra_filters[]" not in victoria.requests[0].params
     assert params.items() <= victoria.requests[0].params.items()
+
+
+async def test_each_time_it_is_asked_with_a_filter_that_it_does_not_know(
+    victoria: ScriptedPrometheus,
+) -> None:
+    async with client_of(victoria.url) as client:
+        for at in (100.0, 105.0, 105.0):
+            await client.vector("x", at)
+    filters = [one.params.get("extra_filters[]") for one in victoria.requests]
+    assert filters == [None, *(f'{{livestat_poller_asked!="{at}"}}' for at in
+                               ("100.000", "105.000", "105.000"))]  # fmt: skip
 
 
 async def test_each_server_of_several_is_asked_as_it_needs(victoria: ScriptedPrometheus) -> None:
@@ -166,6 +180,24 @@ async def test_a_real_one_tells_of_now_with_no_setting_made(real: VictoriaMetric
     late_s = await lag(real, nocache="0")
     on_time_s = await lag(real)
     assert abs(late_s - on_time_s - LATE_S) <= 2 + time.monotonic() - began
+
+
+async def test_a_real_one_shows_a_kernel_that_begins_when_its_samples_are_stored(
+    real: VictoriaMetrics,
+) -> None:
+    """It takes ten seconds where the filters are those of the query before."""
+    query = f"count({selectors.selector('cpu_used', 'current')})"
+    cpu_used = next(metric for metric in METRICS if metric.name == "cpu_used")
+    async with client_of(real.url) as client:
+        for number in (1, 2):
+            began = time.time()
+            labels = make_kernel(number, "i-agent0").labels(cpu_used, "current")
+            real.import_series([Series(labels, [(began, 1.0)])], at_once=False)
+            while not (rows := await client.vector(query, time.time())) or (  # noqa: ASYNC110
+                rows[0].value and rows[0].value[1] != str(number)
+            ):
+                await asyncio.sleep(0.1)
+            assert time.time() - began < 7
 
 
 async def test_a_real_one_is_named(real: VictoriaMetrics) -> None:

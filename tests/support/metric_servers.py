@@ -157,11 +157,12 @@ class VictoriaMetrics(MetricServer):
         """Import the samples of an OpenMetrics file and make them visible."""
         self.import_series(samples_of(path))
 
-    def import_series(self, series: Sequence[Series]) -> None:
-        """Import series and make them visible."""
+    def import_series(self, series: Sequence[Series], at_once: bool = True) -> None:
+        """Import series and make them visible, if not `at_once`, then when the server will."""
         for body in _import_bodies(series):
             self._fetch("/api/v1/import/prometheus", body)
-        self.flush()
+        if at_once:
+            self.flush()
 
     def flush(self) -> None:
         """Make all that was imported visible to queries."""
