@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from poller.format import numbers
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
@@ -95,5 +96,9 @@ class Census:
 async def _count(client: Client, scope: Scope, at: float) -> _Counted:
     started = time.perf_counter()
     rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
-    kernels = {row.metric.instance or "": int(float(row.value[1])) for row in rows if row.value}
+    kernels = {
+        row.metric.instance or "": int(float(row.value[1]))
+        for row in rows
+        if row.value and row.value[1].isdigit() and numbers.fault(row.value[1]) is None
+    }
     return _Counted(kernels, at, time.perf_counter() - started)

@@ -54,9 +54,15 @@ def tables(
     return made
 
 
-def settings(directory: Path, *arguments: Any, **more: Any) -> Config:
-    """Return settings as the poller would load them from a file; see `tables`."""
-    return config.load(write_settings(directory / "config.toml", tables(*arguments, **more)), {})
+def settings(
+    directory: Path, prometheus_url: str, redis_url: str, interval_s: float = 5.0, **more: Any
+) -> Config:
+    """Return settings as the poller would load them from a file; see `tables`.
+
+    The interval gives a cycle that is run by hand its time, also on a busy machine.
+    """
+    made = tables(prometheus_url, redis_url, interval_s, **more)
+    return config.load(write_settings(directory / "config.toml", made), {})
 
 
 def read_legacy(value: bytes) -> dict[str, dict[str, str]]:
