@@ -1,4 +1,4 @@
-"""The tables of `config.toml`: every key, its type, bounds and default. Frozen values."""
+"""Every setting: its key, type (durations, `auto`, paths), bounds and default. Frozen values."""
 
 from __future__ import annotations
 

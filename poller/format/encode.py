@@ -42,7 +42,7 @@ class Kept(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How one kernel is written.
+    """How one kernel is written; `poll.outcome.Manners` makes one for each exporter.
 
     `capacity_of` is `first` or `sentinel`: what stands in where there is no capacity series.
     `measure_s` turns a rate into the difference between two measurements (`stats.diff`).

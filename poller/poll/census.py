@@ -99,6 +99,6 @@ async def _count(client: Client, scope: Scope, at: float) -> _Counted:
     kernels = {
         row.metric.instance or "": int(float(row.value[1]))
         for row in rows
-        if row.value and row.value[1].isdigit() and numbers.fault(row.value[1]) is None
+        if row.value and numbers.fault(row.value[1]) is None and float(row.value[1]) >= 0
     }
     return _Counted(kernels, at, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Which server answers, told from its answers, and what makes it answer as of now. Pure."""
+"""What is peculiar to VictoriaMetrics: how it is told, what it is asked for; late samples. Pure."""
 
 from __future__ import annotations
 

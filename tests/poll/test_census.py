@@ -18,7 +18,7 @@ class Counting:
     def __init__(self) -> None:
         self.url = "http://one"
         self.asked = 0
-        self.kernels = {"a:1": 2}
+        self.kernels: dict[str, int | str] = {"a:1": 2}
         self.answers = asyncio.Event()
         self.answers.set()
         self.failure: PrometheusError | None = None
@@ -40,6 +40,14 @@ async def test_the_first_count_is_waited_for() -> None:
     begin(census, server, 100.0)
     await census.arrive()
     assert census.kernels == {"a:1": 2}
+
+
+async def test_a_count_that_is_no_number_costs_only_itself() -> None:
+    census, server = Census(1.0), Counting()
+    server.kernels = dict(zip("abcdef", ("NaN", "+Inf", "-1", "x", "3", "1e3"), strict=True))
+    begin(census, server, 100.0)
+    await census.arrive()
+    assert census.kernels == {"e": 3, "f": 1000}
 
 
 async def test_a_count_that_takes_longer_than_a_batch_is_there_for_a_later_one() -> None:
