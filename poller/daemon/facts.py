@@ -1,4 +1,4 @@
-"""What cycles came to, kept for the page: the last ones, their kernels, their agents."""
+"""What cycles came to, for the page: the last ones, kernels and since when withheld, agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that are withheld for longer than a few cycles: what is worth a line of log. Pure."""
+"""How long kernels have been withheld: what is worth a line of log and counts in a gauge. Pure."""
 
 from __future__ import annotations
 

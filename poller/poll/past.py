@@ -1,4 +1,4 @@
-"""Single questions about kernels' past, and their answers: first values, births, movements."""
+"""Single questions after kernels' past over a range, and their answers: firsts, births, moves."""
 
 from __future__ import annotations
 
