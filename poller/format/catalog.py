@@ -28,6 +28,7 @@ RESERVED = frozenset({"version", "status"})
 
 Place = tuple[int, int, str, int]
 _MOST_ORDERS = 10_000
+"""Where kernels have more sets of metrics than this, the orders are worked out anew."""
 
 _PLUGINS = {name: "cpu" for name in INTRINSIC[:2]} | {name: "mem" for name in INTRINSIC[2:]}
 

@@ -96,8 +96,7 @@ def _text(raw: str) -> str:
 
 def _whole(raw: str) -> str:
     """Return a number that readers call `int()` on."""
-    text = number(raw) or "0"
-    return whole_number(text) if "." in text else text
+    return whole_number(number(raw) or "0")
 
 
 def _stand_in(kept: Kept, manner: Manner) -> str:

@@ -70,13 +70,13 @@ class Arrivals:
         """Begin anew: the agent was restarted, perhaps with another interval."""
         self._known_s = self.interval_s
         self.forget()
-        self._bound(0.0, float("inf"))
+        self._narrow_to(0.0, float("inf"))
 
     def take(self, arrival: Arrival) -> None:
         """Hold a round against those before: their windows bound the interval from both sides."""
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
-            self._bound(low_s, high_s)
+            self._narrow_to(low_s, high_s)
         elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
@@ -86,7 +86,7 @@ class Arrivals:
         while len(self._seen) > _KEPT:
             del self._seen[next(iter(self._seen))]
 
-    def _bound(self, low_s: float, high_s: float) -> None:
+    def _narrow_to(self, low_s: float, high_s: float) -> None:
         self._low_s, self._high_s = low_s, high_s
         self._likely_s = _likeliest(low_s, high_s)
 
@@ -116,7 +116,7 @@ class Arrivals:
             low_s, high_s = 0.0, float("inf")
             for place, one in enumerate([*kept, arrival]):
                 low_s, high_s = self._bounds(one, kept[:place], (low_s, high_s))
-        self._bound(low_s, high_s)
+        self._narrow_to(low_s, high_s)
         self._steady = deque(kept, maxlen=_KEPT)
 
     def step(self, before: Stamp, after: Stamp, patience_s: float) -> Step | None:

@@ -16,14 +16,14 @@ from poller.poll.counters import target_of
 from poller.poll.merge import Merger
 from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan, trail_range_s
 from poller.poll.portion import Portion
-from poller.poll.rounds import Rounds, newest_scrapes
+from poller.poll.rounds import Rounds
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
 from poller.prometheus import lookup_queries, round_queries
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
 from poller.prometheus.client import Client, together
 from poller.prometheus.errors import TOO_MUCH
-from poller.prometheus.selectors import Scope, sliced
+from poller.prometheus.selectors import EVERYTHING, Scope, sliced
 from poller.values import Batch, Query, Stage, Stamp, Survey
 
 LEARN_S = 300.0
@@ -89,9 +89,8 @@ class Observer:
             if error.reason in TOO_MUCH:
                 self.ask_for_less()
             raise
-        before_s = self._planned - self._started
-        took_s, left_s = self._spent_s - before_s, self.limits.within_s - before_s
-        self._portion.saw(self._asking, took_s, left_s)
+        left_s = self.limits.within_s - (self._planned - self._started)
+        self._portion.saw(self._asking, time.perf_counter() - self._planned, left_s)
         return batch
 
     def ask_for_less(self) -> None:
@@ -200,10 +199,11 @@ class Observer:
         trails = [trail(text) for text in self._trail_queries(todo, survey, at, read)]
         queries = self._queries(todo, survey)
         await together([self.client.rows(queries, at, merger.take), *trails])
+        more = self._more_capacities(todo, survey, read, merger)
         new = [name for name in merger.found() if name not in survey.metrics]
-        more = self._rate_queries(todo, new)
-        more += capacity_queries(new, self._scopes(todo, todo.asked) if new else ())
-        more += self._more_capacities(todo, survey, read, merger)
+        if new:
+            more += self._rate_queries(todo, new)
+            more += capacity_queries(new, self._scopes(todo, todo.asked))
         if more:
             await self.client.rows(more, at, merger.take)
         self.surveyor.learn(merger.found(), todo.asked is None, at)
@@ -267,9 +267,8 @@ class Observer:
         """Return the exporters of which a scrape was stored while they were asked."""
         if not self.rounds.exporters:
             return frozenset()
-        newest = newest_scrapes(
-            await self.client.matrix(round_queries.counters_query(_STORED_S, Scope().on(asked)), at)
-        )
+        query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
+        newest = self.rounds.newest_scrapes(await self.client.matrix(query, at))
         clocks = self.rounds.exporters
         return frozenset(
             dict(identity)["instance"]

@@ -57,13 +57,17 @@ class ExporterState:
 
 
 class Exporter:
-    """One exporter's clock, fed with its scrapes in the order of time."""
+    """One exporter's clock, fed with its scrapes in the order of time.
+
+    `scraped` is the time of the last one, `scrape_s` how far apart they are, in seconds.
+    """
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self.agent = ""
         self.counter: CounterName | None = None
         self.scraped: float | None = None
+        self.scrape_s: float | None = None
         self.arrivals = Arrivals()
         self._count: float | None = None
         self._shift_s = 0.0
@@ -72,8 +76,6 @@ class Exporter:
         self._lasted: tuple[float, float] | None = None
         self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
-        self.scrape_s: float | None = None
-        """How far apart its scrapes are, in seconds."""
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
         self._writes: float | None = None

@@ -43,8 +43,8 @@ class Portion:
     def saw(self, load: float, took_s: float, left_s: float) -> None:
         """Take how long it took to ask for such a load, of the time that was left for it."""
         self._learnt = True
-        whole = load * self._within_s / max(left_s, 0.001)
-        share = took_s / max(left_s, 0.001)
+        left_s = max(left_s, 0.001)
+        whole, share = load * self._within_s / left_s, took_s / left_s
         if share > _LATE:
             self._limit(whole * 0.75)
         elif share < _QUICK:

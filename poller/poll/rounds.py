@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
-from poller.poll.counters import Identity, Sorter, target_of
+from poller.poll.counters import Identity, Sorter
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
 from poller.values import Stamp
@@ -59,6 +59,15 @@ class Rounds:
                         scrape = scrapes[scraped] = Scrape()
                     told.put(scrape, float(text))
         self._sorter.forget(len(answer))
+        return found
+
+    def newest_scrapes(self, answer: Iterable[Series]) -> dict[Identity, float]:
+        """Return the time of the newest scrape of each series' target; nothing is taken."""
+        found: dict[Identity, float] = {}
+        for series in answer:
+            told = self._sorter.told(series.metric)
+            if told is not None and series.values:
+                found[told.target] = max(series.values[-1][0], found.get(told.target, 0.0))
         return found
 
     def _exporter(self, identity: Identity) -> Exporter:
@@ -136,13 +145,3 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
-
-
-def newest_scrapes(answer: Iterable[Series]) -> dict[Identity, float]:
-    """Return the time of the newest scrape of each series' target."""
-    found: dict[Identity, float] = {}
-    for series in answer:
-        if series.values and "instance" in series.metric:
-            target = target_of(series.metric)
-            found[target] = max(series.values[-1][0], found.get(target, 0.0))
-    return found

@@ -22,7 +22,7 @@ from poller.poll import duplicates, rates, survey
 from poller.poll.duplicates import Sets
 from poller.poll.history import History
 from poller.poll.merge import Merger
-from poller.poll.rounds import Rounds, newest_scrapes
+from poller.poll.rounds import Rounds
 from poller.poll.trail import Glimpses
 from poller.prometheus import errors
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
@@ -275,7 +275,7 @@ def test_whatever_counters_say_time_goes_on_between_two_measurements(
     met: dict[str, Stamp] = {}
     for body in answers:
         answer = series_of(body)
-        newest_scrapes(answer)
+        clocks.newest_scrapes(answer)
         clocks.see(answer, 1000.0)
         for instance, stamp in clocks.stamps(since).items():
             step = clocks.step(met.get(instance, stamp), stamp)

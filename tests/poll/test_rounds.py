@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poller.poll.counters import target_of
 from poller.poll.exporter import Exporter, ExporterState
-from poller.poll.rounds import Rounds, newest_scrapes
+from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp
 
@@ -208,7 +208,7 @@ def test_a_counter_without_an_instance_is_nobodys():
     del series.metric["instance"]
     rounds = followed([series])
     assert (rounds.states(), rounds.stamps(0.0)) == ([], {})
-    assert newest_scrapes([series]) == {}
+    assert rounds.newest_scrapes([series]) == {}
 
 
 def test_what_is_counted_of_something_else_than_rounds_is_passed_over():
@@ -299,7 +299,7 @@ def test_what_is_no_number_is_no_sample():
 
 def test_the_newest_scrape_of_a_target_is_told_whatever_it_counts():
     answer = [count((0.0, 1), (5.0, 2)), count((0.0, 1), (6.0, 2), name="observes")]
-    assert list(newest_scrapes(answer).values()) == [6.0]
+    assert list(Rounds().newest_scrapes(answer).values()) == [6.0]
 
 
 def test_a_poller_that_starts_later_learns_the_same_from_raw_samples():
