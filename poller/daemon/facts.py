@@ -1,21 +1,19 @@
-"""What cycles came to, for the page: the last ones, kernels and since when withheld, agents."""
+"""What cycles came to, for the page: the last ones, kernels, agents."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from poller import __version__
 from poller.daemon.agents import is_down
-from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status, WithheldKernel
+from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status
+from poller.daemon.withheld import Lasting
 from poller.poll.outcome import Outcome
 
 _KEPT = 60
 """Cycles of which the page tells."""
-_NAMED = 100
-_A_FEW = 3
-"""A kernel that is withheld for longer, in cycles, is named."""
 
 
 class Facts:
@@ -29,7 +27,7 @@ class Facts:
         self._fails_since: float | None = None
         self._last_success: float | None = None
         self._outcome = Outcome()
-        self._withheld: dict[str, WithheldKernel] = {}
+        self._lasting = Lasting()
         self._agents: tuple[AgentStatus, ...] = ()
 
     def ended(self, result: Result, reason: str, outcome: Outcome, seconds: float) -> None:
@@ -38,7 +36,7 @@ class Facts:
         self._publishes_since = (self._publishes_since or now) if result == "success" else None
         self._fails_since = (self._fails_since or now) if result == "failed" else None
         if result == "standby":  # what it saw as a leader is another one's to tell now
-            self._outcome, self._withheld, self._agents = Outcome(), {}, ()
+            self._outcome, self._lasting, self._agents = Outcome(), Lasting(), ()
             return
         if result == "success":
             self._last_success = now
@@ -50,22 +48,12 @@ class Facts:
     def saw(self, outcome: Outcome) -> None:
         """Take what a finished cycle saw."""
         self._outcome = outcome
-        self._withheld = self._since(outcome.withheld)
+        self._lasting.note(outcome.withheld, self._wall())
         self._agents = agents(outcome)
-
-    def _since(self, withheld: Mapping[str, str]) -> dict[str, WithheldKernel]:
-        now, before = self._wall(), self._withheld
-        return {
-            kernel: before[kernel]
-            if kernel in before and before[kernel].reason == reason
-            else WithheldKernel(kernel, reason, now)
-            for kernel, reason in withheld.items()
-        }
 
     def status(self, role: Role, interval_s: float) -> Status:
         """Return what is known here; readiness, troubles and the holder are the caller's."""
         outcome, now = self._outcome, self._wall()
-        lasting = [one for one in self._withheld.values() if now - one.since > _A_FEW * interval_s]
         return Status(
             version=__version__,
             now=now,
@@ -80,14 +68,10 @@ class Facts:
             withheld=outcome.withheld_counts,
             failed_keys=dict(sorted(outcome.failed.items())),
             rival_keys=outcome.rivals,
-            withheld_kernels=tuple(sorted(lasting, key=_by_reason)[:_NAMED]),
+            withheld_kernels=self._lasting.named(now, interval_s),
             cycles=tuple(self._cycles),
             agents=self._agents,
         )
-
-
-def _by_reason(one: WithheldKernel) -> tuple[str, float, str]:
-    return one.reason, one.since, one.kernel
 
 
 def agents(outcome: Outcome) -> tuple[AgentStatus, ...]:

@@ -1,10 +1,11 @@
-"""How long kernels have been withheld: what is worth a line of log and counts in a gauge. Pure."""
+"""Since when kernels are withheld: which the page names, the log tells, a gauge counts. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from poller.daemon.status import WithheldKernel
 from poller.poll.withhold import Reason
 
 LONG_CYCLES = 5
@@ -12,6 +13,9 @@ LONG_CYCLES = 5
 TOLD_ELSEWHERE: frozenset[Reason] = frozenset({"still", "stalled", "foreign", "yielded"})
 """Ended kernels are in order; agents, foreign keys and rivals have lines of their own."""
 _NAMED = 5
+_NAMED_CYCLES = 3
+"""The page names a kernel that is withheld for more cycles than this."""
+_NAMED_ON_PAGE = 100
 
 
 class Long(NamedTuple):
@@ -65,3 +69,30 @@ class Withheld:
 
 def _long(reason: Reason, kernels: list[str]) -> Long:
     return Long(reason, len(kernels), tuple(sorted(kernels)[:_NAMED]))
+
+
+class Lasting:
+    """Remembers since when each kernel has been withheld for one reason, whichever it is."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, WithheldKernel] = {}
+
+    def note(self, withheld: Mapping[str, Reason], now: float) -> None:
+        """Take the kernels that a finished cycle withheld at a Unix time."""
+        before = self._kernels
+        self._kernels = {
+            kernel: before[kernel]
+            if kernel in before and before[kernel].reason == reason
+            else WithheldKernel(kernel, reason, now)
+            for kernel, reason in withheld.items()
+        }
+
+    def named(self, now: float, interval_s: float) -> tuple[WithheldKernel, ...]:
+        """Return those that have been for more than a few cycles, by reason and age."""
+        least_s = _NAMED_CYCLES * interval_s
+        lasting = [one for one in self._kernels.values() if now - one.since > least_s]
+        return tuple(sorted(lasting, key=_by_reason)[:_NAMED_ON_PAGE])
+
+
+def _by_reason(one: WithheldKernel) -> tuple[str, float, str]:
+    return one.reason, one.since, one.kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -32,6 +33,9 @@ _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
+
+_AT_ONCE = 100
+"""So many targets' rounds are taken before something else may run."""
 
 Timed = Callable[[Stage], AbstractContextManager[None]]
 
@@ -146,14 +150,15 @@ class Observer:
         known = last is not None and 0 <= at - last < LEARN_S
         range_s = at - last + _STORED_S if known and last is not None else LEARN_S
         answer = await self.client.matrix(round_queries.rounds_query(range_s), at)
-        new = self.rounds.see(answer, at)
-        self.rounds.forget(at - 2 * LEARN_S)
-        for instance, stamps in new.items():
+        for place, (instance, stamps) in enumerate(self.rounds.seeing(answer, at)):
             before = read.stamps.get(instance)
             after_s = before.scraped if before is not None else 0.0
             unread = [stamp for stamp in stamps if stamp.scraped > after_s]
             if unread:
                 self._trail.setdefault(instance, []).extend(unread)
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # the first look at thousands must not block the loop
+        self.rounds.forget(at - 2 * LEARN_S)
 
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""

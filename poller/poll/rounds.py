@@ -7,11 +7,11 @@ rules are the format description's, section "Rounds".
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
-from poller.poll.counters import Identity, Sorter
+from poller.poll.counters import Identity, Sorter, Told
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
 from poller.values import Stamp
@@ -32,34 +32,28 @@ class Rounds:
         Scrapes that were seen before are passed over.
         """
         new: dict[str, list[Stamp]] = {}
-        for identity, scrapes in self._unseen(answer).items():
-            exporter = self.exporters[identity]
-            for scraped in sorted(scrapes):
-                stamp = exporter.see(scraped, scrapes[scraped])
-                if stamp is not None:
-                    new.setdefault(exporter.instance, []).append(stamp)
-        self.at = at
+        for instance, stamps in self.seeing(answer, at):
+            if stamps:
+                new.setdefault(instance, []).extend(stamps)
         return new
 
-    def _unseen(self, answer: Sequence[Series]) -> dict[Identity, dict[float, Scrape]]:
-        """Sort raw samples by target and scrape: those of one scrape carry one timestamp."""
-        found: dict[Identity, dict[float, Scrape]] = {}
+    def seeing(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
+        """Do the same target by target: the caller may see to something else after each.
+
+        What was yielded has been seen, also if the caller then breaks off; the time `at` has not.
+        """
+        of_target: dict[Identity, list[tuple[Told, Series]]] = {}
         for series in answer:
             told = self._sorter.told(series.metric)
-            if told is None:
-                continue
-            exporter = self._exporter(told.target)
-            exporter.agent = told.agent or exporter.agent
-            seen = exporter.scraped
-            for scraped, text in series.values:
-                if (seen is None or scraped > seen) and numbers.fault(text) is None:
-                    scrapes = found.setdefault(told.target, {})
-                    scrape = scrapes.get(scraped)
-                    if scrape is None:
-                        scrape = scrapes[scraped] = Scrape()
-                    told.put(scrape, float(text))
+            if told is not None:
+                of_target.setdefault(told.target, []).append((told, series))
         self._sorter.forget(len(answer))
-        return found
+        for identity, there in of_target.items():
+            exporter = self._exporter(identity)
+            scrapes = _unseen(exporter, there)
+            stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
+            yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
+        self.at = at
 
     def newest_scrapes(self, answer: Iterable[Series]) -> dict[Identity, float]:
         """Return the time of the newest scrape of each series' target; nothing is taken."""
@@ -145,3 +139,18 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
+
+
+def _unseen(exporter: Exporter, there: Iterable[tuple[Told, Series]]) -> dict[float, Scrape]:
+    """Sort an exporter's raw samples by scrape: those of one scrape carry one timestamp."""
+    seen = exporter.scraped
+    found: dict[float, Scrape] = {}
+    for told, series in there:
+        exporter.agent = told.agent or exporter.agent
+        for scraped, text in series.values:
+            if (seen is None or scraped > seen) and numbers.fault(text) is None:
+                scrape = found.get(scraped)
+                if scrape is None:
+                    scrape = found[scraped] = Scrape()
+                told.put(scrape, float(text))
+    return found

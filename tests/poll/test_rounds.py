@@ -291,6 +291,24 @@ def test_new_rounds_are_told_in_order_each_by_the_scrape_that_saw_it_first():
     assert rounds.see(answer, 9.0) == {}
 
 
+def test_a_look_that_is_broken_off_has_seen_what_it_told_and_nothing_else():
+    rounds = sleeping(3.0, [(0.2, 0.1)] * 9)
+    first, second = A, {**A, "instance": "b:1"}
+    answer = [
+        series
+        for target in (first, second)
+        for series in scraped(rounds, every(2.0, 25.0), target=target)
+    ]
+    broken_off, whole = Rounds(), Rounds()
+    told = next(broken_off.seeing(answer, 25.0))
+    assert broken_off.at is None
+    assert broken_off.stamps(0.0).keys() == {"a:1"}
+    again = broken_off.see(answer, 25.0)
+    assert {"a:1": told[1], "b:1": again.pop("b:1")} == whole.see(answer, 25.0)
+    assert again == {}
+    assert (broken_off.at, broken_off.states()) == (25.0, whole.states())
+
+
 def test_what_is_no_number_is_no_sample():
     answer = [count((0.0, 1), (5.0, 2))]
     answer[0].values += [(10.0, "NaN"), (15.0, "+Inf")]
