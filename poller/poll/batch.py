@@ -34,7 +34,7 @@ _STORED_S = 15.0
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
 
-_AT_ONCE = 100
+_AT_ONCE = 50
 """So many targets' rounds are taken before something else may run."""
 
 Timed = Callable[[Stage], AbstractContextManager[None]]
