@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,10 @@ from tests.support.process import Server, require
 from tests.support.redis_server import Redis
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.turns import Turns
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Hundreds of processes are started: where no bytecode is kept each compiles it all anew."""
 
 PROCESSES_A_CORE = 3
 """Tests wait for ticks and servers most of the time."""
