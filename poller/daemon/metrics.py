@@ -1,4 +1,4 @@
-"""The daemon's own metrics: names, labels, buckets, and what of an `Outcome` each one takes."""
+"""The daemon's own metrics: names, labels, buckets; what they tell is taken from an `Outcome`."""
 
 from __future__ import annotations
 

@@ -151,12 +151,14 @@ class Report:
             "they are written again in the next cycle",
         )
         self._weigh_rivals(outcome)
-        foreign = outcome.foreign
+        foreign, names = outcome.foreign, ", ".join(outcome.foreign_kernels)
+        more = ", …" if foreign > len(outcome.foreign_kernels) else ""
         self._state(
             "foreign keys",
             foreign > 0,
             "foreign",
-            f"{foreign} kernels' keys hold another type than string; they are left alone",
+            f"{foreign} kernels' keys hold another type than string ({names}{more}); "
+            "they are left alone",
             "find out who uses kernel ids as keys in this database",
         )
         for reason in outcome.dropped.keys() - _EXPECTED_DROPS:

@@ -1,4 +1,4 @@
-"""One batch: look at the rounds, ask for what was measured at one time, merge, look again."""
+"""One batch: look at the rounds, ask at one time in how many queries, merge, look again."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from itertools import repeat
 from poller.format import numbers
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.answers import Row
-from poller.values import Batch, Drop, Observation, Part, Query, Reading
+from poller.values import Batch, Drop, Observation, Part, Query, Reading, is_canonical_uuid
 
 Column = dict[str, str]
 _VALUE_TYPES = ("current", "capacity")
@@ -112,7 +112,7 @@ class Merger:
             column[kernel] = max(column[kernel], text, key=_size)
 
     def _admitted(self, row: Row) -> str | None:
-        fault = row.fault()
+        fault = _fault(row)
         if fault is not None:
             self.dropped[fault] += 1
             return None
@@ -168,6 +168,16 @@ class Merger:
             for part in _BESIDE
         ]
         return zip(current, map(Reading, current.values(), *beside), strict=True)
+
+
+def _fault(row: Row) -> Drop | None:
+    """Why a row cannot serve, as a metric label; or None."""
+    if row.value is None:
+        return "histogram"
+    kernel = row.metric.kernel_id
+    if not kernel:
+        return "missing_label"
+    return None if is_canonical_uuid(kernel) else "bad_uuid"
 
 
 _BESIDE: tuple[Part, ...] = ("capacity", "rate")

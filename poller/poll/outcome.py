@@ -1,4 +1,4 @@
-"""What a cycle saw and did: where numbers of metrics, log and page begin; what it would write."""
+"""What a cycle saw and did: numbers of metrics, log and page begin here; what it would write."""
 
 from __future__ import annotations
 

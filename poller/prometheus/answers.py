@@ -8,7 +8,6 @@ from typing import Generic, TypeVar
 import msgspec
 
 from poller.prometheus import errors
-from poller.values import Drop, is_canonical_uuid
 
 
 class Labels(msgspec.Struct, gc=False):
@@ -28,15 +27,6 @@ class Row(msgspec.Struct, gc=False):
 
     metric: Labels
     value: tuple[float, str] | None = None
-
-    def fault(self) -> Drop | None:
-        """Why this row cannot serve, as a metric label; or None."""
-        if self.value is None:
-            return "histogram"
-        kernel = self.metric.kernel_id
-        if not kernel:
-            return "missing_label"
-        return None if is_canonical_uuid(kernel) else "bad_uuid"
 
 
 class SetRow(msgspec.Struct, gc=False):

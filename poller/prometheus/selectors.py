@@ -1,4 +1,4 @@
-"""The language of queries: series, scopes, matchers, durations. Pure."""
+"""The language of queries: series, matchers, durations; scopes, and how they are cut. Pure."""
 
 from __future__ import annotations
 

@@ -53,3 +53,20 @@ def test_a_moment_in_which_measurements_wait_is_not_told(caplog: pytest.LogCaptu
     for late in (5, 5, 0) * 4:
         report.succeeded(Outcome(kernels=9, written=1, late=late))
     assert lines(caplog) == []
+
+
+def test_a_key_of_another_type_is_told_once_with_the_names_of_a_few(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    for _ in range(2):
+        report.succeeded(Outcome(kernels=9, foreign=2, foreign_kernels=("0b", "3f")))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(
+        "foreign keys: 2 kernels' keys hold another type than string (0b, 3f); they are left alone"
+    )
+    caplog.clear()
+    report.succeeded(Outcome(kernels=9))
+    report.succeeded(Outcome(kernels=9, foreign=7, foreign_kernels=tuple("abcde")))
+    assert "7 kernels' keys hold another type than string (a, b, c, d, e, …)" in caplog.text
