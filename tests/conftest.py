@@ -19,9 +19,9 @@ from tests.support.redis_server import Redis
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.turns import Turns
 
+# Hundreds of processes are started: where no bytecode is kept each compiles it all anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-"""Hundreds of processes are started: where no bytecode is kept each compiles it all anew."""
 
 PROCESSES_A_CORE = 3
 """Tests wait for ticks and servers most of the time."""

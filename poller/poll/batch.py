@@ -33,7 +33,6 @@ _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
 _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
-
 _AT_ONCE = 50
 """So many targets' rounds are taken before something else may run."""
 
@@ -150,7 +149,7 @@ class Observer:
         known = last is not None and 0 <= at - last < LEARN_S
         range_s = at - last + _STORED_S if known and last is not None else LEARN_S
         answer = await self.client.matrix(round_queries.rounds_query(range_s), at)
-        for place, (instance, stamps) in enumerate(self.rounds.seeing(answer, at)):
+        for place, (instance, stamps) in enumerate(self.rounds.see(answer, at)):
             before = read.stamps.get(instance)
             after_s = before.scraped if before is not None else 0.0
             unread = [stamp for stamp in stamps if stamp.scraped > after_s]

@@ -26,21 +26,12 @@ class Rounds:
         self._of_instance: dict[str, list[Exporter]] = {}
         self._sorter = Sorter()
 
-    def see(self, answer: Sequence[Series], at: float) -> dict[str, list[Stamp]]:
-        """Take what was asked at the time `at`; return the new rounds of each exporter, in order.
+    def see(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
+        """Take what was asked at the time `at`; yield each target's instance and new rounds.
 
-        Scrapes that were seen before are passed over.
-        """
-        new: dict[str, list[Stamp]] = {}
-        for instance, stamps in self.seeing(answer, at):
-            if stamps:
-                new.setdefault(instance, []).extend(stamps)
-        return new
-
-    def seeing(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
-        """Do the same target by target: the caller may see to something else after each.
-
-        What was yielded has been seen, also if the caller then breaks off; the time `at` has not.
+        Rounds are in order; scrapes that were seen before are passed over. The caller may see to
+        something else after each target. What was yielded has been seen, also if the caller then
+        breaks off; the time `at` has not.
         """
         of_target: dict[Identity, list[tuple[Told, Series]]] = {}
         for series in answer:

@@ -106,6 +106,10 @@ def test_a_percentage_is_what_the_agents_arithmetic_gives(current: float, capaci
     assert of_texts(*texts) == agents_percentage(*texts)
 
 
+def test_a_percentage_larger_than_any_float_is_its_digits():
+    assert of_texts("8.98846567431158e+306", "5") == "1797693134862316" + 293 * "0"
+
+
 @given(st.integers(0, 10**8), st.sampled_from([1, 3, 7, 10_000, 20_000, 200_000, 640_000]))
 def test_a_percentage_near_a_tie_is_what_the_agents_arithmetic_gives(current: int, capacity: int):
     texts = str(current), str(capacity)

@@ -22,6 +22,7 @@ from poller.prometheus.answers import Series
 from poller.prometheus.client import Client, PrometheusAccess
 from poller.prometheus.round_queries import LAYER, STAGE_COUNT
 from poller.values import Life, Owed
+from tests.support.looks import look
 from tests.support.metric_servers import Prometheus
 from tests.support.openmetrics import openmetrics_file
 
@@ -124,7 +125,7 @@ def test_of_a_young_kernel_each_measurement_is_counted_and_of_an_older_one_each_
     counted = [(AT - 40 + place * SCRAPE_S, number) for place, number in enumerate(["1", "4", "5"])]
     labels = {"__name__": STAGE_COUNT, "stage": "gather_measures", "upper_layer": LAYER}
     labels["instance"] = "a:1"
-    rounds.see([Series(labels, counted)], AT)
+    look(rounds, [Series(labels, counted)], AT)
     asyncio.run(backfilled(prometheus, history, rounds))
     young, minutes = (history.kernels[IDS[name]].metrics["cpu_util"] for name in AGES_S if name
                       in ("young", "minutes"))  # fmt: skip

@@ -28,6 +28,7 @@ from poller.prometheus import errors
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
 from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
 from tests.support.live import read_legacy
+from tests.support.looks import look
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
@@ -207,7 +208,7 @@ def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
         merger = Merger(catalog)
         for query, body in answers:
             merger.take(query, rows_of(body))
-        glimpses = Glimpses(clocks.see(series_of(counts), time), 1000.0)
+        glimpses = Glimpses(look(clocks, series_of(counts), time), 1000.0)
         glimpses.take(series_of(between))
         batch = dataclasses.replace(
             merger.finish(time),
@@ -276,7 +277,7 @@ def test_whatever_counters_say_time_goes_on_between_two_measurements(
     for body in answers:
         answer = series_of(body)
         clocks.newest_scrapes(answer)
-        clocks.see(answer, 1000.0)
+        look(clocks, answer, 1000.0)
         for instance, stamp in clocks.stamps(since).items():
             step = clocks.step(met.get(instance, stamp), stamp)
             assert step is None or (step.rounds > 0 and step.elapsed_s > 0)

@@ -22,6 +22,7 @@ from poller.values import (
     Stamp,
     Window,
 )
+from tests.support.looks import look
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -43,7 +44,7 @@ def ticking(scrape_s: float = 5.0) -> Rounds:
         "upper_layer": "collect_container_stat",
     }
     clocks = Rounds()
-    clocks.see([Series({**labels, "instance": name}, counts) for name in (A, B)], 200.0)
+    look(clocks, [Series({**labels, "instance": name}, counts) for name in (A, B)], 200.0)
     return clocks
 
 

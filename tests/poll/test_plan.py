@@ -22,6 +22,7 @@ from poller.poll.plan import (
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp, Survey, Window
+from tests.support.looks import look
 
 METRICS = {"cpu_util": True, "mem": True}
 AT = 100.0
@@ -44,7 +45,7 @@ def ticking(*intervals: tuple[str, float]) -> Rounds:
         Series({**labels, "instance": name}, [(float(at), str(at // every_s)) for at in range(300)])
         for name, every_s in intervals
     ]
-    clocks.see(answer, 300.0)
+    look(clocks, answer, 300.0)
     return clocks
 
 

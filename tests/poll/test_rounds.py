@@ -15,6 +15,7 @@ from poller.poll.exporter import Exporter, ExporterState
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp
+from tests.support.looks import look
 
 A = {"instance": "a:1", "job": "agents"}
 STAGES = {"upper_layer": "collect_container_stat"}
@@ -123,7 +124,7 @@ def count(
 def followed(*answers: Sequence[Series]) -> Rounds:
     made = Rounds()
     for answer in answers:
-        made.see(answer, max(at for series in answer for at, _ in series.values))
+        look(made, answer, max(at for series in answer for at, _ in series.values))
     return made
 
 
@@ -140,7 +141,7 @@ def state(rounds: Rounds) -> ExporterState:
 
 def stamps_of(answer: Sequence[Series]) -> tuple[Rounds, list[Stamp]]:
     made = Rounds()
-    return made, made.see(answer, 1e6)["a:1"]
+    return made, look(made, answer, 1e6)["a:1"]
 
 
 def truth(rounds: Sequence[Round], before: Stamp, after: Stamp) -> float:
@@ -169,7 +170,7 @@ def test_the_best_of_several_counters_counts(has: tuple[str, ...], counter: str 
 
 def test_a_count_of_successful_writes_gives_no_round_and_no_stall():
     rounds = followed([count((0.0, 5), (5.0, 6), (10.0, 7), name="successes")])
-    rounds.see([count(*((at, 7) for at in range(15, 900, 5)), name="successes")], 900.0)
+    look(rounds, [count(*((at, 7) for at in range(15, 900, 5)), name="successes")], 900.0)
     assert rounds.stamps(0.0) == {}
     assert rounds.stalled() == set()
 
@@ -178,7 +179,7 @@ def test_a_count_of_successful_writes_that_moves_is_a_sign_of_life():
     moving = [(float(at), at // 5) for at in range(0, 60, 5)]
     rounds = followed([count(*moving, name="successes")])
     assert rounds.living() == {"a:1"}
-    rounds.see([count(*((at, 11) for at in range(60, 300, 5)), name="successes")], 300.0)
+    look(rounds, [count(*((at, 11) for at in range(60, 300, 5)), name="successes")], 300.0)
     assert rounds.living() == set()
     assert followed([count(*moving)]).living() == set()  # it counts its rounds
 
@@ -195,7 +196,7 @@ def test_a_round_that_was_cancelled_is_none():
 def test_a_better_counter_takes_over_and_a_worse_one_does_not_stand_in():
     rounds = followed([count((0.0, 50), (5.0, 51), name="ends")])
     assert rounds.stamps(0.0)["a:1"].number == 51.0
-    new = rounds.see([count((10.0, 3)), count((10.0, 52), (15.0, 53), name="ends")], 15.0)
+    new = look(rounds, [count((10.0, 3)), count((10.0, 52), (15.0, 53), name="ends")], 15.0)
     assert [stamp.number for stamp in new["a:1"]] == [3.0]
     assert rounds.stamps(0.0)["a:1"].number == 3.0
 
@@ -242,7 +243,7 @@ def test_a_restarted_agents_new_series_go_before_the_lingering_old_ones():
     old, new = {**A, "service_id": "1"}, {**A, "service_id": "2"}
     rounds = followed([count((0.0, 600), (5.0, 601), target=old)])
     before = rounds.stamps(0.0)["a:1"]
-    rounds.see([count((5.0, 601), target=old), count((20.0, 1), (25.0, 2), target=new)], 25.0)
+    look(rounds, [count((5.0, 601), target=old), count((20.0, 1), (25.0, 2), target=new)], 25.0)
     after = rounds.stamps(0.0)["a:1"]
     assert after.number == 2.0
     assert rounds.step(before, after) is None
@@ -277,8 +278,8 @@ def test_samples_that_were_seen_before_are_passed_over():
     rounds = sleeping(3.0, [(0.2, 0.1)] * 40)
     scrapes = every(2.0, 100.0)
     once, twice = Rounds(), Rounds()
-    new = once.see(scraped(rounds, scrapes), 100.0)
-    bits = [twice.see(scraped(rounds, scrapes[at : at + 12]), 100.0) for at in range(0, 60, 5)]
+    new = look(once, scraped(rounds, scrapes), 100.0)
+    bits = [look(twice, scraped(rounds, scrapes[at : at + 12]), 100.0) for at in range(0, 60, 5)]
     assert [stamp for bit in bits for stamp in bit.get("a:1", [])] == new["a:1"]
     assert twice.states() == once.states()
 
@@ -286,9 +287,9 @@ def test_samples_that_were_seen_before_are_passed_over():
 def test_new_rounds_are_told_in_order_each_by_the_scrape_that_saw_it_first():
     rounds = Rounds()
     answer = [count((1.0, 4), (3.0, 4), (5.0, 5), (7.0, 7), (9.0, 7))]
-    new = rounds.see(answer, 9.0)
+    new = look(rounds, answer, 9.0)
     assert [(one.number, one.scraped) for one in new["a:1"]] == [(4.0, 1.0), (5.0, 5.0), (7.0, 7.0)]
-    assert rounds.see(answer, 9.0) == {}
+    assert look(rounds, answer, 9.0) == {}
 
 
 def test_a_look_that_is_broken_off_has_seen_what_it_told_and_nothing_else():
@@ -300,11 +301,11 @@ def test_a_look_that_is_broken_off_has_seen_what_it_told_and_nothing_else():
         for series in scraped(rounds, every(2.0, 25.0), target=target)
     ]
     broken_off, whole = Rounds(), Rounds()
-    told = next(broken_off.seeing(answer, 25.0))
+    told = next(broken_off.see(answer, 25.0))
     assert broken_off.at is None
     assert broken_off.stamps(0.0).keys() == {"a:1"}
-    again = broken_off.see(answer, 25.0)
-    assert {"a:1": told[1], "b:1": again.pop("b:1")} == whole.see(answer, 25.0)
+    again = look(broken_off, answer, 25.0)
+    assert {"a:1": told[1], "b:1": again.pop("b:1")} == look(whole, answer, 25.0)
     assert again == {}
     assert (broken_off.at, broken_off.states()) == (25.0, whole.states())
 
@@ -443,7 +444,7 @@ def test_the_true_interval_always_lies_between_the_bounds(
     followed_by_scrape = Rounds()
     for place in range(len(scrapes)):
         one = [Series(series.metric, series.values[place : place + 1]) for series in answer]
-        followed_by_scrape.see(one, scrapes[place])
+        look(followed_by_scrape, one, scrapes[place])
         known = clock(followed_by_scrape)
         assert known.arrivals._low_s <= interval_s + 1e-6
         assert known.arrivals._high_s >= interval_s - 1e-6
@@ -485,7 +486,7 @@ def test_a_counter_that_falls_gives_no_step_and_keeps_the_interval():
     scrapes = every(2.0, again[-1].ended)
     boundary = again[0].measured - 10.0
     clocks, old = stamps_of(scraped(rounds, [at for at in scrapes if at < boundary]))
-    new = clocks.see(scraped(again, [at for at in scrapes if at >= again[0].measured]), 1e6)
+    new = look(clocks, scraped(again, [at for at in scrapes if at >= again[0].measured]), 1e6)
     assert clocks.step(old[-1], new["a:1"][0]) is None
     assert state(clocks).interval_s == pytest.approx(3.0, rel=0.01)
 
@@ -497,7 +498,7 @@ def test_no_step_leads_from_one_life_of_an_agent_into_the_middle_of_another():
     before, after = [at for at in scrapes if at < 30], [at for at in scrapes if at > 600]
     for target in (A, {**A, "service_id": "2"}):
         clocks, stamps = stamps_of(scraped(old, before))
-        later = clocks.see(scraped(new, after, target=target), 700.0)["a:1"][-1]
+        later = look(clocks, scraped(new, after, target=target), 700.0)["a:1"][-1]
         assert later.number > stamps[-1].number
         assert clocks.step(stamps[-1], later) is None
 
@@ -507,7 +508,7 @@ def test_a_step_may_lead_from_one_replica_to_the_other():
     scrapes = every(2.0, 300.0)
     clocks, stamps = stamps_of(scraped(rounds, scrapes, target={**A, "replica": "x"}))
     other = scraped(rounds, [at + 0.9 for at in scrapes], target={**A, "replica": "y"})
-    new = clocks.see(other, 300.0)["a:1"]
+    new = look(clocks, other, 300.0)["a:1"]
     step = clocks.step(stamps[-2], new[-1])
     assert step is not None
     assert step.elapsed_s == pytest.approx(5.2 * step.rounds, rel=0.01)
@@ -589,7 +590,7 @@ def test_a_round_ends_a_stall():
     scrapes = every(2.0, 250.0)
     clocks = followed(scraped(rounds, [at for at in scrapes if at < STILL_AT + 90]))
     assert clocks.stalled() == {"a:1"}
-    clocks.see(scraped(rounds, scrapes), 250.0)
+    look(clocks, scraped(rounds, scrapes), 250.0)
     assert clocks.stalled() == set()
 
 
