@@ -74,7 +74,7 @@ class Exporter:
         self._first_scraped = 0.0
         self._without = 0
         self._lasted: tuple[float, float] | None = None
-        self._rested_s = self._gathered_s = self._mean_s = 0.0
+        self._ended = self._rested_s = self._gathered_s = self._mean_s = 0.0
         self._ahead = float("inf")
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
@@ -198,30 +198,29 @@ class Exporter:
             self._mean_s = lasted_s / rounds
         if self.counter == "gather_measures":
             gathered_s = scrape.gathering_s or 0.0
-            if not rounds or lasted_s is None:
-                return gathered_s
-            return gathered_s + self._rested(count, rounds, gathered_s, lasted_s)
+            return gathered_s + self._rested(count, rounds or 0.0, gathered_s, lasted_s or 0.0)
         if self.counter == "durations":
             return lasted_s or 0.0
         return self._own_duration(rounds, lasted_s)
 
     def _rested(self, count: float, rounds: float, gathered_s: float, lasted_s: float) -> float:
         """Return the durations beside the gathering, of all rounds before this one, in seconds."""
-        last, before_s, gathered_before_s = self._count, self._rested_s, self._gathered_s
+        last = self._count
         if last is None or count < last:  # the first round seen, of this agent's life
-            last, before_s, gathered_before_s, self._ahead = 0.0, 0.0, 0.0, float("inf")
-        self._ahead = min(self._ahead, count - rounds)
-        running = count - rounds > self._ahead  # it has gathered, and has not ended yet
-        if count == last:
-            self._rested_s = before_s if running else max(0.0, lasted_s - gathered_s)
-            return 0.0  # no new round
-        self._gathered_s = gathered_s
-        if running:
-            own_s = (gathered_s - gathered_before_s) / (count - last)
-            self._rested_s = max(0.0, lasted_s - gathered_s + own_s)
+            last, self._ended, self._rested_s, self._gathered_s = 0.0, 0.0, 0.0, 0.0
+            self._ahead = float("inf")
+        gathered_before_s, self._gathered_s = self._gathered_s, gathered_s
+        if not rounds:  # not one has ended in this life
             return self._rested_s
-        self._rested_s = rested_s = max(0.0, lasted_s - gathered_s)
-        return rested_s - (rested_s - before_s) / (count - last)
+        self._ahead = min(self._ahead, count - rounds)
+        if count - rounds > self._ahead:  # it has gathered, and has not ended yet
+            if count > last:
+                own_s = (gathered_s - gathered_before_s) / (count - last)
+                self._ended, self._rested_s = count - 1, max(0.0, lasted_s - gathered_s + own_s)
+            return self._rested_s
+        ended, rested_s = self._ended, self._rested_s
+        self._ended, self._rested_s = count, max(0.0, lasted_s - gathered_s)
+        return self._rested_s - (self._rested_s - rested_s) / max(1.0, count - ended)
 
     def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
         """Return how long the last round of a timer's lasted, in seconds."""

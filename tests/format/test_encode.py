@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from poller.format import encode, numbers
 from poller.format.catalog import Catalog
 from poller.poll.state import MetricState
+from tests.support.examples import examples
 from tests.support.vectors import FOLDER, NAMES
 
 
@@ -62,12 +63,14 @@ def test_what_is_no_number_is_not_written(text: str):
     assert numbers.number(text) is None
 
 
+@examples(100)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float64_is_written_as_decimal_says(value: float):
     text = prometheus_text(value)
     assert numbers.number(text) == judged(Decimal(text), 3)
 
 
+@examples(100)
 @given(
     st.decimals(
         allow_nan=False, allow_infinity=False, places=6, min_value=-(10**9), max_value=10**9
@@ -78,6 +81,7 @@ def test_ties_are_rounded_as_decimal_says(value: Decimal):
     assert numbers.number(text) == judged(Decimal(text), 3)
 
 
+@examples(100)
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["e", "E"]))
 def test_an_exponent_is_read_and_never_written(value: float, letter: str):
     text = f"{Decimal(repr(value)):e}".replace("e", letter)
@@ -97,6 +101,7 @@ def of_texts(current: str, capacity: str | None) -> str:
     return numbers.percentage(float(current), capacity, current)
 
 
+@examples(100)
 @given(
     st.floats(min_value=-1e18, max_value=1e18, allow_nan=False),
     st.floats(min_value=-10, max_value=1e18, allow_nan=False),
@@ -110,12 +115,14 @@ def test_a_percentage_larger_than_any_float_is_its_digits():
     assert of_texts("8.98846567431158e+306", "5") == "1797693134862316" + 293 * "0"
 
 
+@examples(100)
 @given(st.integers(0, 10**8), st.sampled_from([1, 3, 7, 10_000, 20_000, 200_000, 640_000]))
 def test_a_percentage_near_a_tie_is_what_the_agents_arithmetic_gives(current: int, capacity: int):
     texts = str(current), str(capacity)
     assert of_texts(*texts) == agents_percentage(*texts)
 
 
+@examples(100)
 @given(st.integers(0, 2**53), st.integers(1, 2**53))
 def test_a_percentage_of_whole_numbers_is_what_the_agents_arithmetic_gives(
     current: int, capacity: int
@@ -237,6 +244,7 @@ def test_a_key_that_holds_no_live_stat_is_ignored(value: bytes):
     assert encode.unpack(value) is None
 
 
+@examples(100)
 @given(st.binary(max_size=200))
 def test_no_bytes_of_a_key_raise(value: bytes):
     encode.unpack(value)

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.errors import PollerError
@@ -27,10 +27,11 @@ from poller.poll.trail import Glimpses
 from poller.prometheus import errors
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
 from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
+from tests.support.examples import examples
 from tests.support.live import read_legacy
 from tests.support.looks import look
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = examples(150)
 KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
 INSTANCES = ("a:1", "b:1")
 PARTS = ("current", "current", "current", "capacity", "rate", "samples")

@@ -12,6 +12,7 @@ from poller.format.catalog import Catalog
 from poller.poll import merge
 from poller.prometheus.answers import Labels, Row
 from poller.values import Part, Query, Reading
+from tests.support.examples import examples
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -145,6 +146,7 @@ def test_equal_duplicates_are_one_row_and_unequal_ones_a_conflict():
     assert batch.dropped == {"duplicate": 2}
 
 
+@examples(100)
 @given(st.permutations(range(6)), st.randoms())
 def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: random.Random):
     answers = [

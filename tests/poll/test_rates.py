@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from poller.poll import rates
 from poller.values import Window
+from tests.support.examples import examples
 
 HALF_MINUTE = Window(30.0, 5.0)
 """Six samples fill it."""
@@ -22,6 +23,7 @@ def test_a_counter_that_stood_still_or_began_anew_has_the_rate_0(before: float, 
     assert rates.between(before, after, 4.0) == 0.0
 
 
+@examples(100)
 @given(st.floats(0, 1e18), st.floats(0, 1e18), st.floats(0.001, 1e6))
 def test_a_rate_is_never_negative(before: float, after: float, elapsed_s: float):
     assert rates.between(before, after, elapsed_s) >= 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.poll.counters import target_of
@@ -15,6 +15,7 @@ from poller.poll.exporter import Exporter, ExporterState
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp
+from tests.support.examples import examples
 from tests.support.looks import look
 
 A = {"instance": "a:1", "job": "agents"}
@@ -399,6 +400,29 @@ def test_a_scrape_between_a_measurement_and_the_end_of_its_round_is_as_good_as_a
         assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.005)
 
 
+@pytest.mark.parametrize("exported", [True, False])
+@pytest.mark.parametrize("lived_before", [False, True])
+@pytest.mark.parametrize("seen_next", ["the same, ended", "the second, ended"])
+def test_the_first_scrape_may_see_a_first_round_that_has_not_ended(
+    exported: bool, lived_before: bool, seen_next: str
+):
+    clocks = Rounds()
+    if lived_before:
+        look(clocks, scraped(sleeping(5.0, [(0.2, 1.5)] * 40), every(2.0, 260.0)), 260.0)
+    rounds = sleeping(5.0, [(0.3, 0.2), (0.4, 0.4), (0.5, 0.2)], start=400.0)
+    ended = rounds[0 if seen_next == "the same, ended" else 1].ended
+    scrapes = [rounds[0].measured + 0.05, ended + 0.05, rounds[2].measured + 0.05]
+    answer = scraped(rounds, scrapes)
+    if not exported:  # a client library tells of a histogram from its first observation on
+        answer = [Series(one.metric, [it for it in one.values if it[1] != "0.0"]) for one in answer]
+    first, *others = look(clocks, answer, 500.0)["a:1"]
+    assert others[-1].number == 3.0
+    for stamp in others:
+        number = int(stamp.number) - 1
+        put_off_s = rounds[number].measured - rounds[0].measured - number * 5.0
+        assert stamp.shift_s - first.shift_s == pytest.approx(put_off_s, abs=0.11)
+
+
 def test_unseen_rounds_count():
     rounds = sleeping(2.0, [(0.1, 0.1)] * 100)
     clocks, stamps = stamps_of(scraped(rounds, every(6.0, 210.0)))
@@ -416,7 +440,7 @@ def test_before_the_interval_is_known_the_scrapes_tell_the_time():
     assert tuple(step) == (1.0, 4.0)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.floats(1.0, 40.0),
     st.floats(0.3, 20.0),
@@ -450,7 +474,7 @@ def test_the_true_interval_always_lies_between_the_bounds(
         assert known.arrivals._high_s >= interval_s - 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.sampled_from([1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0]) | st.floats(2.0, 40.0),
     st.floats(0.2, 1.5),

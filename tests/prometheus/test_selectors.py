@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from poller.prometheus import selectors
 from poller.prometheus.selectors import Scope
+from tests.support.examples import examples
 
 
 def unquoted(literal: str) -> str:
@@ -19,6 +20,7 @@ def unquoted(literal: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n"}.get(match[1], match[1]), literal[1:-1])
 
 
+@examples(100)
 @given(st.text())
 def test_any_id_reaches_the_server_as_itself(text: str):
     pattern = unquoted(selectors.quoted(selectors.escaped(text)))

@@ -15,6 +15,7 @@ from poller.clock import TOLERANCE_S, Clock, told_time
 from poller.daemon.schedule import EveryInterval, Ticker
 from poller.errors import ClockError
 from poller.poll import assembly
+from tests.support.examples import examples
 from tests.support.live import PATIENT, LivePoller, settings, tables
 from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import require
@@ -65,6 +66,7 @@ def test_the_servers_clock_is_followed_at_once(ahead_s: float) -> None:
     assert not clock.follow(0.4)
 
 
+@examples(100)
 @given(st.floats(-TOLERANCE_S, TOLERANCE_S))
 def test_a_difference_within_the_tolerance_is_no_skew(ahead_s: float) -> None:
     fake = Fake()
@@ -101,6 +103,7 @@ def test_a_date_header_tells_a_time_or_nothing(date: str, told: float | None) ->
 # --- the tick -----------------------------------------------------------------------------------
 
 
+@examples(100)
 @given(
     st.floats(0.1, 3600), st.floats(-2 * YEAR_S, 2 * YEAR_S, allow_nan=False, allow_infinity=False)
 )
