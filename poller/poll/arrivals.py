@@ -135,8 +135,24 @@ class Arrivals:
         if first is not None and last is not None:
             least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
+                first = self._narrowed(first, interval_s)
+                least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
+
+    def _narrowed(self, arrival: Arrival, interval_s: float) -> Arrival:
+        """Return a round with its window as narrow as those of the rounds before it make it."""
+        after, by = arrival.after, arrival.by
+        for other in reversed(self._seen.values()):
+            if other.number >= arrival.number:
+                continue
+            apart_s = (arrival.number - other.number) * interval_s
+            apart_s += arrival.shift_s - other.shift_s
+            later, sooner = max(after, other.after + apart_s), min(by, other.by + apart_s)
+            if later - _LATE_S > sooner:
+                break  # it stood still in between, too
+            after, by = later, sooner
+        return arrival._replace(after=after, by=by)
 
     def _is_of_another_life(self, stamp: Stamp, patience_s: float) -> bool:
         """Whether a round was counted before this counter began: its number was met since."""

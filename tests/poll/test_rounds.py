@@ -560,6 +560,21 @@ def test_a_pause_that_no_duration_explains_is_noticed_and_forgotten():
     assert step.elapsed_s == pytest.approx(5.2, rel=0.01)
 
 
+@pytest.mark.parametrize("seed", [18, 130, 200, 250, 300])  # both windows err the same way
+def test_a_paused_step_is_as_long_as_the_window_of_its_later_round_tells(seed: int):
+    dice = random.Random(seed)
+    durations = [(dice.uniform(0, 0.2), 0.02) for _ in range(60)]
+    rounds = sleeping(5.0, durations, pauses={50: dice.uniform(5.0, 12.0)})
+    scrapes = every(2.0, rounds[-1].ended, start=dice.uniform(0, 2.0), jitter_s=0.04)
+    clocks, stamps = stamps_of(scraped(rounds, scrapes))
+    later = next(place for place, stamp in enumerate(stamps) if stamp.number > 50)
+    step = clocks.step(stamps[later - 1], stamps[later])
+    assert step is not None
+    true_s = truth(rounds, stamps[later - 1], stamps[later])
+    # Half a scrape, and what is left open of when the earlier round came.
+    assert abs(step.elapsed_s - true_s) <= 1.0 + 0.3
+
+
 @pytest.mark.parametrize("interval_s", [3.0, 12.0])
 def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
     first = sleeping(5.0, [(0.1, 0.1)] * 60)
