@@ -12,7 +12,8 @@ from poller.daemon.report import Report
 from poller.daemon.status import Role
 from poller.errors import PollerError
 from poller.poll.cycle import Cycle
-from poller.store.lease import Lease, new_token
+from poller.store.holders import new_token
+from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
 

@@ -8,22 +8,20 @@ decides again with the write (`Store.write`).
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable
 
+from poller.store.holders import has_ended, new_token
 from poller.store.keys import Fence, Store
 
 _INTERVALS = 1.5
 """A lease outlives one late cycle, and is free again before two intervals have passed."""
 
 # Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
-# one is taken only if asked to (ARGV[3]).
+# one, and one of the holder named in ARGV[4], is taken only if asked to (ARGV[3]).
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
-if holder == '' then holder = false end
+if holder == '' or holder == ARGV[4] then holder = false end
 if holder ~= ARGV[1] and (holder or ARGV[3] == '0') then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
@@ -39,11 +37,6 @@ return 0
 def length_s(interval_s: float) -> float:
     """Return how long a lease lasts for a holder that polls so often."""
     return _INTERVALS * interval_s
-
-
-def new_token() -> str:
-    """Return a token that no other poller has, and that tells an operator who holds the lease."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
 class Lease:
@@ -76,8 +69,14 @@ class Lease:
         return Fence(self.name, self.token, self._until_ms)
 
     async def take(self) -> bool:
-        """Take the lease if it is free, renew it if it is ours; whether we hold it now."""
-        return await self._ask(even_free=True)
+        """Take the lease if it is free, renew it if it is ours; whether we hold it now.
+
+        Who was killed on this host does not hold it any more.
+        """
+        if await self._ask(even_free=True):
+            return True
+        holder = await self.holder()
+        return holder is not None and has_ended(holder) and await self._ask(True, holder)
 
     async def renew(self) -> bool:
         """Renew the lease while it is ours; whether we hold it now.
@@ -87,10 +86,10 @@ class Lease:
         """
         return await self._ask(even_free=False)
 
-    async def _ask(self, even_free: bool) -> bool:
+    async def _ask(self, even_free: bool, ended: str = "") -> bool:
         asked = self._monotonic()  # before the call: the server's clock starts later than ours
         until_ms = await self._store.script(
-            _TAKE, self.name, self.token, round(self._length_s * 1000), int(even_free)
+            _TAKE, self.name, self.token, round(self._length_s * 1000), int(even_free), ended
         )
         if not until_ms:
             self.forget()

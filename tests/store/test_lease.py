@@ -10,6 +10,7 @@ import pytest
 from poller.errors import LeaseLost, StoreError
 from poller.poll.publish import Publisher
 from poller.store import keys
+from poller.store.holders import new_token
 from poller.store.keys import Fence, Store, StoreAccess, translate
 from poller.store.lease import Lease
 from tests.support.proxy import FaultProxy, passing, reset
@@ -67,6 +68,18 @@ async def test_it_is_free_when_its_time_has_passed(store: Store) -> None:
     await asyncio.sleep(1.5 * SHORT_S)
     assert await theirs.holder() is None
     assert await theirs.take()
+
+
+async def test_who_was_killed_on_this_host_holds_it_no_longer(store: Store, redis: Redis) -> None:
+    host, number, own = new_token().split(":")
+    space, began, rest = own.split("-")
+    ended = Lease(store, NAME, LONG_S, f"{host}:{number}:{space}-{int(began) - 1}-{rest}")
+    living = Lease(store, NAME, LONG_S)
+    assert await ended.take()
+    assert await living.take()
+    assert redis.command("GET", NAME).decode() == living.token
+    assert not await ended.renew()
+    assert not await Lease(store, NAME, LONG_S).take()
 
 
 async def test_what_ran_out_is_not_renewed_but_can_be_taken(store: Store) -> None:
