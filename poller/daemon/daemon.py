@@ -77,6 +77,7 @@ class Daemon:
         self._again = asyncio.Event()
         self._tick = asyncio.Event()
         self._running = False
+        self._goes_on = False
 
     def stop(self) -> None:
         """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
@@ -198,7 +199,7 @@ class Daemon:
                 (missed + 1) * interval_s,
                 missed,
             )
-        if self._running:
+        if self._running and not self._goes_on:
             missed += 1
         else:
             self._tick.set()
@@ -229,6 +230,7 @@ class Daemon:
         deadline_s = float(run.config.poll.deadline_s)
         started = time.perf_counter()
         outcome = Outcome()
+        goes_on = False
         try:
             async with asyncio.timeout(deadline_s):
                 led = await self._lead(run, outcome)
@@ -250,6 +252,10 @@ class Daemon:
         else:
             if led:
                 self.report.succeeded(outcome)
+                goes_on = outcome.goes_on
+        self._goes_on = goes_on
+        if goes_on:  # the next one runs between two ticks: it may meet one, which is not missed
+            self._tick.set()
         self.report.ended(outcome, time.perf_counter() - started)
         notify("WATCHDOG=1", f"STATUS={self.report.status(self.leadership.stands_by)}")
 

@@ -307,6 +307,7 @@ class Observer:
             glimpses=glimpses.in_order(),
             gaps=todo.gaps,
             late=todo.late,
+            unmet=todo.unmet,
         )
 
     def _note_kernels(self, batch: Batch, todo: Plan) -> None:

@@ -28,13 +28,13 @@ class Outcome:
     Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
     kernels that were read because their agent measured them, `kernels_of` how many each exporter
     has, `held_of` how many it had at its last measurement, `late` how many exporters measured and
-    had to wait for a later cycle, `unwritten` how many keys did for want of time, `withheld` those
-    that are not written and why, `missing` which metrics the incomplete ones of them lack, `absent`
-    those that were asked for and are not there, `rivals_known`: keys were watched for long enough
-    to say that there are no more rivals, `skew_s` how far Prometheus' clock is ahead of this
-    host's, `restored` of how many kernels the past was backfilled since the last cycle, `lag_s` how
-    far the newest sample is behind the time asked. `store_trouble` is why older keys could not be
-    read, where that was no reason to fail.
+    had to wait for a later cycle, `unmet` how many were never read so far, `unwritten` how many
+    keys waited for want of time, `withheld` those that are not written and why, `missing` which
+    metrics the incomplete ones of them lack, `absent` those that were asked for and are not there,
+    `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
+    how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
+    backfilled since the last cycle, `lag_s` how far the newest sample is behind the time asked.
+    `store_trouble` is why older keys could not be read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -53,6 +53,7 @@ class Outcome:
     kernels_of: Mapping[str, int] = field(default_factory=dict)
     held_of: Mapping[str, int] = field(default_factory=dict)
     late: int = 0
+    unmet: int = 0
     roundless: tuple[str, ...] = ()
     roundless_agents: frozenset[str] = frozenset()
     restored: int = 0
@@ -78,6 +79,11 @@ class Outcome:
         return monotonic() - self.began
 
     @property
+    def goes_on(self) -> bool:
+        """Whether there is more to read at once: some exporters are new, and nothing else waits."""
+        return self.unmet > 0 and not self.late and not self.unwritten
+
+    @property
     def withheld_counts(self) -> dict[str, int]:
         """How many kernels are withheld, by reason in the order of its name."""
         return dict(sorted(Counter(self.withheld.values()).items()))
@@ -85,7 +91,7 @@ class Outcome:
     def saw_batch(self, batch: Batch, rounds: Rounds) -> None:
         """Take what was asked and answered."""
         self.observed = True
-        self.dropped, self.late = batch.dropped, batch.late
+        self.dropped, self.late, self.unmet = batch.dropped, batch.late, batch.unmet
         self.exporters = tuple(rounds.states())
         self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)
         self.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None

@@ -62,7 +62,8 @@ class Plan:
     `rates`: the windows in seconds, and whose rates are taken over each. `trail`: of whom every
     scrape since the last batch is read, `gaps`: of whom there are too many of those. `late`: so
     many exporters measured and must wait. Then nobody's scrapes in between are read: they would
-    take the time of the last ones.
+    take the time of the last ones. `unmet`: so many were never read, and there was no room for
+    them.
     """
 
     asked: Instances | None
@@ -74,6 +75,7 @@ class Plan:
     trail: Instances | None = _NONE
     gaps: Instances = _NONE
     late: int = 0
+    unmet: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def plan(at: float, read: Read, known: Known) -> Plan:
         trail=trail,
         gaps=gaps,
         late=late,
+        unmet=_unmet(wanted - asked, read, known),
     )
 
 
@@ -138,6 +141,13 @@ def _wanted(read: Read, known: Known) -> Instances:
         or read.stamps[name].number != known.stamps[name].number
         or read.kernels.get(name, 0) != known.census.get(name, 0)
     )
+
+
+def _unmet(left: Instances, read: Read, known: Known) -> int:
+    """Return how many of those left out were never read, and not for the sake of the others."""
+    if read.waiting >= known.most_load:
+        return 0
+    return sum(1 for name in left if name not in read.stamps and name not in read.kernels)
 
 
 def _within(wanted: Instances, read: Read, known: Known) -> Instances:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from poller import __version__
+from poller.daemon.daemon import Daemon
 from tests.support.answers import Answer, timed_out
 from tests.support.exporter import Exporter
-from tests.support.live import LivePoller, read_legacy, tables
+from tests.support.live import LivePoller, read_legacy, settings, tables
 from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import HOST
 from tests.support.proxy import FaultProxy, blackhole, passing
@@ -125,6 +126,19 @@ def test_a_name_resolution_that_hangs_costs_no_tick_and_does_not_hold_up_the_end
         assert time.monotonic() - since < 5
     assert len(live.lines(f"{neighbour}: ")) == 1
     check_log(live)
+
+
+def test_a_tick_beside_a_cycle_is_missed_but_not_beside_one_that_runs_between_ticks(tmp_path):
+    config = settings(tmp_path, "http://127.0.0.1:9", "redis://127.0.0.1:9")
+    daemon = Daemon(config, lambda: config)
+    daemon._running = True
+    daemon._on_tick(0)
+    assert daemon.telemetry.missed._value.get() == 1
+    assert not daemon._tick.is_set()
+    daemon._goes_on = True
+    daemon._on_tick(0)
+    assert daemon.telemetry.missed._value.get() == 1
+    assert daemon._tick.is_set()
 
 
 def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(

@@ -162,6 +162,28 @@ def test_newcomers_that_wait_are_not_late():
     assert (todo.asked, todo.trail, todo.late) == (frozenset("a"), frozenset("a"), 0)
 
 
+def test_newcomers_for_whom_there_is_no_room_are_unmet():
+    there = known(FIVE, census=dict.fromkeys("abcde", 20), most_load=100)
+    todo = plan(AT, read({}, None), there)
+    assert todo.asked == frozenset("ab")
+    assert (todo.unmet, todo.late) == (3, 0)
+    assert plan(AT, read(FIVE), there).unmet == 0
+
+
+def test_newcomers_that_wait_for_the_others_past_are_not_unmet():
+    there = known(FIVE, census=dict.fromkeys("abcde", 20), most_load=100)
+    before = read({"a": 20.0, "b": 20.0}, waiting=100, kernels={"a": 20, "b": 20})
+    todo = plan(AT, before, there)
+    assert (todo.asked, todo.unmet) == (frozenset(), 0)
+
+
+def test_an_exporter_without_rounds_that_was_read_before_is_not_unmet():
+    mute = {name: 20 for name in "vwxyz"}
+    todo = plan(AT, read({}, kernels=mute), known({}, census=mute, most_load=100))
+    assert len(todo.asked or ()) == 2
+    assert todo.unmet == 0
+
+
 def test_an_exporter_that_is_too_large_for_a_batch_is_asked_for_all_the_same():
     there = known({"a": 21.0, "b": 20.0}, census={"a": 5000, "b": 5000}, most_load=100)
     assert plan(AT, read({"a": 20.0, "b": 20.0}), there).asked == frozenset("a")
