@@ -144,11 +144,10 @@ class Daemon:
         """Return what is told now on the page and in JSON."""
         leadership, report = self.leadership, self.report
         facts = report.facts.status(leadership.role, config.poll.interval_s)
-        why_not = report.why_not_ready(config.http.unready_after)
         return replace(
             facts,
             holder=leadership.holder,
-            why_not_ready="" if leadership.stands_by else why_not,
+            why_not_ready=report.why_not_ready(config.http.unready_after, leadership.stands_by),
             troubles=self.conditions.troubles(facts.now),
         )
 

@@ -53,8 +53,10 @@ class Report:
         """Whether the last cycle failed."""
         return self._failures > 0
 
-    def why_not_ready(self, unready_after: int) -> str:
-        """Return why the daemon is not ready; an empty text if it is."""
+    def why_not_ready(self, unready_after: int, stands_by: bool) -> str:
+        """Return why the daemon is not ready; an empty text if it is, as one that stands by."""
+        if stands_by:
+            return ""
         if not self._succeeded:
             return "no good cycle yet"
         if self._failures >= unready_after:

@@ -1,4 +1,4 @@
-"""The legacy bytes: which fields a metric has, how a value is packed and read. Pure.
+"""The legacy bytes: the fields of a metric, what stands in for a capacity, packing, reading. Pure.
 
 A value is MessagePack of `{metric: {"current", "capacity", "pct", "unit_hint", "stats.…"}}`,
 every leaf a str. Numbers are decimal text, rounded half-even to 3 places (`pct` to 2), without

@@ -1,4 +1,4 @@
-"""The text of numbers: read as Prometheus writes it, written as the legacy format has it. Pure.
+"""Numbers and percentages as text: read as Prometheus has them, written as the format. Pure.
 
 Arithmetic is decimal: half-even rounding of the digits as they stand. The short cuts give the
 same digits; where they cannot be sure of it they leave the number to `decimal`.

@@ -1,31 +1,31 @@
-"""One batch: look at the rounds, ask at one time in how many queries, merge, look again."""
+"""One batch: look at the rounds, plan, ask at one time, merge, look again."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from poller.errors import PrometheusError
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import duplicates, rates
-from poller.poll.capacities import Capacities, may_have_changed
+from poller.poll.capacities import Capacities
 from poller.poll.census import Census
 from poller.poll.counters import target_of
 from poller.poll.merge import Merger
-from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan, trail_range_s
+from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan
+from poller.poll.plan_queries import PlanQueries
 from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
 from poller.prometheus import lookup_queries, round_queries
-from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
 from poller.prometheus.client import Client, together
 from poller.prometheus.errors import TOO_MUCH
-from poller.prometheus.selectors import EVERYTHING, Scope, sliced
-from poller.values import Batch, Query, Stage, Stamp, Survey
+from poller.prometheus.selectors import EVERYTHING, Scope
+from poller.values import Batch, Stage, Stamp, Survey
 
 LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
@@ -200,72 +200,18 @@ class Observer:
         async def trail(text: str) -> None:
             glimpses.take(await self.client.matrix(text, at))
 
-        trails = [trail(text) for text in self._trail_queries(todo, survey, at, read)]
-        queries = self._queries(todo, survey)
+        limits = self.limits
+        ask = PlanQueries(todo, survey.metrics, self.catalog, limits.scope, limits.most_kernels)
+        trails = [trail(text) for text in ask.trails(at, read, self._trail)]
+        queries = ask.batch(self._wide(survey))
         await together([self.client.rows(queries, at, merger.take), *trails])
-        more = self._more_capacities(todo, survey, read, merger)
+        more = ask.more_capacities(merger, read.known)
         new = [name for name in merger.found() if name not in survey.metrics]
         if new:
-            more += self._rate_queries(todo, new)
-            more += capacity_queries(new, self._scopes(todo, todo.asked))
+            more += ask.of_new(new)
         if more:
             await self.client.rows(more, at, merger.take)
         self.surveyor.learn(merger.found(), todo.asked is None, at)
-
-    def _queries(self, todo: Plan, survey: Survey) -> list[Query]:
-        wide = self._wide(survey)
-        queries = gauge_queries(survey.metrics, self._scopes(todo, todo.asked), wide)
-        if todo.capacities is None or todo.capacities:
-            scopes = self._scopes(todo, todo.capacities)
-            queries += capacity_queries(self._with_capacity(survey), scopes, wide)
-        return queries + self._rate_queries(todo, survey.metrics)
-
-    def _with_capacity(self, survey: Survey) -> list[str]:
-        return [name for name, has in survey.metrics.items() if has or self.catalog[name].capacity]
-
-    def _more_capacities(
-        self, todo: Plan, survey: Survey, read: Read, merger: Merger
-    ) -> list[Query]:
-        """Return the queries of capacities that the answers say may have changed."""
-        if todo.capacities is None:
-            return []
-        names = self._with_capacity(survey)
-        kernels = {
-            kernel
-            for name in names
-            for kernel in may_have_changed(
-                name,
-                merger.columns.get(("current", name), {}),
-                merger.columns.get(("capacity", name), {}),
-                read.known,
-                self.catalog,
-            )
-        }
-        instances = {merger.instances.get(kernel, "") for kernel in kernels} - todo.capacities
-        return capacity_queries(names, self._scopes(todo, instances)) if instances else []
-
-    def _rate_queries(self, todo: Plan, metrics: Iterable[str]) -> list[Query]:
-        return [
-            query
-            for range_s, instances in todo.rates.items()
-            for query in rate_queries(self.catalog, metrics, range_s, self._scopes(todo, instances))
-        ]
-
-    def _trail_queries(self, todo: Plan, survey: Survey, at: float, read: Read) -> list[str]:
-        if todo.trail is not None and not todo.trail:
-            return []
-        names = [name for name in survey.metrics if self.catalog[name].keeps_past]
-        behind = [self._trail[name][0] for name in todo.trail or () if self._trail.get(name)]
-        oldest = min((stamp.scraped for stamp in behind), default=at)
-        range_s = max(trail_range_s(at, read), at - oldest + 1.0)
-        scopes = self._scopes(todo, todo.trail)
-        return [round_queries.trail_query(names, range_s, scope) for scope in scopes]
-
-    def _scopes(self, todo: Plan, instances: Iterable[str] | None) -> list[Scope]:
-        """Cut the batch by leading hex digits, so that no answer holds up the event loop."""
-        scope = self.limits.scope.on(instances)
-        slices = -(-todo.kernels // self.limits.most_kernels)
-        return [scope] if scope.kernels is not None or slices <= 1 else sliced(scope, slices)
 
     async def _mixed(self, at: float, asked: Instances | None) -> Instances:
         """Return the exporters of which a scrape was stored while they were asked."""

@@ -1,4 +1,4 @@
-"""What an instant query cannot know: rates, first values, life-long statistics. Pure state.
+"""All kernels' states: what batches, keys and the past add to them, and what is owed. Pure state.
 
 Every cycle feeds it a batch, and each measurement counts once. What happened before the poller
 looked, or while it could not, is owed: it is backfilled once per kernel, from the key that is

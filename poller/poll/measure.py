@@ -1,4 +1,4 @@
-"""One measurement of one kernel into its state: rates, extremes, means. Pure."""
+"""One measurement of one kernel into its state: extremes, means, and the rate of `rates`. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the past is asked for, in which chunks and in what order: slowly beside slow batches."""
+"""How fast the past is asked for, and which kernels' comes next: slowly beside slow batches."""
 
 from __future__ import annotations
 

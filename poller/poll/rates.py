@@ -1,4 +1,4 @@
-"""How a rate is got, and how long a window must be for that. Pure.
+"""How a rate is got, what it is where a counter fell, how long its window must be. Pure.
 
 A rate is the difference between an agent's last two measurements over the time between them: from
 two rounds in memory. Where there are none (a kernel that the poller meets, an exporter that counts

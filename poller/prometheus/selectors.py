@@ -1,4 +1,4 @@
-"""The language of queries: series, matchers, durations; scopes, and how they are cut. Pure."""
+"""The language of queries: series, matchers, durations; scopes, and one cut into n. Pure."""
 
 from __future__ import annotations
 
