@@ -1,4 +1,4 @@
-"""Reads the settings: where they are, what goes before what, every problem at once, or a refusal.
+"""Reads the settings: where they are, what goes before what, what stands in, what is refused.
 
 Every key is also an environment variable `POLLER_<SECTION>__<KEY>`, which goes before the
 file. A refusal names dotted keys and never repeats a value.

@@ -1,4 +1,4 @@
-"""Secrets: given in the settings or in a file that is read again when it changes."""
+"""Secrets as connections ask for them: files read again when they change; passwords hidden."""
 
 from __future__ import annotations
 

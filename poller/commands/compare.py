@@ -1,4 +1,4 @@
-"""What is there beside what would be written: the work behind `compare`."""
+"""`compare`: takes what is there and what would be written; whether a reader would notice."""
 
 from __future__ import annotations
 

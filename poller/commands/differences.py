@@ -1,4 +1,4 @@
-"""What the poller would write beside what is there: for an operator about to cut over. Pure.
+"""Live stats held against each other: a verdict a field, and what is tolerated. Pure.
 
 Two maps of live stats in, one verdict per kernel and field out.
 """

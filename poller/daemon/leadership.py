@@ -1,4 +1,4 @@
-"""Who writes: the lease is asked for, kept, and handed over. Outlives a reload of the settings."""
+"""This poller's part in the lease: when it asks, keeps, lets go, stands by, and tells of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _GRACE_S = 1.0
 
 
 class Leadership:
-    """Whether this poller writes. `lease` None: several pollers are not meant to be."""
+    """Whether this poller writes; outlives a reload of the settings.
+
+    `lease` None: several pollers are not meant to be.
+    """
 
     def __init__(self, telemetry: Telemetry, report: Report) -> None:
         self.token = new_token()

@@ -1,4 +1,4 @@
-"""What keys that are already there know of kernels' past."""
+"""Keys that are already there: read, believed or taken for rubbish, and told to the history."""
 
 from __future__ import annotations
 

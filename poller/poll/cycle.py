@@ -260,17 +260,9 @@ class Cycle:
         asleep = withhold.stalled_agents(known, mute, batch.time, patience)
         due = [kernel for kernel in self._due if kernel in known]
         yielded = await self.publisher.yielded(due, batch.time)
-        grounds = Grounds(silent, asleep, self.publisher.foreign, yielded)
-        kernels = []
-        outcome.withheld = {kernel: "mixed" for kernel in fed.mixed}
-        for kernel in due:
-            why = withhold.reason(kernel, known[kernel], grounds, batch.time, patience)
-            if why is None:
-                kernels.append(kernel)
-            else:
-                outcome.withheld[kernel] = why
-        for kernel in self._kernels_of(silent):
-            outcome.withheld[kernel] = "stalled"
+        stalled = list(self._kernels_of(silent))
+        grounds = Grounds(silent, asleep, self.publisher.foreign, yielded, fed.mixed, stalled)
+        outcome.withheld = withhold.withheld(due, known, grounds, batch.time, patience)
         outcome.missing = {
             kernel: known[kernel].lacks
             for kernel, why in outcome.withheld.items()
@@ -278,7 +270,7 @@ class Cycle:
         }
         outcome.stalled = frozenset(asleep | self._agents_of(silent))
         outcome.skew_s = -self.clock.step_s
-        return [kernel for kernel in kernels if kernel not in outcome.withheld]
+        return [kernel for kernel in due if kernel not in outcome.withheld]
 
     def _kernels_of(self, instances: Iterable[str]) -> Iterator[str]:
         for instance in instances:

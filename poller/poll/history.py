@@ -252,10 +252,7 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 recall.recall_fields(kept, metric, remembered)
-                stands_in = kept.by_window and kept.stamp is not None
-                nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
-                if nearer and remembered.rate is not None:
-                    kept.rate, kept.by_window = float(remembered.rate), False
+                recall.recall_rate(kept, remembered, fresh)
             elif keep_missing and (made := recall.from_key(metric, remembered)) is not None:
                 kernel.metrics[name] = made
         kernel.vouched = fresh and all(

@@ -1,4 +1,4 @@
-"""What a key, a window or a gap means for what is kept of a kernel. Pure."""
+"""What a believed key, a window or a gap puts into a kernel's state, its rates too. Pure."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def recall_fields(kept: MetricState, metric: Metric, told: Remembered) -> None:
     beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
     whole = all(beside.get(stat, "") is not None for stat in metric.stats)
     kept.known = whole and (kept.capacity or kept.first) is not None
+
+
+def recall_rate(kept: MetricState, told: Remembered, fresh: bool) -> None:
+    """Let a metric take its key's rate where that is nearer than what it has.
+
+    `fresh`: the key is of the last few rounds, and so is its rate.
+    """
+    stands_in = kept.by_window and kept.stamp is not None
+    nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
+    if nearer and told.rate is not None:
+        kept.rate, kept.by_window = float(told.rate), False
 
 
 def from_key(metric: Metric, told: Remembered) -> MetricState | None:

@@ -1,4 +1,4 @@
-"""Which kernels are not written, and why. Pure.
+"""Which kernels are not written, and why; whose rounds stand still, `exporter` judges. Pure.
 
 A key that is not written stays as it is. Being silent is always safe: an idle checker skips a
 key that it misses and reads an old one as it was; a wrong zero ends a session.
@@ -34,12 +34,17 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What decides beside the kernels' own state: exporters, agents and kernels by name."""
+    """What decides beside the kernels' own state: exporters, agents and kernels by name.
+
+    `stalled` are all kernels of the exporters whose rounds stand still, due or not.
+    """
 
     stalled_instances: Container[str] = frozenset()
     stalled_agents: Container[str] = frozenset()
     foreign: Container[str] = frozenset()
     yielded: Container[str] = frozenset()
+    mixed: Iterable[str] = frozenset()
+    stalled: Iterable[str] = frozenset()
 
 
 def stalled_agents(
@@ -70,6 +75,22 @@ def is_still(kernel: KernelState, now: float, patience: Patience) -> bool:
     if kernel.moved is None:
         return kernel.judged
     return now - kernel.moved > patience.still_s
+
+
+def withheld(
+    due: Iterable[str],
+    known: Mapping[str, KernelState],
+    grounds: Grounds,
+    now: float,
+    patience: Patience,
+) -> dict[str, Reason]:
+    """Return the kernels that are not written now, and why; of those due, all others are."""
+    found: dict[str, Reason] = dict.fromkeys(grounds.mixed, "mixed")
+    for kernel in due:
+        why = reason(kernel, known[kernel], grounds, now, patience)
+        if why is not None:
+            found[kernel] = why
+    return found | dict.fromkeys(grounds.stalled, "stalled")
 
 
 def reason(

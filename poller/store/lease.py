@@ -1,4 +1,4 @@
-"""The lease: how long it lasts, and that of several pollers of the same keys exactly one writes.
+"""The lease: who may take it, from whom, for how long: exactly one poller of the keys writes.
 
 A key of our own outside the UUID space holds the holder's token, and goes away with the lease.
 The local monotonic clock decides before every write whether it can still be ours; the server

@@ -130,3 +130,20 @@ def test_ended_kernels_do_not_make_a_stalled_agent():
 def test_a_stalled_agent_says_nothing_of_another():
     well = [kernel(moved=NOW, agent="i-b"), kernel(moved=NOW, agent="i-b")]
     assert stalled(kernel(moved=IDLE), kernel(moved=IDLE), *well) == {"i-a"}
+
+
+def test_all_that_is_withheld_is_told_and_of_those_due_the_rest_is_written():
+    known = {"well": kernel(), "still": kernel(moved=None), "both": kernel(), "old": kernel()}
+    grounds = Grounds(mixed=["both", "new"], stalled=["asleep", "old"])
+    told = withhold.withheld(["well", "still", "old"], known, grounds, NOW, PATIENCE)
+    assert told == {
+        "still": "still", "both": "mixed", "new": "mixed", "asleep": "stalled", "old": "stalled"
+    }  # fmt: skip
+
+
+def test_a_kernel_that_was_scraped_in_mid_batch_is_told_why_it_is_not_written_anyway():
+    grounds = Grounds(mixed=["k"])
+    assert withhold.withheld(["k"], {"k": kernel(moved=None)}, grounds, NOW, PATIENCE) == {
+        "k": "still"
+    }
+    assert withhold.withheld(["k"], {"k": kernel()}, grounds, NOW, PATIENCE) == {"k": "mixed"}
