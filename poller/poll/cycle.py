@@ -206,7 +206,7 @@ class Cycle:
         if self._backfilling is not None and self._backfilling.done():
             ended, self._backfilling = self._backfilling, None
             ended.result()  # a bug of ours in there must be heard
-        waits = self.history.waiting > 0 or not outcome.goes_on  # keys that are stale go first
+        waits = self.history.waiting > 0 or not outcome.unmet  # keys that are stale go first
         if self.history.owing and waits and self._backfilling is None:
             self._backfilling = asyncio.create_task(
                 self.backfiller.backfill_all(self.observer.client, self.patience())

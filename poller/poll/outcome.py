@@ -80,8 +80,8 @@ class Outcome:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is more to read at once: some exporters are new, and nothing else waits."""
-        return self.unmet > 0 and not self.late and not self.unwritten
+        """Whether something was left for want of room or time: the next cycle is due at once."""
+        return bool(self.unmet or self.late or self.unwritten)
 
     @property
     def withheld_counts(self) -> dict[str, int]:

@@ -45,6 +45,7 @@ async def test_keys_that_there_is_no_time_to_write_are_the_next_cycles_first(
         redis.command("FLUSHALL")
         outcome = await cycle.poll()
         assert (outcome.written, outcome.unwritten) == (PORTION, KERNELS - PORTION)
+        assert outcome.goes_on
         there = {name for name in world.ids if redis.command("EXISTS", name)}
         assert len(there) == PORTION
         assert not met & there
@@ -59,6 +60,7 @@ async def test_a_portion_is_written_however_late_it_is_and_the_rest_with_the_new
     cycle.rules = replace(cycle.rules, write_within_s=None)
     outcome = await cycle.poll()
     assert outcome.unwritten == 0
+    assert not outcome.goes_on
     assert redis.command("EXISTS", *world.ids) == KERNELS
     newest = world.value("cpu_used", outcome.time)
     values = (read_legacy(redis.command("GET", name)) for name in world.ids)
