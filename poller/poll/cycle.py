@@ -214,7 +214,7 @@ class Cycle:
         if self._backfilling is not None:
             wait_s = self.backfiller.pace.wait_s(self.rules.backfill_wait_s)
             await asyncio.wait({self._backfilling}, timeout=wait_s)
-        outcome.owing = len(self.history.owing)
+        outcome.owing, outcome.waiting = len(self.history.owing), self.history.waiting
         restored = self.backfiller.restored
         outcome.restored, self._restored = restored - self._restored, restored
 

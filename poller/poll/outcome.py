@@ -33,8 +33,9 @@ class Outcome:
     metrics the incomplete ones of them lack, `absent` those that were asked for and are not there,
     `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
     how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
-    backfilled since the last cycle, `lag_s` how far the newest sample is behind the time asked.
-    `store_trouble` is why older keys could not be read, where that was no reason to fail.
+    backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
+    far the newest sample is behind the time asked. `store_trouble` is why older keys could not be
+    read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -58,6 +59,7 @@ class Outcome:
     roundless_agents: frozenset[str] = frozenset()
     restored: int = 0
     owing: int = 0
+    waiting: int = 0
     rivals: int = 0
     rivals_known: bool = False
     foreign: int = 0
@@ -80,8 +82,11 @@ class Outcome:
 
     @property
     def goes_on(self) -> bool:
-        """Whether something was left for want of room or time: the next cycle is due at once."""
-        return bool(self.unmet or self.late or self.unwritten)
+        """Whether something was left for want of room or time: the next cycle is due at once.
+
+        Where kernels wait for their past it is not: that is asked for between the batches.
+        """
+        return bool(self.unmet or self.late or self.unwritten) and not self.waiting
 
     @property
     def withheld_counts(self) -> dict[str, int]:
