@@ -20,7 +20,7 @@ def test_a_quick_census_changes_nothing():
 def test_a_slow_census_makes_the_first_batch_smaller():
     portion = Portion(20_000, 3.6)
     portion.saw_census(10_000, 1.0)
-    assert portion.load == 1_800
+    assert portion.load == 1_200
 
 
 def test_a_batch_that_overran_is_halved_again_and_again_but_not_to_nothing():
