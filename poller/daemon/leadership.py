@@ -1,4 +1,4 @@
-"""This poller's part in the lease: when it asks, keeps, lets go, stands by, and tells of it."""
+"""This poller's part in the lease: asks, lets go, stands by; who may have it, `lease` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cycle was: good or failed, ready by `http.unready_after`, and worth which line of log."""
+"""What a cycle was: good or failed, ready or not (who stands by is), worth which line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The legacy bytes: the fields of a metric, what stands in for a capacity, packing, reading. Pure.
+"""The legacy bytes: current, capacity, pct and statistics of a metric; packing, reading. Pure.
 
 A value is MessagePack of `{metric: {"current", "capacity", "pct", "unit_hint", "stats.…"}}`,
 every leaf a str. Numbers are decimal text, rounded half-even to 3 places (`pct` to 2), without

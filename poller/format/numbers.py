@@ -1,4 +1,4 @@
-"""Numbers and percentages as text: read as Prometheus has them, written as the format. Pure.
+"""Numbers and percentages as text; which metric has which of them, `encode` decides. Pure.
 
 Arithmetic is decimal: half-even rounding of the digits as they stand. The short cuts give the
 same digits; where they cannot be sure of it they leave the number to `decimal`.

@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus and its kin: instant queries in, typed rows out.
+"""The HTTP API of Prometheus: which server is asked, and again when; queries in, typed rows out.
 
 Statuses are classified before anything is parsed. Every failure is a `PrometheusError`
 with a reason fit for a metric label.
