@@ -108,9 +108,9 @@ class Batch:
     it for kernels that come in several series. `mixed` are exporters that were scraped in
     mid-batch. `glimpses` are the scrapes since the last batch, in order; `gaps` are exporters of
     which too many lie between, an empty name stands for those without rounds. `late`: so many
-    exporters measured and had to wait for a later batch. `unmet`: so many were never read, and the
-    next batch is to begin with them. `samples` is how many samples of each kernel lie in the window
-    of its rates, `windows` the windows by exporter (of every other one under an empty name).
+    exporters measured and had to wait for a later batch. `unmet`: so many were never read, and
+    there was no room for them. `samples` is how many samples of each kernel lie in the window of
+    its rates, `windows` the windows by exporter (of every other one under an empty name).
     `conflicts` are kernels whose duplicate series disagree.
     """
 

@@ -133,10 +133,9 @@ class Arrivals:
             return Step(rounds, max(0.001, after.scraped - before.scraped))
         elapsed_s = rounds * interval_s + after.shift_s - before.shift_s
         if first is not None and last is not None:
-            least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
+            least, most = _apart(first, last)
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
-                first = self._narrowed(first, interval_s)
-                least, most = last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
+                least, most = _apart(self._narrowed(first, interval_s), last)
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
         return Step(rounds, max(0.001, elapsed_s))
 
@@ -160,6 +159,11 @@ class Arrivals:
         if met is None:
             return len(self._seen) < _KEPT  # or it is among those that were dropped
         return abs(met.by - stamp.scraped) > patience_s
+
+
+def _apart(first: Arrival, last: Arrival) -> tuple[float, float]:
+    """Return how far apart two rounds came at the least and at the most, in seconds."""
+    return last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
 
 
 def _likeliest(low_s: float, high_s: float) -> float | None:

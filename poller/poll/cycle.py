@@ -206,8 +206,8 @@ class Cycle:
         if self._backfilling is not None and self._backfilling.done():
             ended, self._backfilling = self._backfilling, None
             ended.result()  # a bug of ours in there must be heard
-        waits = self.history.waiting > 0 or not outcome.unmet  # keys that are stale go first
-        if self.history.owing and waits and self._backfilling is None:
+        reads_on = outcome.unmet and not self.history.waiting  # keys that are stale go first
+        if self.history.owing and not reads_on and self._backfilling is None:
             self._backfilling = asyncio.create_task(
                 self.backfiller.backfill_all(self.observer.client, self.patience())
             )

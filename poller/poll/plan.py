@@ -145,9 +145,14 @@ def _wanted(read: Read, known: Known) -> Instances:
 
 def _unmet(left: Instances, read: Read, known: Known) -> int:
     """Return how many of those left out were never read, and not for the sake of the others."""
-    if read.waiting >= known.most_load:
+    if _past_goes_first(read, known):
         return 0
     return sum(1 for name in left if name not in read.stamps and name not in read.kernels)
+
+
+def _past_goes_first(read: Read, known: Known) -> bool:
+    """Whether a whole batch of kernels waits for the past, so that nobody new is read."""
+    return read.waiting >= known.most_load
 
 
 def _within(wanted: Instances, read: Read, known: Known) -> Instances:
@@ -161,7 +166,7 @@ def _within(wanted: Instances, read: Read, known: Known) -> Instances:
         return wanted
     never = sorted(name for name in wanted if name not in read.stamps)
     again = sorted(wanted.difference(never), key=lambda name: (read.stamps[name].scraped, name))
-    if read.waiting >= known.most_load:
+    if _past_goes_first(read, known):
         never = []
     kept = min(_NEWCOMERS * known.most_load, _load(never, read, known))
     chosen = _filled(again, known.most_load - kept, read, known)

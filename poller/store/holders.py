@@ -1,7 +1,7 @@
 """Who holds a lease: the token of a process, and whether that process has surely ended.
 
 Who is killed leaves its lease behind. Where it ran on this machine, among the processes that are
-seen from here, nobody need wait until it runs out: the kernel knows that it is gone. Elsewhere
+seen from here, nobody need wait until it runs out: the system knows that it is gone. Elsewhere
 (another host, another container, no Linux) nothing is known, and nobody counts as ended.
 """
 

@@ -12,6 +12,7 @@ import pytest
 
 from poller.store import holders
 from poller.store.holders import has_ended, new_token
+from tests.support.tokens import altered
 
 TELLS = "from poller.store.holders import new_token; print(new_token(), flush=True); input()"
 
@@ -49,23 +50,13 @@ def test_another_process_has_ended_once_it_was_killed(other: subprocess.Popen[st
 
 
 def test_who_has_the_number_of_one_that_ended_is_not_taken_for_it(other: subprocess.Popen[str]):
-    host, number, own = token_of(other).split(":")
-    space, began, rest = own.split("-")
-    assert has_ended(f"{host}:{number}:{space}-{int(began) - 1}-{rest}")
-
-
-def altered(space: str | None = None, began: str | None = None, number: str | None = None) -> str:
-    """Return the token of a process that has ended, as another place would have made it."""
-    host, own_number, own = new_token().split(":")
-    own_space, own_began, rest = own.split("-")
-    there = (own_space if space is None else space, began or str(int(own_began) - 1), rest)
-    return ":".join((host, own_number if number is None else number, "-".join(there)))
+    assert has_ended(altered(token_of(other)))
 
 
 def test_of_another_host_or_container_nobody_is_known_to_have_ended():
-    assert has_ended(altered())
-    assert not has_ended(altered(space="00000000"))
-    assert not has_ended(altered(space=""))
+    assert has_ended(altered(new_token()))
+    assert not has_ended(altered(new_token(), space="00000000"))
+    assert not has_ended(altered(new_token(), space=""))
 
 
 @pytest.mark.parametrize(
@@ -79,18 +70,18 @@ def test_what_no_poller_of_now_has_made_tells_of_no_end(token: str):
 
 @pytest.mark.parametrize("number", ["-1", "0", "1.5", "x", ""])
 def test_what_is_no_number_of_a_process_tells_of_no_end(number: str):
-    assert not has_ended(altered(number=number))
+    assert not has_ended(altered(new_token(), number=number))
 
 
 def test_a_number_that_no_process_can_have_is_nobodys():
-    assert has_ended(altered(number="9" * 30))
+    assert has_ended(altered(new_token(), number="9" * 30))
 
 
 @pytest.mark.parametrize("there", ["nothing", "another's"])
 def test_where_the_system_does_not_tell_nobody_has_ended(
     there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    ended = altered()
+    ended = altered(new_token())
     if there == "another's":
         (tmp_path / "self").symlink_to("1")
     monkeypatch.setattr(holders, "_PROC", tmp_path)

@@ -15,6 +15,7 @@ from poller.store.keys import Fence, Store, StoreAccess, translate
 from poller.store.lease import Lease
 from tests.support.proxy import FaultProxy, passing, reset
 from tests.support.servers import Redis, wait_until
+from tests.support.tokens import altered
 
 NAME = "livestat-poller:leader"
 KERNEL = "11111111-2222-4333-8444-555555555555"
@@ -71,9 +72,7 @@ async def test_it_is_free_when_its_time_has_passed(store: Store) -> None:
 
 
 async def test_who_was_killed_on_this_host_holds_it_no_longer(store: Store, redis: Redis) -> None:
-    host, number, own = new_token().split(":")
-    space, began, rest = own.split("-")
-    ended = Lease(store, NAME, LONG_S, f"{host}:{number}:{space}-{int(began) - 1}-{rest}")
+    ended = Lease(store, NAME, LONG_S, altered(new_token()))
     living = Lease(store, NAME, LONG_S)
     assert await ended.take()
     assert await living.take()
