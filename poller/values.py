@@ -107,7 +107,8 @@ class Batch:
     exporter's readings are of; an exporter without one counts no rounds. `own_stamps` goes before
     it for kernels that come in several series. `mixed` are exporters that were scraped in
     mid-batch. `glimpses` are the scrapes since the last batch, in order; `gaps` are exporters of
-    which too many lie between, an empty name stands for those without rounds. `late`: so many
+    which too many lie between, an empty name stands for those without rounds. `counted` are those
+    without rounds whose newest sample is among the glimpses or was there before. `late`: so many
     exporters measured and had to wait for a later batch. `unmet`: so many were never read, and
     there was no room for them. `samples` is how many samples of each kernel lie in the window of
     its rates, `windows` the windows by exporter (of every other one under an empty name).
@@ -126,6 +127,7 @@ class Batch:
     mixed: frozenset[str] = frozenset()
     glimpses: Sequence[Glimpse] = ()
     gaps: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
     late: int = 0
     unmet: int = 0
     samples: Mapping[str, float] = field(default_factory=dict)

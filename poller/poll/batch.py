@@ -200,11 +200,15 @@ class Observer:
         async def trail(text: str) -> None:
             glimpses.take(await self.client.matrix(text, at))
 
+        async def newest(text: str) -> None:
+            glimpses.take_newest(await self.client.vector(text, at))
+
         limits = self.limits
         ask = PlanQueries(todo, survey.metrics, self.catalog, limits.scope, limits.most_kernels)
         trails = [trail(text) for text in ask.trails(at, read, self._trail)]
+        times = [newest(text) for text in ask.newest()]
         queries = ask.batch(self._wide(survey))
-        await together([self.client.rows(queries, at, merger.take), *trails])
+        await together([self.client.rows(queries, at, merger.take), *trails, *times])
         more = ask.more_capacities(merger, read.known)
         new = [name for name in merger.found() if name not in survey.metrics]
         if new:
@@ -252,6 +256,7 @@ class Observer:
             windows=todo.windows,
             glimpses=glimpses.in_order(),
             gaps=todo.gaps,
+            counted=glimpses.repeated() | (todo.trail - known.stamps.keys()),
             late=todo.late,
             unmet=todo.unmet,
         )

@@ -150,7 +150,7 @@ class History:
             steps,
             batch.time,
             newborn=newborn or (stamp is not None and kernel.stamp is not None),
-            counts=not (stamp is None and batch.glimpses),
+            counts=stamp is not None or instance not in batch.counted,
             standing=self.standing.of(instance),
         )
         if taking.take(kernel, observation):

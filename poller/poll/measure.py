@@ -83,7 +83,7 @@ class Taking(NamedTuple):
     """How the readings of one kernel are taken.
 
     `newborn`: its exporter was read before, so what is new now was measured for the first time.
-    `counts`: the current values are not among the glimpses.
+    `counts`: the current values were not counted before, nor are they among the glimpses.
     """
 
     stamp: Stamp | None

@@ -60,8 +60,9 @@ class Plan:
     `asked`: whose gauges; `kernels`: about how many those are; `load`: how many of which nothing
     but gauges is asked would cost as much; `capacities`: whose capacities.
     `rates`: the windows in seconds, and whose rates are taken over each. `trail`: of whom every
-    scrape since the last batch is read, `gaps`: of whom there are too many of those. `late`: so
-    many exporters measured and must wait. Then nobody's scrapes in between are read: they would
+    scrape since the last batch is read, `gaps`: of whom there are too many of those. `newest`: of
+    whom, counting no rounds, it is asked whether there was a scrape at all. `late`: so many
+    exporters measured and must wait. Then nobody's scrapes in between are read: they would
     take the time of the last ones. `unmet`: so many were never read, and there was no room for
     them.
     """
@@ -72,8 +73,9 @@ class Plan:
     capacities: Instances | None = _NONE
     rates: Mapping[float, Instances | None] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
-    trail: Instances | None = _NONE
+    trail: Instances = _NONE
     gaps: Instances = _NONE
+    newest: Instances = _NONE
     late: int = 0
     unmet: int = 0
 
@@ -126,6 +128,7 @@ def plan(at: float, read: Read, known: Known) -> Plan:
         windows=windows,
         trail=trail,
         gaps=gaps,
+        newest=_NONE if read.since is None else asked - known.stamps.keys() - trail,
         late=late,
         unmet=_unmet(wanted - asked, read, known),
     )
@@ -232,7 +235,7 @@ def _windows(
 
 def _between(
     at: float, asked: Iterable[str], hurried: bool, read: Read, known: Known
-) -> tuple[Instances | None, Instances]:
+) -> tuple[Instances, Instances]:
     """Return the exporters of which scrapes lie between the last batch and this one.
 
     The first are few enough to be read one by one, the others a gap. `hurried`: neither is worth

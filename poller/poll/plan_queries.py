@@ -11,7 +11,7 @@ from poller.poll.merge import Merger
 from poller.poll.plan import Plan, Read, trail_range_s
 from poller.poll.state import KernelState
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
-from poller.prometheus.round_queries import trail_query
+from poller.prometheus.round_queries import newest_query, trail_query
 from poller.prometheus.selectors import Scope, sliced
 from poller.values import Query, Stamp
 
@@ -66,13 +66,18 @@ class PlanQueries:
         the first of them.
         """
         trail = self.plan.trail
-        if trail is not None and not trail:
+        if not trail:
             return []
         names = [name for name in self.metrics if self.catalog[name].keeps_past]
-        behind = [unread[name][0] for name in trail or () if unread.get(name)]
+        behind = [unread[name][0] for name in trail if unread.get(name)]
         oldest = min((stamp.scraped for stamp in behind), default=at)
         range_s = max(trail_range_s(at, read), at - oldest + 1.0)
         return [trail_query(names, range_s, scope) for scope in self._scopes(trail)]
+
+    def newest(self) -> list[str]:
+        """Return the queries of the newest sample's time, of those of whom it is to be known."""
+        newest = self.plan.newest
+        return [newest_query(scope) for scope in self._scopes(newest)] if newest else []
 
     def _with_capacity(self) -> list[str]:
         return [name for name, has in self.metrics.items() if has or self.catalog[name].capacity]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from poller.format import numbers
-from poller.prometheus.answers import Series
+from poller.prometheus.answers import Row, Series
 from poller.values import Glimpse, Stamp, is_canonical_uuid
 
 
@@ -15,7 +15,8 @@ class Glimpses:
 
     `trail` holds the new rounds of each exporter in order; the last one is the batch's own. Of
     exporters without rounds every sample since the last one that was read is a glimpse of its own:
-    `sampled` tells that one's time, `since` stands in where there is none.
+    `sampled` tells that one's time, `since` stands in where there is none. Where at most one can
+    be new its time is enough (`take_newest`): the batch has its values.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Glimpses:
         }
         self._counting = frozenset(trail)
         self._values: dict[tuple[float, str], dict[str, dict[str, str]]] = {}
+        self._newest: dict[str, float] = {}
 
     def take(self, answer: Iterable[Series]) -> None:
         """Sort one answer's samples by scrape."""
@@ -47,14 +49,28 @@ class Glimpses:
                     scrape = self._values.setdefault((at, instance), {})
                     scrape.setdefault(kernel, {}).setdefault(name, text)
 
+    def take_newest(self, answer: Iterable[Row]) -> None:
+        """Take when exporters without rounds were last scraped."""
+        for row in answer:
+            if row.value is not None and numbers.fault(row.value[1]) is None:
+                self._newest[row.metric.instance or ""] = float(row.value[1])
+
     def _counts(self, instance: str, at: float) -> bool:
         if instance in self._counting:
             return (instance, at) in self._stamps
+        return self._is_new(instance, at)
+
+    def _is_new(self, instance: str, at: float) -> bool:
         return at > self._sampled.get(instance, self._since)
+
+    def repeated(self) -> frozenset[str]:
+        """Return the exporters without rounds that were not scraped since they were last read."""
+        newest = self._newest.items()
+        return frozenset(instance for instance, at in newest if not self._is_new(instance, at))
 
     def newest(self) -> dict[str, float]:
         """Return the time of the last sample of each exporter without rounds."""
-        newest: dict[str, float] = {}
+        newest = dict(self._newest)
         for at, instance in self._values:
             if instance not in self._counting:
                 newest[instance] = max(at, newest.get(instance, at))

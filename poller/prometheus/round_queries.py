@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from poller.prometheus.selectors import SERIES, Scope, duration, escaped, quoted
+from poller.format.catalog import ESSENTIAL
+from poller.prometheus.selectors import SERIES, Scope, duration, escaped, quoted, selector
 
 STAGE_COUNT = "backendai_stage_count_total"
 STAGE_DURATION = "backendai_stage_duration_sec_sum"
@@ -47,6 +48,11 @@ def counters_query(range_s: float, scope: Scope) -> str:
         f'success!="False"'
         f"{scope.matcher()}}}[{duration(range_s)}]"
     )
+
+
+def newest_query(scope: Scope) -> str:
+    """Return when every exporter was last scraped, as far as its kernels' samples tell."""
+    return f"max by (instance) (timestamp({selector(ESSENTIAL[0], 'current', scope)}))"
 
 
 def trail_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:

@@ -35,13 +35,14 @@ class Memory:
     """A Prometheus that holds scrapes: (time, round) by exporter. In each every kernel of the
     exporter has ten times the round as `mem`, and a thousand times as `cpu_util`.
 
-    `meanwhile` is run while gauges are asked.
+    `mute` are exporters that count successes alone. `meanwhile` is run while gauges are asked.
     """
 
     def __init__(self, **exporters: Iterable[str]) -> None:
         self.kernels = {f"{name}:1": list(kernels) for name, kernels in exporters.items()}
         self.scrapes: dict[str, list[tuple[float, int]]] = {name: [] for name in self.kernels}
         self.metrics = ["cpu_util", "mem"]
+        self.mute: list[str] = []
         self.doubles: list[Row] = []
         self.asked: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -58,6 +59,10 @@ class Memory:
         if "stage_count" in text:
             self.asked.append("rounds" if "stage_duration" in text else "rounds again")
             return self._counters(at)
+        if "success_count" in text:
+            self.asked.append("intervals")
+            return [Series({}, [(when, str(count)) for when, count in self.scrapes[name]])
+                    for name in self.mute]  # fmt: skip
         self.asked.append("trail")
         since = at - float(text.rpartition("[")[2].removesuffix("ms]")) / 1000
         return [
@@ -76,6 +81,11 @@ class Memory:
             self.asked.append("census")
             found = {name: str(len(kernels)) for name, kernels in self.kernels.items() if kernels}
             return [Row(Labels(instance=name), (at, count)) for name, count in found.items()]
+        if text.startswith("max by (instance) (timestamp("):
+            self.asked.append("newest")
+            last = {name: max(when for when, _ in self.scrapes[name] if when <= at)
+                    for name in self._named(text)}  # fmt: skip
+            return [Row(Labels(instance=name), (at, str(when))) for name, when in last.items()]
         raise AssertionError(text)
 
     async def rows(
@@ -101,7 +111,7 @@ class Memory:
         return [
             Series({**COUNTER, "instance": name},
                    [(when, str(number)) for when, number in scrapes if when <= at])
-            for name, scrapes in self.scrapes.items()
+            for name, scrapes in self.scrapes.items() if name not in self.mute
         ]  # fmt: skip
 
     def _rows(self, query: Query, at: float) -> list[Row]:
@@ -388,3 +398,33 @@ async def test_a_kernel_asked_for_by_name_and_not_there_is_in_the_batch_and_empt
     missing = "11111111-7a0f-4c5e-9d53-0b7f5a7c2e11"
     batch = await Poller(memory, Scope(kernels=(missing,))).batch(100.0)
     assert batch.observations[missing] == {}
+
+
+async def test_without_rounds_each_scrape_counts_once_however_often_it_is_read() -> None:
+    made = Memory(a=[KERNEL], b=[OTHER])
+    made.mute = ["b:1"]
+    made.measured("a:1", (95.0, 2), (110.0, 5))
+    made.measured("b:1", *((95.0 + 15 * step, 20 + step) for step in range(-4, 3)))
+    poller = Poller(made)
+    assert (await poller.batch(100.0)).counted == frozenset()
+    assert "newest" not in made.asked  # the past will tell of all that was before
+    looks = [await poller.batch(at) for at in (105.0, 109.0, 111.0, 116.0, 126.0, 127.0)]
+    new = [batch.time for batch in looks if "b:1" not in batch.counted]
+    assert new == [111.0, 126.0]
+    assert not any(batch.glimpses for batch in looks)
+
+
+async def test_without_rounds_and_polled_more_rarely_than_scraped_every_scrape_is_a_glimpse(
+) -> None:  # fmt: skip
+    made = Memory(b=[OTHER])
+    made.mute = ["b:1"]
+    made.measured("b:1", *((95.0 + 4 * step, 20 + step) for step in range(-4, 7)))
+    poller = Poller(made)
+    await poller.batch(100.0)
+    batch = await poller.batch(110.0)
+    assert [seen.values[OTHER]["mem"] for seen in batch.glimpses] == ["220", "230"]
+    assert batch.counted == {"b:1"}
+    assert "newest" not in made.asked
+    hurried = await poller.batch(111.5)  # one tick behind another: at most one scrape between
+    assert (hurried.counted, hurried.glimpses) == (frozenset(), [])
+    assert (await poller.batch(113.0)).counted == {"b:1"}

@@ -214,8 +214,23 @@ def test_without_rounds_every_sample_counts_and_the_batchs_own_not_twice():
     made = history(roundless(10.0, cpu_util=Reading("10")))
     glimpses = [seen(None, cpu_util="20"), seen(None, cpu_util="40")]
     last = {KERNEL: {"cpu_util": Reading("40")}}
-    made.feed(cluster(20.0, last, stamps={}, glimpses=glimpses), CLOCKS)
+    made.feed(cluster(20.0, last, stamps={}, glimpses=glimpses, counted={A}), CLOCKS)
     assert mean(made, "cpu_util") == (60.0, 2.0)
+
+
+def test_without_rounds_a_scrape_counts_once_however_often_it_is_read():
+    made = history(roundless(10.0, cpu_util=Reading("10")))
+    for at, counted, text in ((15.0, {A}, "10"), (20.0, (), "40"), (25.0, {A}, "40")):
+        last = {KERNEL: {"cpu_util": Reading(text)}}
+        made.feed(cluster(at, last, stamps={}, counted=counted), CLOCKS)
+    assert mean(made, "cpu_util") == (40.0, 1.0)  # of the first sight the past will tell
+
+
+def test_without_rounds_the_glimpses_of_another_exporter_change_nothing():
+    made = history(roundless(10.0, cpu_util=Reading("10")))
+    last = {KERNEL: {"cpu_util": Reading("40")}}
+    made.feed(cluster(20.0, last, stamps={}, glimpses=[seen(3, mem="99")]), CLOCKS)
+    assert mean(made, "cpu_util") == (40.0, 1.0)
 
 
 def test_without_rounds_the_rate_is_that_of_a_window_that_samples_fill():

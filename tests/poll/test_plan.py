@@ -260,6 +260,7 @@ def test_without_rounds_samples_are_read_where_one_may_slip_between_two_polls(
     there = known({}, census={"mute": 2}, scrapes={}, survey=survey)
     todo = plan(AT, read({}, kernels={"mute": 2}), there)
     assert todo.trail == (frozenset({"mute"}) if slips else frozenset())
+    assert todo.newest == (frozenset() if slips else frozenset({"mute"}))
 
 
 def test_nothing_lies_before_the_first_batch_and_nothing_in_the_future():

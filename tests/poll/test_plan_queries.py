@@ -110,3 +110,10 @@ def test_a_trail_reaches_back_to_the_first_round_that_was_not_read():
         reach_s.append(int(text.rpartition("[")[2].removesuffix("ms]")) / 1000)
     assert 5.0 < reach_s[0] <= 10.0
     assert 30.0 < reach_s[1] <= 35.0
+
+
+def test_when_exporters_were_last_scraped_is_asked_of_those_that_count_no_rounds():
+    (newest,) = asking(Plan(SOME, 50, newest=frozenset(["b:1"]))).newest()
+    assert "timestamp(" in newest
+    assert named(newest, "instance") == ["b:1"]
+    assert asking(Plan(SOME, 50)).newest() == []

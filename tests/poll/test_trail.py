@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poller.poll.trail import Glimpses
-from poller.prometheus.answers import Series
+from poller.prometheus.answers import Labels, Row, Series
 from poller.values import Glimpse, Stamp
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -97,3 +97,15 @@ def test_what_cannot_serve_is_passed_over():
         Series({}, [(12.0, "1")]),
     ]
     assert seen(trail, *answer) == []
+
+
+def last_scraped(**times: str) -> list[Row]:
+    return [Row(Labels(instance=f"{name}:1"), (30.0, at)) for name, at in times.items()]
+
+
+def test_where_at_most_one_scrape_is_new_its_time_tells_whether_one_is():
+    glimpses = Glimpses({}, 10.0, {"a:1": 15.0, "b:1": 15.0})
+    glimpses.take_newest(last_scraped(a="15", b="18", c="10", d="11", e="NaN"))
+    assert glimpses.repeated() == {"a:1", "c:1"}
+    assert glimpses.newest() == {"a:1": 15.0, "b:1": 18.0, "c:1": 10.0, "d:1": 11.0}
+    assert glimpses.in_order() == []

@@ -106,7 +106,9 @@ def test_a_poller_that_is_killed_twice_ends_at_the_values_of_an_undisturbed_one(
         prometheus.wait_for(f'{UTILIZATION}{{container_metric_name="mem"}}', rows=8)
         common = {"poll__interval_s": INTERVAL_S, "format__profile": "26.9"}
         calm = environment(prometheus.url, redis.url, redis__key_prefix="calm:", **common)
-        rough = environment(prometheus.url, redis.url, redis__key_prefix="rough:", **common)
+        # The other one polls more often than Prometheus scrapes.
+        rough = environment(prometheus.url, redis.url, redis__key_prefix="rough:",
+                            **(common | {"poll__interval_s": 0.4}))  # fmt: skip
         with running(calm):
             for pause_s in (7.0, 8.0):
                 victim = start_poller("run", env=rough)
