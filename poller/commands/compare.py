@@ -1,4 +1,4 @@
-"""`compare`: takes what is there and what would be written; whether a reader would notice."""
+"""`compare`: takes what is there and what would be written; what differs, `differences` says."""
 
 from __future__ import annotations
 

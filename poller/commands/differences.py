@@ -1,4 +1,4 @@
-"""Live stats held against each other: a verdict a field, and what is tolerated. Pure.
+"""Live stats held against each other: which fields and keys differ, what is tolerated. Pure.
 
 Two maps of live stats in, one verdict per kernel and field out.
 """

@@ -1,4 +1,4 @@
-"""Who writes keys: told from the agents' own counters and from the keys, never from the lease.
+"""Who writes keys, by agents' counters and keys' ages; how old a key may be that is still written.
 
 A lease says who may write, not who did: it is gone just after a stop, after `once`, and where
 `leader.enabled` is off, and agents know nothing of it.

@@ -1,4 +1,4 @@
-"""Start, run, drain, stop: ticks into cycles, failures into one policy, signals into changes."""
+"""Start, run, drain, stop and hand over: ticks into cycles, failures into one policy, signals."""
 
 from __future__ import annotations
 

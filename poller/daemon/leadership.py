@@ -1,4 +1,4 @@
-"""This poller's part in the lease: asks, lets go, stands by; who may have it, `lease` says."""
+"""How this poller asks for the lease, gives it up, stands by; who may have it, `lease` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The legacy bytes: current, capacity, pct and statistics of a metric; packing, reading. Pure.
+"""The legacy bytes: a metric's fields, packing, reading; what of a key is valid. Pure.
 
 A value is MessagePack of `{metric: {"current", "capacity", "pct", "unit_hint", "stats.…"}}`,
 every leaf a str. Numbers are decimal text, rounded half-even to 3 places (`pct` to 2), without

@@ -1,4 +1,4 @@
-"""Keys that are already there: read, believed or taken for rubbish, and told to the history."""
+"""Keys that are already there: read, and told to the history; what is valid, `encode` says."""
 
 from __future__ import annotations
 

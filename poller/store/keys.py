@@ -1,4 +1,4 @@
-"""Each kernel's key in Redis or Valkey: read, its age, SET with a TTL under the lease's fence."""
+"""Each kernel's key in Redis or Valkey: read, its age, SET with the TTL under the lease's fence."""
 
 from __future__ import annotations
 
