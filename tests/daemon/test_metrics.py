@@ -150,10 +150,11 @@ def test_a_process_that_stood_still_counts_the_ticks_it_missed(
         wait_until(lambda: daemon.value("cycles_total", **success) >= 2, "two cycles")
         assert daemon.value("missed_cycles_total") == 0
         daemon.send(signal.SIGSTOP)
+        stopped = time.monotonic()
         time.sleep(2.9)  # the ticks at 1 s and 2 s are missed; the one at 3 s comes
         daemon.send(signal.SIGCONT)
         wait_until(lambda: daemon.value("missed_cycles_total") > 0, "ticks missed")
-        assert daemon.value("missed_cycles_total") == 2
+        assert 2 <= daemon.value("missed_cycles_total") <= time.monotonic() - stopped
 
 
 def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redis: Redis) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.command import ROOT, environment
 
-pytestmark = pytest.mark.servers  # it builds, installs and runs: nothing for half a minute
+pytestmark = [pytest.mark.servers, pytest.mark.slow(60)]  # it builds, installs and runs
 
 
 def ran(*command: str | Path, cwd: Path | None = None) -> str:
@@ -37,7 +37,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("installed")
     ran(sys.executable, "-m", "venv", place)
-    ran(place / "bin" / "pip", "install", "-q", f"livestat-poller[demo] @ {wheel.as_uri()}")
+    pip = place / "bin" / "pip"
+    # What is not imported need not be compiled.
+    ran(pip, "install", "-q", "--no-compile", f"livestat-poller[demo] @ {wheel.as_uri()}")
     return place / "bin" / "livestat-poller"
 
 

@@ -288,7 +288,7 @@ def test_the_readmes_acl_is_enough_for_run_once_check_and_compare(
     prometheus: ScriptedPrometheus, world: World, guarded: Redis, tmp_path: Path
 ) -> None:
     url = guarded_url(guarded)
-    made = tables(prometheus.url, url, 0.5, leader__enabled=True)
+    made = tables(prometheus.url, url, 2.0, leader__enabled=True)
     with LivePoller(tmp_path, made) as live:
         live.wait_metric("keys_written_total", 4)
         assert live.stop() == 0
