@@ -16,6 +16,7 @@ from poller.poll.batch import Limits, Observer
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.history import History
 from poller.poll.publish import Publisher
+from poller.poll.restore import TimeForThePast
 from poller.poll.rounds import Rounds
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus import selectors
@@ -121,8 +122,10 @@ def rules(config: Config, wait: bool) -> Rules:
     return Rules(
         query_offset_s=config.poll.query_offset_s,
         still_after_s=config.poll.still_after_s,
-        backfill_wait_s=None if wait else deadline_s * _FOR_BACKFILL,
-        keys_within_s=None if wait else deadline_s * _FOR_KEYS,
+        for_the_past=TimeForThePast(
+            wait_s=None if wait else deadline_s * _FOR_BACKFILL,
+            keys_within_s=None if wait else deadline_s * _FOR_KEYS,
+        ),
         write_within_s=None if wait else deadline_s * _FOR_WRITES,
         capacity_of=config.format.capacity,
         batch_size=config.redis.batch_size,

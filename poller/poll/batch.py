@@ -9,19 +9,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from poller.errors import PrometheusError
-from poller.format.catalog import ESSENTIAL, Catalog
-from poller.poll import duplicates, rates
+from poller.format.catalog import Catalog
 from poller.poll.capacities import Capacities
 from poller.poll.census import Census
-from poller.poll.counters import target_of
 from poller.poll.merge import Merger
 from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan
 from poller.poll.plan_queries import PlanQueries
 from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds
+from poller.poll.settling import Settling
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
-from poller.prometheus import lookup_queries, round_queries
+from poller.prometheus import round_queries
 from poller.prometheus.client import Client, together
 from poller.prometheus.errors import TOO_MUCH
 from poller.prometheus.selectors import EVERYTHING, Scope
@@ -31,8 +30,6 @@ LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
 _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
-_FEW = 200
-"""So many kernels are named in a query; more are asked for as all."""
 _AT_ONCE = 50
 """So many targets' rounds are taken before something else may run."""
 
@@ -53,7 +50,7 @@ class Limits:
 
 
 class Observer:
-    """Asks batches. Knows what Prometheus holds, and which kernels came in several series."""
+    """Asks batches, and knows what Prometheus holds."""
 
     def __init__(
         self,
@@ -69,10 +66,9 @@ class Observer:
         self.limits = limits
         self.rounds = rounds or Rounds()
         self._ids: dict[str, str] = {}
-        self._turn = 0
         self._census = Census(limits.within_s)
         self._capacities = Capacities()
-        self._suspects: dict[str, int] = {}
+        self._settling = Settling(self.rounds)
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
         self._portion = Portion(limits.most_kernels * NEW_COSTS, limits.within_s)
@@ -127,7 +123,9 @@ class Observer:
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
         if batch.conflicts:
             with timed("settle"):
-                batch = await self._settle(batch, known.survey)
+                batch = await self._settling.settle(
+                    self.client, batch, self.limits.scope, known.survey
+                )
         self._keep_unread(batch)
         self._sampled |= glimpses.newest()
         return batch
@@ -207,7 +205,7 @@ class Observer:
         ask = PlanQueries(todo, survey.metrics, self.catalog, limits.scope, limits.most_kernels)
         trails = [trail(text) for text in ask.trails(at, read, self._trail)]
         times = [newest(text) for text in ask.newest()]
-        queries = ask.batch(self._wide(survey))
+        queries = ask.batch(self._settling.wide(survey.metrics))
         await together([self.client.rows(queries, at, merger.take), *trails, *times])
         more = ask.more_capacities(merger, read.known)
         new = [name for name in merger.found() if name not in survey.metrics]
@@ -240,8 +238,7 @@ class Observer:
         mixed: Instances,
     ) -> Batch:
         batch = merger.finish(at, self.limits.scope.kernels or ())
-        self._turn += 1
-        batch = self._with_suspects(batch, len(known.survey.metrics))
+        batch = self._settling.suspect(batch, turns=len(known.survey.metrics))
         read = known.stamps.keys() if todo.asked is None else todo.asked & known.stamps.keys()
         self._note_kernels(batch, todo)
         told = read if todo.capacities is None else todo.capacities & read
@@ -273,43 +270,3 @@ class Observer:
         if sum(self._census.kernels.values()) * 2 + 1000 < len(self._ids):
             self._ids = {kernel: kernel for kernel in batch.observations}
             self._capacities.keep(self._census.kernels)
-
-    def _wide(self, survey: Survey) -> frozenset[str]:
-        """Return the metrics whose duplicate series are looked for in this batch.
-
-        An agent measures all metrics of a kernel together, so duplicates of one are duplicates
-        of all: the essential ones tell every time, each other one in its turn.
-        """
-        others = [name for name in survey.metrics if name not in ESSENTIAL]
-        if self._turn == 0 or not others:
-            return frozenset(survey.metrics)
-        return frozenset((*ESSENTIAL, others[self._turn % len(others)]))
-
-    def _with_suspects(self, batch: Batch, turns: int) -> Batch:
-        """Add kernels that lately came in several series, whether this batch shows it or not."""
-        for kernel in batch.conflicts:
-            self._suspects[kernel] = self._turn + turns
-        self._suspects = {
-            kernel: until for kernel, until in self._suspects.items() if until >= self._turn
-        }
-        there = {kernel for kernel in self._suspects if batch.observations.get(kernel)}
-        return replace(batch, conflicts=frozenset(there))
-
-    async def _settle(self, batch: Batch, survey: Survey) -> Batch:
-        few = len(batch.conflicts) <= _FEW
-        scope = Scope(kernels=tuple(sorted(batch.conflicts))) if few else self.limits.scope
-        clocks = self.rounds.exporters.values()
-        patience_s = max((one.patience_s for one in clocks), default=0.0)
-        usual_s = rates.window(survey.scrape_s, survey.measure_s).range_s if not clocks else 0.0
-        queries = lookup_queries.conflict_queries(scope, max(patience_s, usual_s))
-        sets = duplicates.Sets(
-            values=await self.client.sets(queries.values, batch.time),
-            stamps=await self.client.sets(queries.stamps, batch.time),
-            changes=await self.client.sets(queries.changes, batch.time),
-        )
-        tolerance_s = max((one.scrape_s or 0.0 for one in clocks), default=survey.scrape_s or 0.0)
-        return duplicates.settle(batch, sets, tolerance_s, self._stamp_of)
-
-    def _stamp_of(self, identity: duplicates.Identity) -> Stamp | None:
-        clock = self.rounds.exporters.get(target_of(dict(identity)))
-        return clock.stamp if clock is not None else None

@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from poller.clock import Clock
-from poller.errors import ClockError, EmptyAnswer, LeaseLost, StoreError
+from poller.errors import ClockError, EmptyAnswer, LeaseLost
 from poller.poll import rates, withhold
 from poller.poll.backfill import Backfiller
-from poller.poll.backfill_keys import read_keys
 from poller.poll.batch import Observer
 from poller.poll.history import Fed, History
 from poller.poll.outcome import Computed, Manners, Outcome, Stats
 from poller.poll.plan import Read
 from poller.poll.publish import Publisher
+from poller.poll.restore import Restorer, TimeForThePast
 from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.values import Batch
-
-KEYS_AT_ONCE = 1000
-"""So many keys are read before it is looked at whether there is time for more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a cycle goes by; durations in seconds.
 
-    `backfill_wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes
-    on in the background, and those kernels are written by a later cycle. `keys_within_s` is how
-    old a cycle may be when it reads more keys that were there before; the rest of its time is for
-    writing. `write_within_s`: how old it may be when it begins with one more portion; what is left
-    is written by the next one, first of all. None: it takes its time.
+    `for_the_past` bounds what is brought back. `write_within_s`: how old a cycle may be when it
+    begins with one more portion; what is left is written by the next one, first of all. None: it
+    takes its time.
     """
 
     query_offset_s: float
     still_after_s: float
-    backfill_wait_s: float | None
-    keys_within_s: float | None
+    for_the_past: TimeForThePast
     write_within_s: float | None
     capacity_of: str
     batch_size: int = 500
@@ -66,11 +59,12 @@ class Cycle:
         self.history = history
         self.backfiller = backfiller
         self.publisher = publisher
+        self._restorer = Restorer(
+            rules.for_the_past, observer, store, history, backfiller, publisher
+        )
         self._due: dict[str, None] = {}  # in the order of their measurements
         self._anew = True
-        self._backfilling: asyncio.Task[int] | None = None
         self._had_kernels = False
-        self._restored = 0
 
     async def poll(
         self,
@@ -138,7 +132,9 @@ class Cycle:
         self._check_empty(batch)
         fed = await self._remember(batch, outcome)
         with outcome.timed("backfill"):
-            await self._backfill(outcome, keep_missing, needs_store)
+            await self._restorer.restore(
+                self._due, outcome, self.patience(), keep_missing, needs_store
+            )
         kernels = await self._writable(batch, fed, outcome)
         self._anew = False
         outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
@@ -192,56 +188,6 @@ class Cycle:
         outcome.saw_history(self.history, fed)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
         return fed
-
-    async def _backfill(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:
-        """Backfill what the history owes, as far as there is time."""
-        try:
-            await self._read_keys(outcome, keep_missing)
-        except StoreError as error:
-            if needs_store:
-                raise
-            outcome.store_trouble = error.detail
-            for kernel in self.history.kernels.values():
-                kernel.key_read = True
-        if self._backfilling is not None and self._backfilling.done():
-            ended, self._backfilling = self._backfilling, None
-            ended.result()  # a bug of ours in there must be heard
-        reads_on = outcome.unmet and not self.history.waiting  # keys that are stale go first
-        if self.history.owing and not reads_on and self._backfilling is None:
-            self._backfilling = asyncio.create_task(
-                self.backfiller.backfill_all(self.observer.client, self.patience())
-            )
-        if self._backfilling is not None:
-            wait_s = self.backfiller.pace.wait_s(self.rules.backfill_wait_s)
-            await asyncio.wait({self._backfilling}, timeout=wait_s)
-        outcome.owing, outcome.waiting = len(self.history.owing), self.history.waiting
-        restored = self.backfiller.restored
-        outcome.restored, self._restored = restored - self._restored, restored
-
-    async def _read_keys(self, outcome: Outcome, keep_missing: bool) -> None:
-        """Read the keys that are to be written next, where that has not been done.
-
-        Those for which there is no time are read by the next cycle, and wait for it.
-        """
-        known = self.history.kernels
-        for name in self.publisher.due_again(outcome.time):
-            known[name].key_read = False
-        unread = [name for name in self._due if name in known and not known[name].key_read]
-        for start in range(0, len(unread), KEYS_AT_ONCE):
-            some = unread[start : start + KEYS_AT_ONCE]
-            found = await read_keys(self.store, self.history, some, keep_missing, self._fresh_s)
-            outcome.invalid_keys += found.invalid
-            outcome.failed += Counter(found.failed.values())
-            self.publisher.found(found.values)
-            self.publisher.found_foreign(found.foreign, outcome.time)
-            within_s = self.rules.keys_within_s
-            if within_s is not None and outcome.age_s > within_s:
-                break
-
-    def _fresh_s(self, kernel_id: str) -> float:
-        """Return how old a kernel's key may be for its rates to be those of the last rounds."""
-        clock = self.observer.rounds.of(self.history.kernels[kernel_id].instance)
-        return clock.patience_s if clock is not None else 0.0
 
     def patience(self) -> Patience:
         """Return how long standing still is believed, by what is known of the intervals."""
@@ -336,7 +282,5 @@ class Cycle:
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        if self._backfilling is not None:
-            self._backfilling.cancel()
-            await asyncio.gather(self._backfilling, return_exceptions=True)
+        await self._restorer.close()
         await self.observer.close()

@@ -1,0 +1,128 @@
+"""What kernels had before they are written: keys read, the past asked for, in a cycle's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from poller.errors import StoreError
+from poller.poll.backfill import Backfiller
+from poller.poll.backfill_keys import read_keys
+from poller.poll.batch import Observer
+from poller.poll.history import History
+from poller.poll.outcome import Outcome
+from poller.poll.publish import Publisher
+from poller.poll.withhold import Patience
+from poller.store.keys import Store
+
+KEYS_AT_ONCE = 1000
+"""So many keys are read before it is looked at whether there is time for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeForThePast:
+    """How much of a cycle it may take, in seconds; None: as long as it needs.
+
+    `wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes on in the
+    background, and those kernels are written by a later cycle. `keys_within_s` is how old a cycle
+    may be when it reads more keys that were there before; the rest of its time is for writing.
+    """
+
+    wait_s: float | None
+    keys_within_s: float | None
+
+
+class Restorer:
+    """Brings back what is owed of kernels, from their keys and from Prometheus."""
+
+    def __init__(
+        self,
+        time: TimeForThePast,
+        observer: Observer,
+        store: Store,
+        history: History,
+        backfiller: Backfiller,
+        publisher: Publisher,
+    ) -> None:
+        self._time = time
+        self._observer = observer
+        self._store = store
+        self._history = history
+        self._backfiller = backfiller
+        self._publisher = publisher
+        self._under_way: asyncio.Task[int] | None = None
+        self._restored = 0
+
+    async def restore(
+        self,
+        due: Iterable[str],
+        outcome: Outcome,
+        patience: Patience,
+        keep_missing: bool,
+        needs_store: bool,
+    ) -> None:
+        """Read the keys of kernels that are due, and backfill what is owed, as there is time.
+
+        `keep_missing`: with the metrics that only the key has. `needs_store`: raise the
+        `StoreError` if keys cannot be read; else go on without what they know.
+        """
+        try:
+            await self._read_keys(due, outcome, keep_missing)
+        except StoreError as error:
+            if needs_store:
+                raise
+            outcome.store_trouble = error.detail
+            for kernel in self._history.kernels.values():
+                kernel.key_read = True
+        await self._backfill(outcome, patience)
+
+    async def _read_keys(self, due: Iterable[str], outcome: Outcome, keep_missing: bool) -> None:
+        """Read the keys that are to be written next, where that has not been done.
+
+        Those for which there is no time are read by the next cycle, and wait for it.
+        """
+        known, publisher = self._history.kernels, self._publisher
+        for name in publisher.due_again(outcome.time):
+            known[name].key_read = False
+        unread = [name for name in due if name in known and not known[name].key_read]
+        for start in range(0, len(unread), KEYS_AT_ONCE):
+            some = unread[start : start + KEYS_AT_ONCE]
+            found = await read_keys(self._store, self._history, some, keep_missing, self._fresh_s)
+            outcome.invalid_keys += found.invalid
+            outcome.failed += Counter(found.failed.values())
+            publisher.found(found.values)
+            publisher.found_foreign(found.foreign, outcome.time)
+            within_s = self._time.keys_within_s
+            if within_s is not None and outcome.age_s > within_s:
+                break
+
+    def _fresh_s(self, kernel_id: str) -> float:
+        """Return how old a kernel's key may be for its rates to be those of the last rounds."""
+        clock = self._observer.rounds.of(self._history.kernels[kernel_id].instance)
+        return clock.patience_s if clock is not None else 0.0
+
+    async def _backfill(self, outcome: Outcome, patience: Patience) -> None:
+        """Go on with what is owed; what takes too long for this cycle is the next one's."""
+        history, backfiller = self._history, self._backfiller
+        if self._under_way is not None and self._under_way.done():
+            ended, self._under_way = self._under_way, None
+            ended.result()  # a bug of ours in there must be heard
+        reads_on = outcome.unmet and not history.waiting  # keys that are stale go first
+        if history.owing and not reads_on and self._under_way is None:
+            self._under_way = asyncio.create_task(
+                backfiller.backfill_all(self._observer.client, patience)
+            )
+        if self._under_way is not None:
+            wait_s = backfiller.pace.wait_s(self._time.wait_s)
+            await asyncio.wait({self._under_way}, timeout=wait_s)
+        outcome.owing, outcome.waiting = len(history.owing), history.waiting
+        restored = backfiller.restored
+        outcome.restored, self._restored = restored - self._restored, restored
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.gather(self._under_way, return_exceptions=True)
