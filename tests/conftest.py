@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -94,6 +95,7 @@ def _place(item: pytest.Item) -> float:
     return 0.0 if item.get_closest_marker("servers") else 1.0
 
 
+@cache
 def starts_processes(module: ModuleType) -> bool:
     """Whether anything that starts a process is at hand in a module of tests."""
     return any(_is_starter(one) for one in vars(module).values())

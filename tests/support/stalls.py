@@ -10,10 +10,14 @@ _STEP_S = 0.01
 
 
 class Stalls:
-    """Measures the longest time that a thread of ours was not let run. A context manager."""
+    """Measures how long a thread of ours was not let run. A context manager.
+
+    `longest_s` is the longest time, `lost_s` all times together: what takes several processes
+    one after another may wait for each.
+    """
 
     def __init__(self) -> None:
-        self.longest_s = 0.0
+        self.longest_s = self.lost_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
 
@@ -29,5 +33,7 @@ class Stalls:
         before = time.monotonic()
         while not self._ended.wait(_STEP_S):
             now = time.monotonic()
-            self.longest_s = max(self.longest_s, now - before - _STEP_S)
+            late_s = max(0.0, now - before - _STEP_S)
+            self.longest_s = max(self.longest_s, late_s)
+            self.lost_s += late_s
             before = now
