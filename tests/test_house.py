@@ -84,6 +84,7 @@ PURE = [
     "poll/history",
     "poll/withhold",
     "commands/differences",
+    "commands/freshness",
     "demo/queries",
     "commands/settings_report",
     "daemon/status",

@@ -10,14 +10,13 @@ from typing import Any
 from poller.commands import kernel_ids
 from poller.commands.differences import Difference, Tolerance, compare, differs, totals
 from poller.commands.found_keys import REAL
+from poller.commands.freshness import lately_s, written_lately
 from poller.commands.looks import Audience, Sides, look_again, patience_s
 from poller.commands.writers import (
     AgentsWriting,
     Strangers,
     agents_writing,
-    lately_s,
     strangers,
-    written_lately,
 )
 from poller.config import Config
 from poller.poll import assembly

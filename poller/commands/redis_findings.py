@@ -8,13 +8,8 @@ from collections.abc import AsyncIterator, Collection
 
 from poller.commands.finding import Finding, agreed, counted, failed, listed
 from poller.commands.found_keys import REAL
-from poller.commands.writers import (
-    Strangers,
-    lately_s,
-    strangers,
-    trying,
-    written_lately,
-)
+from poller.commands.freshness import lately_s, written_lately
+from poller.commands.writers import Strangers, strangers, trying
 from poller.config import Config
 from poller.errors import CycleError, StoreError
 from poller.poll import assembly

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from poller.clock import Clock
-from poller.commands import kernel_ids, live_table, writers
+from poller.commands import kernel_ids, live_table
 from poller.commands.active_kernels import held
 from poller.commands.found_keys import REAL
+from poller.commands.freshness import lately_s
 from poller.commands.key_rows import KeyRow, Order
 from poller.config import Config
 from poller.errors import PrometheusError
@@ -73,7 +74,7 @@ async def watch(
                 known = await active.now()
             return await live_table.read(store, asked, known)
 
-        await live_table.live(look, EVERY_S, writers.lately_s(config, ()), ended, order)
+        await live_table.live(look, EVERY_S, lately_s(config, ()), ended, order)
 
 
 def ending(duration_s: float | None) -> asyncio.Event:

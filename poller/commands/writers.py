@@ -1,4 +1,4 @@
-"""Who writes keys, by agents' counters and keys' ages; how old a key may be that is still written.
+"""Who writes keys: told from the agents' own counters and from the keys, never from the lease.
 
 A lease says who may write, not who did: it is gone just after a stop, after `once`, and where
 `leader.enabled` is off, and agents know nothing of it.
@@ -6,11 +6,12 @@ A lease says who may write, not who did: it is gone just after a stop, after `on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from poller.clock import TOLERANCE_S
 from poller.commands.finding import agreed, counted, listed
+from poller.commands.freshness import lately_s, written_lately
 from poller.config import Config
 from poller.errors import StoreError
 from poller.format.catalog import ESSENTIAL
@@ -24,10 +25,6 @@ from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S
 
-AGENTS_TTL_S = 86_400
-"""The TTL that agents give their keys, whatever ours is."""
-_POLLS = 3
-_ROUNDS = 2
 _AT_ONCE = 500
 
 
@@ -86,24 +83,6 @@ def trying(exporters: Iterable[ExporterState]) -> dict[str, str]:
         one.instance: one.agent or one.instance
         for one in exporters
         if one.writes_itself and not one.stalled and not one.silent
-    }
-
-
-def lately_s(config: Config, exporters: Iterable[ExporterState]) -> float:
-    """Return how old a key may be that somebody still writes, in seconds."""
-    intervals = [one.interval_s or DEFAULT_INTERVAL_S for one in exporters]
-    slowest_s = max([DEFAULT_INTERVAL_S, *intervals])
-    return max(_POLLS * config.poll.interval_s, _ROUNDS * slowest_s)
-
-
-def written_lately(ages: Mapping[str, float], ttl_s: int, within_s: float) -> dict[str, float]:
-    """Return the age of each key written within so many seconds, with our TTL or agents'."""
-    longer_s = AGENTS_TTL_S - ttl_s
-    return {
-        kernel: so_old_s
-        for kernel, age_s in ages.items()
-        for so_old_s in [age_s if 0 <= age_s < within_s else age_s + longer_s]
-        if 0 <= so_old_s < within_s
     }
 
 
