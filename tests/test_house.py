@@ -40,6 +40,7 @@ FOREIGN = {
     "prometheus/client": {"aiohttp", "msgspec", "yarl"},
     "prometheus/errors": {"aiohttp", "msgspec"},
     "store/keys": {"redis"},
+    "store/writes": {"redis"},
     "store/connections": {"redis"},
     "store/cluster_client": {"redis"},
     "store/errors": {"redis"},

@@ -50,6 +50,10 @@ class StoreAccess:
             place = "…"
         return f"{scheme}://{place.rpartition('@')[2]}"
 
+    def key(self, kernel: str) -> str:
+        """Return the key of a kernel."""
+        return self.key_prefix + kernel
+
 
 class _Secrets(CredentialProvider):
     def __init__(self, ask: Callable[[], tuple[str | None, str | None]]) -> None:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from poller.store.holders import has_ended, new_token
-from poller.store.keys import Fence, Store
+from poller.store.keys import Store
+from poller.store.writes import Fence
 
 _INTERVALS = 1.5
 """A lease outlives one late cycle, and is free again before two intervals have passed."""

@@ -11,7 +11,8 @@ import pytest
 
 from poller.errors import LeaseLost, StoreError
 from poller.poll.publish import AGAIN_INTERVALS, QUIET_INTERVALS, Publisher
-from poller.store.keys import Fence, Found, Written
+from poller.store.keys import Found, Written
+from poller.store.writes import Fence
 
 INTERVAL_S = 5.0
 REFUSED = StoreError("readonly", "this is a replica")

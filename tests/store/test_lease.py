@@ -9,10 +9,11 @@ import pytest
 
 from poller.errors import LeaseLost, StoreError
 from poller.poll.publish import Publisher
-from poller.store import keys
+from poller.store import writes
 from poller.store.holders import new_token
-from poller.store.keys import Fence, Store, StoreAccess, translate
+from poller.store.keys import Store, StoreAccess, translate
 from poller.store.lease import Lease
+from poller.store.writes import Fence, Writes
 from tests.support.proxy import FaultProxy, passing, reset
 from tests.support.servers import Redis, wait_until
 from tests.support.tokens import altered
@@ -302,8 +303,8 @@ async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, redis
     stale = Fence(NAME, "not the holder", 0)
     assert await Lease(store, NAME, LONG_S).take()
     async with store.client() as client:
-        replies = await store._scripted(
-            client, {KERNEL: b"old"}, keys._SET_IF_OURS, (NAME,), stale.token
+        replies = await Writes(StoreAccess(redis.url))._scripted(
+            client, {KERNEL: b"old"}, writes._SET_IF_OURS, (NAME,), stale.token
         )
     assert [translate(reply).reason for reply in replies] == ["late"]
     assert redis.command("EXISTS", KERNEL) == 0

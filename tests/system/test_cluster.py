@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from poller.errors import StoreError
-from poller.store.keys import Fence, Store, StoreAccess
+from poller.store.keys import Store, StoreAccess
 from poller.store.lease import Lease
+from poller.store.writes import Fence
 from tests.support.freshness import evaluated, stale
 from tests.support.live import LivePoller, tables
 from tests.support.scripted import ScriptedPrometheus
