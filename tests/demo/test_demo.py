@@ -365,7 +365,7 @@ def assert_shown(text: str, found: dict[str, Any], busy_percent: Any) -> None:
     last = re.fullmatch(r"The poller ran (\d+) cycles and wrote (\d+) keys\.", lines(text)[-1])
     assert last is not None
     assert int(last[1]) >= 4
-    assert int(last[2]) >= 33
+    assert int(last[2]) >= 22  # every kernel twice; a cycle may fail on a busy machine
 
 
 def lines(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from poller.errors import StoreError
 from poller.store.keys import Store, StoreAccess
-from poller.store.lease import Lease
+from poller.store.lease import Lease, length_s
 from poller.store.writes import Fence
 from tests.support.freshness import evaluated, stale
 from tests.support.live import LivePoller, tables
@@ -260,6 +260,7 @@ def test_while_the_leases_node_is_dead_nobody_writes(
         leader = cluster.owner(slot_of(LEASE))
         cluster.kill_node(leader)
         poller.wait_line("redis: ")
+        time.sleep(length_s(INTERVAL_S))  # so long it may still write
         before = evaluated(world, cluster.nodes)
         time.sleep(3 * INTERVAL_S)
         assert evaluated(world, cluster.nodes) == before
