@@ -26,6 +26,7 @@ from poller.poll.past import (
     metric_cells,
     movements,
     openings,
+    without_older,
 )
 from poller.poll.replay import replayed
 from poller.poll.rounds import Rounds
@@ -147,6 +148,7 @@ class Backfiller:
         if owed.start is None:
             means = [name for name in names if self._history.catalog[name].needs_mean]
             opened = await openings(ask, young, {*means, ESSENTIAL[0]}, patience)
+            opened = without_older(opened, past)
             born = births(opened)
             self._replay(past, opened, means)
             await self._add_firsts(ask, past, kernels, older, range_s)

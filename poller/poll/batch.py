@@ -110,7 +110,8 @@ class Observer:
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None, capacities=None)
         merger = Merger(self.catalog, self._ids)
-        glimpses = Glimpses(self._trail, read.since or at, self._sampled)
+        counting = {name: new for name, new in self._trail.items() if name in known.stamps}
+        glimpses = Glimpses(counting, read.since or at, self._sampled)
         mixed: Instances = frozenset()
         if todo.asked is None or todo.asked:
             with timed("query"):
@@ -121,6 +122,7 @@ class Observer:
             await self._census.arrive()  # for the next batch
         with timed("merge"):
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
+            batch = self._settling.suspect(batch, read.known, turns=len(known.survey.metrics))
         if batch.conflicts:
             with timed("settle"):
                 batch = await self._settling.settle(
@@ -160,7 +162,7 @@ class Observer:
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
         stamps = self.rounds.stamps(at - self.limits.lookback_s)
-        roundless = not self._census.kernels.keys() <= stamps.keys()
+        roundless = self._census.kernels.keys() - stamps.keys()
         survey = await self.surveyor.survey(self.client, at, roundless)
         return Known(
             census=self._census.kernels,
@@ -238,7 +240,6 @@ class Observer:
         mixed: Instances,
     ) -> Batch:
         batch = merger.finish(at, self.limits.scope.kernels or ())
-        batch = self._settling.suspect(batch, turns=len(known.survey.metrics))
         read = known.stamps.keys() if todo.asked is None else todo.asked & known.stamps.keys()
         self._note_kernels(batch, todo)
         told = read if todo.capacities is None else todo.capacities & read

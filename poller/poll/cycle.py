@@ -226,8 +226,9 @@ class Cycle:
         """Return the agents behind some exporters; an exporter without kernels has no say."""
         agents = set()
         for instance in instances:
-            for kernel in self.history.living.get(instance, ()):
-                agents.add(self.history.kernels[kernel].agent or instance)
+            for name in self.history.living.get(instance, ()):
+                kernel = self.history.kernels.get(name)
+                agents.add((kernel.agent if kernel is not None else None) or instance)
         return agents
 
     def _check_clock(self) -> None:

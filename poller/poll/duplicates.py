@@ -90,7 +90,9 @@ def settle(
         if place not in best or claim > best[place]:
             best[place] = claim
     settled = _replaced(batch, {place: claim[2] for place, claim in best.items()})
-    return replace(settled, own_stamps=_own_stamps(batch, ranks, stamp_of))
+    stamps = _own_stamps(batch, ranks, stamp_of)
+    instances = {kernel: stamp.instance for kernel, stamp in stamps.items()}
+    return replace(settled, own_stamps=stamps, instances={**batch.instances, **instances})
 
 
 def _own_stamps(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import recall
-from poller.poll.measure import MetricFacts, Steps, Taking, measure
+from poller.poll.measure import MetricFacts, Steps, Taking, is_same_round, measure
 from poller.poll.rounds import Rounds
 from poller.poll.standing import Standing
 from poller.poll.state import KernelState, MetricState
@@ -29,6 +29,8 @@ from poller.values import (
 
 _LOOKS = 0.1
 """Share of the lookback after which it is looked for kernels to forget."""
+_TURN_S = 60.0
+"""Kernels that were seen longer before the last batch were not in it: they waited for it."""
 _PORTION = 1000
 """Kernels that are taken before the event loop may have its turn."""
 
@@ -105,6 +107,7 @@ class History:
         for place, (kernel_id, observation) in enumerate(batch.observations.items()):
             if batch.instances.get(kernel_id) in batch.mixed:
                 fed.mixed.add(kernel_id)
+                self._owe_gap_of_mixed(kernel_id, batch)
             elif observation:
                 self._take_kernel(kernel_id, observation, batch, facts, steps, fed)
             if place % _PORTION == _PORTION - 1:
@@ -132,12 +135,11 @@ class History:
         if kernel is None:
             kernel = self.kernels[kernel_id] = KernelState(batch.time)
         if newborn:
-            kernel.judged, kernel.moved = True, batch.time
+            kernel.judged, kernel.moved, kernel.newborn = True, batch.time, True
         instance = batch.instances.get(kernel_id, kernel.instance)
         if (stamp.instance if stamp else "") in batch.gaps:
-            recall.owe_gap(kernel, self.time, batch.time)
-            self.owing.add(kernel_id)
-        if stamp is None or kernel.stamp is None or stamp.number != kernel.stamp.number:
+            self._owe_gap(kernel_id, kernel, batch)
+        if stamp is None or kernel.stamp is None or not is_same_round(stamp, kernel.stamp):
             fed.measured.add(kernel_id)
         kernel.agent = batch.agents.get(kernel_id, kernel.agent)
         kernel.instance = instance
@@ -156,11 +158,33 @@ class History:
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
 
+    def _owe_gap(self, kernel_id: str, kernel: KernelState, batch: Batch) -> None:
+        """Let what was not read of a kernel be backfilled; one may have waited for its turn."""
+        since = self.time
+        if since is not None and kernel.seen < since - _TURN_S:
+            since = kernel.seen
+        recall.owe_gap(kernel, since, batch.time)
+        self.owing.add(kernel_id)
+
+    def _owe_gap_of_mixed(self, kernel_id: str, batch: Batch) -> None:
+        """Let the gap be backfilled though the kernel's measurement is left to the next batch.
+
+        That will take the rounds in between for unseen no more.
+        """
+        kernel = self.kernels.get(kernel_id)
+        if kernel is None or batch.instances[kernel_id] not in batch.gaps:
+            return
+        self._owe_gap(kernel_id, kernel, batch)
+        for kept in kernel.metrics.values():
+            kept.stood = True
+
     def _is_new(self, kernel_id: str, stamp: Stamp | None, batch: Batch, steps: Steps) -> bool:
         """Whether the exporter was read a moment ago, and did not tell of this kernel since."""
         before = self.stamps.get(stamp.instance) if stamp is not None else None
         if stamp is None or before is None or steps.step(before, stamp) is None:
             return False
+        if before.scraped < batch.time - self._lookback_s:
+            return False  # its kernels of then have been forgotten
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
 
@@ -219,7 +243,12 @@ class History:
             return []
         self._looked_through = at
         before = at - self._lookback_s
-        gone = [name for name, kernel in self.kernels.items() if kernel.seen < before]
+        living = set[str]().union(*self.living.values())  # also of agents that measure nothing
+        gone = [
+            name
+            for name, kernel in self.kernels.items()
+            if kernel.seen < before and name not in living
+        ]
         for name in gone:
             del self.kernels[name]
             self.owing.discard(name)
@@ -247,12 +276,17 @@ class History:
         """
         kernel = self.kernels[kernel_id]
         kernel.key_read = True
+        was_there = kernel.newborn and bool(told)
+        kernel.newborn = False
         for name, remembered in told.items():
             kept = kernel.metrics.get(name)
             metric = self.catalog[name]
             if kept is not None:
-                recall.recall_fields(kept, metric, remembered)
                 recall.recall_rate(kept, remembered, fresh)
+                if was_there and self.time is not None:  # its exporter had left it out for long
+                    kept.owe_all(self.time)
+                    self.owing.add(kernel_id)
+                recall.recall_fields(kept, metric, remembered)
             elif keep_missing and (made := recall.from_key(metric, remembered)) is not None:
                 kernel.metrics[name] = made
         kernel.vouched = fresh and all(
@@ -271,7 +305,9 @@ class History:
             kernel.judged, kernel.moved = True, life.moved
         if owed.start is None:
             kernel.born = life.born
-            recall.fit_rates(kernel, self.catalog, owed.end)
+            # Without rounds the rate is that of the last poll, however late the past comes.
+            rated = owed.end if kernel.stamp is not None or self.time is None else self.time
+            recall.fit_rates(kernel, self.catalog, rated)
         for name, kept in kernel.metrics.items():
             if kept.owed == owed:
                 kept.backfill(life.metrics.get(name, Past()), life.older, kernel.weight)

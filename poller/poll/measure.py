@@ -53,7 +53,7 @@ class Steps:
         self._rounds = rounds
         self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
         self._last: tuple[Stamp | None, Stamp | None, Step | None] = (None, None, None)
-        self._weights: dict[str, float] = {}
+        self._weights: dict[str, float | None] = {}
 
     def step(self, before: Stamp | None, after: Stamp | None) -> Step | None:
         """Return the step between two measurements; None where it cannot be known."""
@@ -69,14 +69,18 @@ class Steps:
         return self._steps[pair]
 
     def weight(self, instance: str) -> float:
-        """Return how many measurements a sample of an exporter stands for."""
-        weight = self._weights.get(instance)
-        if weight is None:
+        """Return how many measurements a sample of an exporter stands for; 1 if not known."""
+        if instance not in self._weights:
             clock = self._rounds.of(instance)
             period_s = clock.period_s if clock is not None else None
-            weight = clock.scrape_s / period_s if clock and clock.scrape_s and period_s else 1.0
-            self._weights[instance] = weight
-        return weight
+            scrape_s = clock.scrape_s if clock is not None else None
+            self._weights[instance] = scrape_s / period_s if scrape_s and period_s else None
+        return self._weights[instance] or 1.0
+
+    def knows_weight(self, instance: str) -> bool:
+        """Whether it is known how many measurements a sample of an exporter stands for."""
+        self.weight(instance)
+        return self._weights[instance] is not None
 
 
 class Taking(NamedTuple):
@@ -115,7 +119,7 @@ class Taking(NamedTuple):
                 kept.capacity = reading.capacity
             if self.stamp is None:
                 came |= self._without_rounds(kernel, kept, reading, fact)
-            elif kept.stamp is None or kept.stamp.number != self.stamp.number:
+            elif kept.stamp is None or not is_same_round(kept.stamp, self.stamp):
                 step = usual if kept.stamp is read_in else self.steps.step(kept.stamp, self.stamp)
                 came |= self._next(kernel, kept, reading, fact, step)
         kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
@@ -150,6 +154,7 @@ class Taking(NamedTuple):
             kept.stood = True
             return False
         kept.stamp = self.stamp
+        anew = fact.mean and self._owes_all(kernel, kept)
         missed = fact.counts and (step is None or step.rounds > 1) and _fell(kept, reading)
         if missed:  # what it had reached before is to be looked up
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
@@ -159,7 +164,21 @@ class Taking(NamedTuple):
             kept.rate = float(reading.rate)
         if not known and kept.rate is not None:
             kernel.reorder()
-        return missed
+        return missed or anew
+
+    def _owes_all(self, kernel: KernelState, kept: MetricState) -> bool:
+        """Let a metric's whole past be asked for where what is kept of it cannot be gone on with.
+
+        Either only its key told of it, or its scrapes were counted, and it is known by now how many
+        measurements each of them stands for.
+        """
+        if kept.owed is not None or not (kept.by_scrape or kept.prior_average is not None):
+            return False
+        if kept.by_scrape and self.stamp and not self.steps.knows_weight(kernel.instance):
+            return False
+        kept.by_scrape = False
+        kept.owe_all(self.at)
+        return True
 
     def _without_rounds(
         self, kernel: KernelState, kept: MetricState, reading: Reading, fact: Fact
@@ -167,6 +186,8 @@ class Taking(NamedTuple):
         fell = fact.counts and _fell(kept, reading)
         if fell:
             kept.owed = kept.owed or Owed(self.facts.since, self.at)
+        anew = fact.mean and not kept.by_scrape and self._owes_all(kernel, kept)
+        kept.by_scrape = fact.mean
         if self.counts:
             measure(kept, reading.current, fact, None, self.at)
         elif kept.current != reading.current:
@@ -179,7 +200,12 @@ class Taking(NamedTuple):
                 if kept.rate is None:
                     kernel.reorder()
                 kept.rate = rate
-        return fell
+        return fell or anew
+
+
+def is_same_round(one: Stamp, other: Stamp) -> bool:
+    """Whether two stamps are of one measurement."""
+    return one.number == other.number and one.instance == other.instance
 
 
 def _fell(kept: MetricState, reading: Reading) -> bool:

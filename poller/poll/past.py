@@ -14,6 +14,7 @@ from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row, Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
+from poller.values import Past
 
 _AGES_S = (900.0, 7200.0)
 """Kernels are sorted by age before their births are looked for: each step of it costs."""
@@ -133,6 +134,18 @@ async def openings(
         if series.values:
             found.setdefault(place, []).append(series)
     return found
+
+
+def without_older(
+    opened: Mapping[Place, list[Series]], past: Mapping[Place, Past]
+) -> dict[Place, list[Series]]:
+    """Leave out the kernels of which there are more samples: they only had a gap just then."""
+    older = {
+        place[0]
+        for place, several in opened.items()
+        if place in past and past[place].samples > sum(len(one.values) for one in several)
+    }
+    return {place: several for place, several in opened.items() if place[0] not in older}
 
 
 def births(opened: Mapping[Place, Iterable[Series]]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from poller.values import Stamp, Survey, Window
 
 GAP_S = 60.0
 """What happened longer ago than this is backfilled, not asked in the batch."""
+LONG_WAIT_S = 180.0
+"""What an interruption hid may wait for a later batch; it is a gap still if it is so long ago."""
 TRAIL_MORE_S = 3.0
 """A trail reaches so much further back: a sample is stored some time after its timestamp."""
 _SLIPS = 1.05
@@ -249,7 +251,8 @@ def _between(
     if between_s > GAP_S:
         return _NONE, frozenset(behind | {WITHOUT_ROUNDS})
     if hurried:
-        return _NONE, _NONE
+        waited = {name for name in behind if at - read.stamps[name].scraped > LONG_WAIT_S}
+        return _NONE, frozenset(waited)
     scrape_s = known.survey.scrape_s
     if roundless and (scrape_s is None or scrape_s < _SLIPS * between_s):
         behind |= roundless

@@ -40,9 +40,10 @@ def recall_fields(kept: MetricState, metric: Metric, told: Remembered) -> None:
         kept.highest, kept.maximum = float(told.maximum), told.maximum
     if told.minimum is not None and float(told.minimum) < kept.lowest:
         kept.lowest, kept.minimum = float(told.minimum), told.minimum
-    if kept.owed is None:
-        return  # we have counted everything ourselves
+    if kept.owed is None or kept.owed.start is not None:
+        return  # we have counted everything ourselves, but for a gap perhaps
     kept.prior_average = told.average
+    kept.prior_maximum = float(told.maximum) if told.maximum is not None else None
     beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
     whole = all(beside.get(stat, "") is not None for stat in metric.stats)
     kept.known = whole and (kept.capacity or kept.first) is not None

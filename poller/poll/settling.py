@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from poller.format.catalog import ESSENTIAL
 from poller.poll import duplicates, rates
 from poller.poll.counters import target_of
 from poller.poll.rounds import Rounds
+from poller.poll.state import KernelState
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
@@ -37,13 +38,14 @@ class Settling:
             return frozenset(metrics)
         return frozenset((*ESSENTIAL, others[self._turn % len(others)]))
 
-    def suspect(self, batch: Batch, turns: int) -> Batch:
+    def suspect(self, batch: Batch, known: Mapping[str, KernelState], turns: int) -> Batch:
         """Add kernels that came in several series in the last so many batches.
 
-        In between a batch need not show it.
+        In between a batch need not show it. Nor does one show those that another exporter tells
+        of, which was not asked now.
         """
         self._turn += 1
-        for kernel in batch.conflicts:
+        for kernel in batch.conflicts | _elsewhere(batch, known):
             self._until[kernel] = self._turn + turns
         until = self._until.items()
         self._until = {kernel: turn for kernel, turn in until if turn >= self._turn}
@@ -69,3 +71,17 @@ class Settling:
     def _stamp_of(self, identity: duplicates.Identity) -> Stamp | None:
         clock = self._rounds.exporters.get(target_of(dict(identity)))
         return clock.stamp if clock is not None else None
+
+
+def _elsewhere(batch: Batch, known: Mapping[str, KernelState]) -> set[str]:
+    """Return the kernels that were read of another exporter before, which may have them still."""
+    if batch.asked is None:
+        return set()
+    others = (batch.census or {}).keys() - batch.asked
+    return {
+        kernel
+        for kernel, instance in batch.instances.items()
+        if (before := known.get(kernel)) is not None
+        and before.instance != instance
+        and before.instance in others
+    }

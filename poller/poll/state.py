@@ -16,9 +16,10 @@ class MetricState(msgspec.Struct, gc=False):
     has stood still since. `known`: enough is known to write it. `owed`: the time whose
     samples are not counted.
     `rate` is None until one is known that is not false; `by_window`: it stands in, by Prometheus
-    over a window or as the 0 of a first measurement, until more is known. `prior_average` is what
-    the key said, until Prometheus has told the whole. `opening` is the value at first sight: the
-    stand-in capacity where nothing older is known.
+    over a window or as the 0 of a first measurement, until more is known. `prior_average` and
+    `prior_maximum` are what the key said, until Prometheus has told the whole. `by_scrape`: its
+    mean is one of scrapes, since its exporter counted no rounds. `opening` is the value at first
+    sight: the stand-in capacity where nothing older is known.
 
     There are a million of them in a large cluster, so the collector must not see them, nor the
     kernels' states: it would stop everything for a third of a second.
@@ -38,6 +39,8 @@ class MetricState(msgspec.Struct, gc=False):
     total: float = 0.0
     count: float = 0.0
     prior_average: str | None = None
+    prior_maximum: float | None = None
+    by_scrape: bool = False
     known: bool = False
     owed: Owed | None = None
     opening: str = ""
@@ -64,6 +67,13 @@ class MetricState(msgspec.Struct, gc=False):
         if value < self.lowest:
             self.lowest, self.minimum = value, text
 
+    def owe_all(self, until: float) -> None:
+        """Let the whole past be backfilled; the average so far stands until that has come."""
+        if self.count and self.prior_average is None:
+            self.prior_average = repr(self.total / self.count)
+        self.owed = Owed(None, until)
+        self.total = self.count = 0.0
+
     def backfill(self, past: Past, older: bool, weight: float = 1.0) -> None:
         """Count what was owed. `older`: the metric lived before that stretch began.
 
@@ -71,7 +81,11 @@ class MetricState(msgspec.Struct, gc=False):
         where Prometheus cannot know the whole: it then stands for all measurements so far.
         """
         weight = 1.0 if past.replayed else weight
-        kept_longer = past.maximum is not None and self.highest > most_written_as(past.maximum)
+        kept_longer = (
+            self.prior_maximum is not None
+            and past.maximum is not None
+            and self.prior_maximum > most_written_as(past.maximum)
+        )
         if self.prior_average is not None and (older or kept_longer):
             measurements = max(past.samples * weight, 1.0)
             self.total += float(self.prior_average) * measurements
@@ -79,7 +93,7 @@ class MetricState(msgspec.Struct, gc=False):
         else:
             self.total += past.total * weight
             self.count += past.samples * weight
-        self.prior_average = None
+        self.prior_average = self.prior_maximum = None
         for text in (past.maximum, past.minimum):
             if text is not None:
                 self.widen(text)
@@ -91,7 +105,8 @@ class KernelState(msgspec.Struct, gc=False):
 
     `stamp` is the measurement that it was last read of. `moved`: when anything of it last
     changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `vouched`:
-    its key was written a few rounds ago and tells enough, so it need not wait for that. `born`:
+    its key was written a few rounds ago and tells enough, so it need not wait for that. `newborn`:
+    its exporter did not tell of it a moment ago, and its key was not read yet. `born`:
     its first sample, None for a kernel that is older than the window of a rate. `complete`: the
     last batch held its essential metrics, else `lacks` names those that it did not. `samples` and
     `window` are those of its stand-in rates. `weight` is how many measurements a sample of it
@@ -106,6 +121,7 @@ class KernelState(msgspec.Struct, gc=False):
     born: float | None = None
     judged: bool = False
     vouched: bool = False
+    newborn: bool = False
     complete: bool = False
     lacks: tuple[str, ...] = ()
     key_read: bool = False

@@ -7,7 +7,7 @@ cluster would take longer than a batch. Intervals are asked now and then, not in
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poller.format import numbers
@@ -111,14 +111,14 @@ class Surveyor:
         self._presumed = True
         self._met: dict[str, float] = {}
 
-    async def survey(self, client: Client, at: float, roundless: bool) -> Survey:
-        """Return what there is. `roundless`: some exporters count no rounds."""
+    async def survey(self, client: Client, at: float, roundless: Collection[str]) -> Survey:
+        """Return what there is. `roundless` are the exporters that count no rounds."""
         survey = self.last
         if survey is None:
             known = {name: metric_named(name).capacity for name in INTRINSIC}
             survey = Survey(known, None, None, timed=False, time=at)
         if roundless and _is_due(survey, at):
-            scrape_s, measure_s = await self._intervals(client, at)
+            scrape_s, measure_s = await self._intervals(client, at, roundless)
             survey = Survey(survey.metrics, scrape_s, measure_s, timed=True, time=at)
         elif not roundless and survey.timed:
             survey = Survey(survey.metrics, None, None, timed=False, time=at)
@@ -142,21 +142,30 @@ class Surveyor:
         }
         self.last = replace(self.last, metrics=metrics)
 
-    async def _intervals(self, client: Client, at: float) -> tuple[float | None, float | None]:
-        successes = await client.matrix(lookup_queries.successes_query(), at)
+    async def _intervals(
+        self, client: Client, at: float, roundless: Collection[str]
+    ) -> tuple[float | None, float | None]:
+        """Return the intervals of exporters that count no rounds; others may have shorter ones."""
+        successes = _of(roundless, await client.matrix(lookup_queries.successes_query(), at))
         scrape_s, measure_s = scrape_interval(successes), measure_interval(successes)
         if scrape_s is None or measure_s is None:
-            samples = await self._measurements(client, at)
+            scope = Scope().on(roundless)
+            samples = await self._measurements(client, at, scope)
             scrape_s = scrape_s or scrape_interval(samples)
             measure_s = measure_s or change_interval(samples)
         return rates.likely(scrape_s), self.given.measure_s or rates.likely(measure_s)
 
-    async def _measurements(self, client: Client, at: float) -> list[Series]:
-        busiest = await client.vector(lookup_queries.busiest_query(_BUSIEST), at)
+    async def _measurements(self, client: Client, at: float, scope: Scope) -> list[Series]:
+        busiest = await client.vector(lookup_queries.busiest_query(_BUSIEST, scope), at)
         ids = tuple(row.metric.kernel_id for row in busiest if row.metric.kernel_id)
         if not ids:
             return []
-        return await client.matrix(lookup_queries.measurements_query(Scope(kernels=ids)), at)
+        scope = replace(scope, kernels=ids)
+        return await client.matrix(lookup_queries.measurements_query(scope), at)
+
+
+def _of(exporters: Collection[str], series: Iterable[Series]) -> list[Series]:
+    return [one for one in series if one.metric.get("instance", "") in exporters]
 
 
 def _is_due(survey: Survey, at: float) -> bool:

@@ -34,9 +34,9 @@ def agents_query(range_s: float) -> str:
     )
 
 
-def busiest_query(count: int) -> str:
+def busiest_query(count: int, scope: Scope) -> str:
     """Return the query of the kernels whose processor time grows fastest."""
-    series = selector("cpu_used", "current")
+    series = selector("cpu_used", "current", scope)
     return f"topk({count}, max by (kernel_id) (rate({series}[{_SURVEY_RANGE}])))"
 
 

@@ -27,7 +27,7 @@ from poller.demo.promapi import Api
 from poller.demo.queries import MERGES, OF_COUNTERS, OVER_TIME, QueryError
 from poller.poll import assembly
 from poller.prometheus import lookup_queries
-from poller.prometheus.selectors import Scope
+from poller.prometheus.selectors import EVERYTHING, Scope
 from tests.demo.recorded import Recorded
 from tests.support.answers import Answer
 from tests.support.command import environment, poller, start_poller
@@ -107,7 +107,7 @@ def queries(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return every query that a poller asks in some cycles over these series."""
     texts = asyncio.run(asked_by_the_poller(tmp_path_factory.mktemp("settings")))
     texts += [
-        lookup_queries.busiest_query(3),
+        lookup_queries.busiest_query(3, EVERYTHING),
         lookup_queries.measurements_query(Scope(kernels=some_kernels())),
     ]
     missing = [construct for construct in CONSTRUCTS if construct not in "\n".join(texts)]

@@ -61,7 +61,7 @@ class Memory:
             return self._counters(at)
         if "success_count" in text:
             self.asked.append("intervals")
-            return [Series({}, [(when, str(count)) for when, count in self.scrapes[name]])
+            return [Series({"instance": name}, [(when, str(n)) for when, n in self.scrapes[name]])
                     for name in self.mute]  # fmt: skip
         self.asked.append("trail")
         since = at - float(text.rpartition("[")[2].removesuffix("ms]")) / 1000

@@ -10,13 +10,16 @@ from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series
 from poller.values import Survey
 
+MUTE = "a:1"
+"""The exporter that counts no rounds."""
+
 
 def counter(scrape_s: float, measure_s: float, length_s: float = 300.0, start: float = 10.0,
-            agent: str = "i-a") -> Series:  # fmt: skip
+            agent: str = "i-a", instance: str = MUTE) -> Series:  # fmt: skip
     """Describe a counter of rounds that is measured and scraped so often."""
     stamps = [place * scrape_s for place in range(int(length_s / scrape_s) + 1)]
     values = [(at, str(start + int((at + 0.37 * measure_s) / measure_s))) for at in stamps]
-    return Series({"agent_id": agent}, values)
+    return Series({"agent_id": agent, "instance": instance}, values)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,8 @@ class Told:
 
 async def look(surveyor: Surveyor, told: Told, at: float, roundless: bool) -> Survey:
     told.asked.clear()
-    return await surveyor.survey(told, at, roundless)  # type: ignore[arg-type]  # what is used
+    exporters = {MUTE} if roundless else set()
+    return await surveyor.survey(told, at, exporters)  # type: ignore[arg-type]  # what is used
 
 
 async def looked(
@@ -164,3 +168,12 @@ async def test_a_metric_that_batches_meet_is_known_until_none_has_met_it_for_lon
     assert surveyor.last.metrics == {"mem": True, "new_mem": True}
     surveyor.learn({"mem": True}, True, 611.0)
     assert surveyor.last.metrics == {"mem": True}
+
+
+async def test_exporters_that_count_their_rounds_tell_nothing_of_those_that_do_not():
+    told = Told(counter(5.0, 5.0, instance="b:1"), counter(30.0, 60.0, length_s=600.0))
+    surveyor = await looked(told)
+    assert surveyor.last is not None
+    assert surveyor.last.scrape_s == pytest.approx(30.0)
+    assert surveyor.last.measure_s == pytest.approx(60.0, rel=0.1)
+    assert all(f'instance=~"{MUTE}"' in text for text in told.asked if "cpu_used" in text)

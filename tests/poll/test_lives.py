@@ -1,0 +1,217 @@
+"""Whatever befalls a cluster, the values are those of the agents: means, maxima, rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.lives import T0, Kernel, Lives
+
+HOLE = (1000.0, 1400.0)
+"""Longer than the lookback."""
+
+REPEATS = 0.05
+"""What comes of the past is this near where scrapes repeat measurements."""
+
+
+def outside(start: float, end: float) -> Callable[[float], bool]:
+    return lambda at: not start <= at < end
+
+
+def means_of(lives: Lives, kernel: Kernel) -> dict[str, float]:
+    """Return each mean as its key has it, as a share of the true one."""
+    stat = lives.memory.stat(kernel)
+    truth = {name: kernel.truth[name].mean for name in ("cpu_util", "cuda_util")}
+    return {name: float(stat[name]["stats.avg"]) / mean for name, mean in truth.items()}
+
+
+def holds(lives: Lives, kernel: Kernel, within: float = 0.02) -> None:
+    """The key of a kernel was written by its last measurement, and is what an agent knows."""
+    stat = lives.memory.stat(kernel)
+    assert lives.memory.now - lives.memory.written[kernel.id] < 40.0
+    means = means_of(lives, kernel)
+    assert means["cpu_util"] == pytest.approx(1.0, abs=within)
+    assert means["cuda_util"] == pytest.approx(1.0, abs=max(within, REPEATS))
+    assert float(stat["mem"]["stats.max"]) == pytest.approx(kernel.truth["mem"].maximum, abs=60)
+    assert float(stat["cpu_util"]["current"]) == pytest.approx(700, rel=0.01)
+    assert float(stat["io_read"]["stats.rate"]) == pytest.approx(1000, rel=0.01)
+    first = kernel.truth["io_read"].values[0][1]
+    assert float(stat["io_read"]["capacity"]) == pytest.approx(first, abs=1.0)
+
+
+async def test_a_cluster_that_nothing_befalls():
+    lives = Lives()
+    lives.until(600)
+    await lives.poll(600, 1500)
+    for kernel in lives.kernels:
+        holds(lives, kernel, within=0.01)
+
+
+async def test_an_agent_that_hangs_holds_up_no_other_and_goes_on_where_it_was():
+    lives = Lives()
+    lives.agents[0].measures = outside(*HOLE)
+    lives.until(600)
+    outcomes = await lives.poll(600, 1400)
+    assert outcomes[-1].withheld == {lives.kernels[0].id: "stalled"}
+    assert lives.memory.now - lives.memory.written[lives.kernels[0].id] > 350
+    holds(lives, lives.kernels[1])
+    await lives.poll(1400, 1500)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+async def test_after_an_agent_was_down_its_kernels_are_as_old_as_they_are():
+    lives = Lives()
+    lives.agents[0].up = outside(*HOLE)
+    lives.until(600)
+    await lives.poll(600, 1500)
+    holds(lives, lives.kernels[0])
+
+
+async def test_a_poller_that_starts_soon_after_an_agent_was_down_knows_what_was_before():
+    lives = Lives()
+    lives.agents[0].up = outside(3000, 3090)
+    lives.until(2900)
+    await lives.poll(2900, 3160)
+    lives.start()
+    await lives.poll(3160, 3260)
+    holds(lives, lives.kernels[0])
+
+
+async def test_after_an_agent_could_not_be_scraped_its_kernels_are_not_taken_for_new():
+    lives = Lives()
+    lives.agents[0].reachable = outside(*HOLE)
+    lives.until(600)
+    await lives.poll(600, 1500)
+    holds(lives, lives.kernels[0], within=0.05)  # of those 400 s nobody knows
+
+
+async def test_a_kernel_that_its_agent_left_out_for_long_is_not_taken_for_new():
+    lives = Lives()
+    lives.agents[0].leaves_out = lambda kernel, at: HOLE[0] <= at < HOLE[1]
+    lives.until(600)
+    await lives.poll(600, 1500)
+    holds(lives, lives.kernels[0])
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_poller_that_was_down_for_an_hour_knows_that_hour_however_late_its_past_comes(
+    late: bool,
+):
+    lives = Lives()
+    lives.until(100)
+    await lives.poll(100, 1000)
+    lives.until(4600)
+    lives.start()
+    if late:
+        lives.memory.past.clear()
+    await lives.poll(4600, 4700)
+    await lives.past_comes()
+    await lives.poll(4700, 4800)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+async def test_what_happened_while_prometheus_did_not_answer_is_known(lapsed: bool):
+    lives = Lives()
+    for kernel in lives.kernels:
+        kernel.metrics["mem"] = lambda at: 5e9 if 1200 <= at < 1300 else 1e9 + at
+    lives.until(100)
+    await lives.poll(100, 1000)
+    lives.memory.down = True
+    await lives.poll(1000, 1600, every_s=20)
+    lives.memory.down = False
+    if lapsed:  # the lease ran out meanwhile
+        lives.cycle.read_keys_again()
+    await lives.poll(1600, 1700)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+async def test_also_of_an_agent_that_is_scraped_in_the_middle_of_the_first_batch_after_it():
+    lives = Lives()
+    for kernel in lives.kernels:
+        kernel.metrics["mem"] = lambda at: 5e9 if 1200 <= at < 1300 else 1e9 + at
+    lives.until(100)
+    await lives.poll(100, 1000)
+    lives.memory.down = True
+    await lives.poll(1000, 1600, every_s=20)
+    lives.memory.down = False
+
+    def scraped() -> None:
+        lives.memory.in_mid_batch = lambda: None
+        agent, now = lives.agents[0], lives.memory.now
+        agent.next_scraped = now - T0 - 0.02
+        lives.until(now - T0)
+
+    lives.memory.in_mid_batch = scraped
+    (first, *_) = await lives.poll(1600, 1605)
+    assert first.withheld == {lives.kernels[0].id: "mixed"}
+    await lives.poll(1605, 1700)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+async def test_a_metric_that_only_the_key_knew_at_a_start_goes_on_when_it_is_measured_again():
+    lives = Lives()
+    for kernel in lives.kernels:
+        kernel.metrics["cuda_util"] = lambda at: (
+            None if 1200 <= at < 1900 else 20.0 if at < 1200 else 90.0
+        )
+    lives.until(100)
+    await lives.poll(100, 1700)
+    lives.start()
+    await lives.poll(1700, 1890)
+    assert lives.memory.stat(lives.kernels[0])["cuda_util"]["stats.avg"] == "20"
+    await lives.poll(1890, 3000)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+async def test_an_agent_that_comes_to_count_its_rounds_has_no_other_mean():
+    lives = Lives()
+    for agent in lives.agents:
+        agent.counts = False
+    lives.until(30)
+    await lives.poll(30, 1800)
+    for agent in lives.agents:
+        agent.counts = True
+    await lives.poll(1800, 2400)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+async def test_a_kernel_that_two_exporters_tell_of_is_the_one_that_moves_in_every_write():
+    lives = Lives()
+    kernel = lives.kernels[3]
+    ghost = {"cpu_util": 5.0, "mem": 7e7, "io_read": 3.0}
+    lives.agents[0].ghosts = {(kernel.id, name): value for name, value in ghost.items()}
+    lives.until(100)
+    written = []
+    for at in range(100, 500, 5):
+        await lives.poll(at, at + 5)
+        if lives.memory.written.get(kernel.id) == lives.memory.now:
+            stat = lives.memory.stat(kernel)
+            written.append((float(stat["mem"]["current"]), float(stat["cpu_util"]["current"])))
+    assert len(written) > 10
+    assert all(memory > 1e9 for memory, _ in written)
+    assert [rate for _, rate in written[2:]] == pytest.approx([700.0] * len(written[2:]))
+
+
+async def test_a_young_kernel_without_rounds_whose_past_comes_late_has_the_rate_of_the_last_poll():
+    lives = Lives(agents=2, measure_s=5.0, scrape_s=15.0)
+    for agent in lives.agents:
+        agent.counts = False
+        agent.leaves_out = lambda kernel, at: at < 590
+    lives.until(595)
+    lives.memory.past.clear()
+    await lives.poll(605, 720)
+    assert not lives.memory.written
+    lives.memory.past.set()
+    for at in range(720, 760, 5):
+        await lives.poll(at, at + 5)
+        for kernel in lives.kernels:
+            rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
+            assert rate == pytest.approx(700, rel=0.05)
