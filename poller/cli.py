@@ -98,8 +98,8 @@ def run(parent: Path | None, path: Path | None) -> None:
     def reload() -> Config:
         return options.read(same).config
 
-    async def look_up(kernel: str) -> KernelFacts:
-        (one,) = await show.shown(reload(), [kernel])
+    async def look_up(config: Config, kernel: str) -> KernelFacts:
+        (one,) = await show.shown(config, [kernel])
         return KernelFacts(one.kernel, tuple(printing.told(one)), tuple(printing.both_sides(one)))
 
     _run(Daemon(loaded.config, reload, str(loaded), look_up).run())

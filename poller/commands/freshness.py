@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from poller.config import Config
 from poller.poll.exporter import ExporterState
+from poller.store.keys import AGENTS_TTL_S
 from poller.values import DEFAULT_INTERVAL_S
 
-AGENTS_TTL_S = 86_400
-"""The TTL that agents give their keys, whatever ours is."""
 _POLLS = 3
 _ROUNDS = 2
 

@@ -29,17 +29,23 @@ _LIST_EVERY_S = 15.0
 class ActiveKernels:
     """The kernels that Prometheus holds, looked up now and then."""
 
-    def __init__(self, client: Client, clock: Clock, scope: selectors.Scope) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, scope: selectors.Scope, within_s: float
+    ) -> None:
         self._client = client
         self._clock = clock
         self._scope = scope
+        self._within_s = within_s
         self._known: list[str] = []
         self._next = float("-inf")
 
     async def now(self) -> list[str]:
         """Return the kernels in the order of their ids."""
         if time.monotonic() >= self._next:
-            self._known = sorted(await held(self._client, self._clock, self._scope))
+            found = await self._client.fail_over(
+                lambda: held(self._client, self._clock, self._scope), self._within_s
+            )
+            self._known = sorted(found)
             self._next = time.monotonic() + _LIST_EVERY_S
         return self._known
 
@@ -64,7 +70,7 @@ async def watch(
         Client(assembly.prometheus_access(config.prometheus), clock=clock.now) as client,
         Store(access) as store,
     ):
-        active = ActiveKernels(client, clock, scope)
+        active = ActiveKernels(client, clock, scope, float(config.poll.deadline_s))
 
         async def look() -> list[KeyRow]:
             if not asked:

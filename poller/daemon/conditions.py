@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from poller.daemon.status import Trouble
@@ -81,6 +81,10 @@ class Conditions:
             f" and {trouble.count} failures" if trouble.count > 1 else "",
             extra={"subject": subject, "reason": trouble.reason, "state": "good"},
         )
+
+    def drop_others(self, kept: Container[str]) -> None:
+        """Forget without a word what is wrong with all but some subjects: nobody looks any more."""
+        self._troubles = {one: trouble for one, trouble in self._troubles.items() if one in kept}
 
     def is_bad(self, subject: str) -> bool:
         """Whether a subject is not well now."""

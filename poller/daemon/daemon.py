@@ -7,8 +7,9 @@ import logging
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from poller import __version__
 from poller.config import Config, changed
@@ -18,7 +19,7 @@ from poller.daemon.leadership import Leadership
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.schedule import Ticker
-from poller.daemon.status import LookUp, Status
+from poller.daemon.status import KernelFacts, Status
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
 from poller.errors import (
@@ -61,7 +62,7 @@ class Daemon:
         config: Config,
         reload: Callable[[], Config],
         origin: str = "the defaults",
-        look_up: LookUp | None = None,
+        look_up: Callable[[Config, str], Awaitable[KernelFacts]] | None = None,
     ) -> None:
         self.telemetry = Telemetry()
         self.conditions = Conditions()
@@ -117,11 +118,13 @@ class Daemon:
         """Poll with one set of settings until they change or the end is asked for."""
         hooks = assembly.Hooks(self.telemetry.on_query, self.telemetry.on_warning)
         self.telemetry.interval.set(config.poll.interval_s)
-        endpoints = Endpoints(self.telemetry, lambda: self._status(config), self._look_up)
+        look_up = partial(self._look_up, config) if self._look_up is not None else None
+        endpoints = Endpoints(self.telemetry, lambda: self._status(config), look_up)
         listener = Listener(endpoints, config.http, self.conditions)
         choice = assembly.Choice(hooks=hooks)
         async with assembly.cycle(config, choice, self._history, self._rounds) as cycle:
             self._history, self._rounds = cycle.history, cycle.observer.rounds
+            cycle.read_keys_again()  # these may be other keys than before
             run = _Run(config, cycle, assembly.lease(config, cycle.store, self.leadership.token))
             await listener.open()
             ticker = Ticker(config.poll.interval_s, self._on_tick, self._on_clock_step)
@@ -181,8 +184,8 @@ class Daemon:
             self.telemetry.reloads.labels("refused").inc()
             log.error("settings: refused, the old ones go on: %s", error)
             return False
-        if config.catalog() != self._config.catalog():
-            self._history = None  # statistics of other metrics were not kept
+        if _others_are_seen(self._config, config):
+            self._history = self._rounds = None
         keys = changed(self._config, config)
         self._config = config
         self.telemetry.reloads.labels("taken").inc()
@@ -260,11 +263,26 @@ class Daemon:
 
     async def _lead(self, run: _Run, outcome: Outcome) -> bool:
         """Poll if the lease is ours or can be had, else stand by; whether we polled."""
+        outcome.asks_lease = True
         if not await self.leadership.leads(run.cycle, run.lease):
             return False
+        outcome.asks_lease = False
         await run.cycle.poll(run.lease, outcome=outcome)
         return True
 
     def _ask_for_lease(self) -> None:
         if not self._running:
             self._tick.set()
+
+
+def _others_are_seen(old: Config, new: Config) -> bool:
+    """Whether what is kept of kernels says nothing of what is read from now on.
+
+    Statistics of other metrics were not kept. Kernels of another shard or another Prometheus would
+    be taken for new, since their exporters were read a moment ago.
+    """
+    (before, now) = (
+        (one.shard, one.prometheus.urls, one.prometheus.params, one.prometheus.headers)
+        for one in (old, new)
+    )
+    return old.catalog() != new.catalog() or before != now

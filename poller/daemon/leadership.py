@@ -50,6 +50,9 @@ class Leadership:
         if lease is not None and not await self._may_lead(cycle, lease):
             return False
         self._set(True)
+        if lease is None and self.stands_by:  # no lease is asked for any more
+            self.stands_by = self._told = False
+            cycle.start_afresh()
         if not self._told:
             log.info("leader: this poller writes%s", "" if lease else "; no lease is asked for")
         self._told, self.holder = True, None
@@ -62,6 +65,7 @@ class Leadership:
         await cycle.probe()  # who cannot ask Prometheus should not lead
         if not await lease.take():
             self._stand_by(await lease.holder())
+            await cycle.stand_by()
             return False
         if self.stands_by:
             self.stands_by = False

@@ -195,10 +195,12 @@ class Telemetry:
         self.cycles.labels("standby", "").inc()
         self.agents.exporters = ()
         gauges = (self.leading, self.active, self.owing, self.stalled, self.silent, self.rivals)
-        for gauge in gauges:
+        for gauge in (*gauges, self.late, self.unwritten, self.skew):
             gauge.set(0)
+        self.lag.set(_UNKNOWN)
         for reason in withhold.REASONS:
             self.withheld.labels(reason).set(0)
+        self.long_withheld({})
 
     def saw_parts(self, outcome: Outcome) -> None:
         """Take what any cycle spent, dropped, wrote and restored, finished or not."""

@@ -21,6 +21,10 @@ log = logging.getLogger("poller")
 
 _NEIGHBOUR: dict[Stage | None, str] = {"backfill": "redis", "write": "redis"}
 """Which neighbour a part of a cycle waits for; Prometheus in every other part."""
+_OF_BOTH = ("prometheus", "redis")
+"""Who stands by asks them, too."""
+_OF_ALL = frozenset({"http"})
+"""What is told of whoever leads."""
 _EXPECTED_DROPS: frozenset[Drop] = frozenset({"duplicate"})
 _NAMED = 5
 _MANY_MORE = 1.5
@@ -76,8 +80,17 @@ class Report:
         return ", ".join(sorted(self._faults))
 
     def stood_by(self) -> None:
-        """Take a tick at which another poller writes."""
+        """Take a tick at which another poller writes; both neighbours have answered to tell that.
+
+        All that only cycles could tell is the other's to tell now.
+        """
         self._result = ("standby", "")
+        self._failures = self._late = 0
+        self._faults.clear()
+        self._withheld = Withheld()
+        for subject in _OF_BOTH:
+            self._conditions.good(subject)
+        self._conditions.drop_others(_OF_ALL)
         self._telemetry.stood_by()
 
     def ended(self, outcome: Outcome, seconds: float) -> None:
@@ -89,7 +102,7 @@ class Report:
 
     def overran(self, outcome: Outcome, deadline_s: float) -> None:
         """Take a cycle that ran into its deadline."""
-        subject = _NEIGHBOUR.get(outcome.stage, "prometheus")
+        subject = "redis" if outcome.asks_lease else _NEIGHBOUR.get(outcome.stage, "prometheus")
         error = CycleError(
             "deadline",
             f"no answer within the deadline of {deadline_s:g} s",

@@ -23,7 +23,8 @@ from poller.prometheus import selectors
 from poller.prometheus.client import Client, PrometheusAccess
 from poller.secret_files import prometheus_headers, redis_credentials, sentinel_credentials
 from poller.settings import Prometheus, RedisSection
-from poller.store.connections import StoreAccess, connect
+from poller.store import connections
+from poller.store.connections import StoreAccess
 from poller.store.keys import Store
 from poller.store.lease import Lease, length_s
 
@@ -113,7 +114,11 @@ def store_access(settings: RedisSection, prefix: str | None = None) -> StoreAcce
 def check(config: Config) -> None:
     """Raise `ConfigError` if a cycle cannot be put together with these settings."""
     prometheus_access(config.prometheus)
-    connect(store_access(config.redis))
+    try:
+        connections.check(store_access(config.redis))
+    except ValueError:  # its text may repeat a password
+        problem = "has an option that there is not, with a value that cannot be, or set elsewhere"
+        raise ConfigError([("redis.url", problem)]) from None
 
 
 def rules(config: Config, wait: bool) -> Rules:
@@ -165,6 +170,7 @@ async def cycle(
     catalog = config.catalog()
     if history is None:
         history = History(catalog, config.prometheus.lookback_s)
+    history.lookback_s = config.prometheus.lookback_s  # it may have been reloaded
     reach = Reach(
         config.prometheus.restore_window,
         config.prometheus.restore_chunk,

@@ -86,6 +86,8 @@ class Cycle:
 
     async def _poll(self, lease: Lease | None, at: float | None, outcome: Outcome) -> Outcome:
         computed = await self.compute(at, outcome)
+        if lease is not None and lease.held and lease.runs_out:
+            await lease.renew()  # the last cycle failed and did not, or this one took long
         if lease is not None and not lease.held:
             raise LeaseLost("lease", "the lease ran out during this cycle", "look at its duration")
         with outcome.timed("write"):
@@ -205,6 +207,7 @@ class Cycle:
         mute = self.history.roundless - self.observer.rounds.living()
         asleep = withhold.stalled_agents(known, mute, batch.time, patience)
         due = [kernel for kernel in self._due if kernel in known]
+        self.publisher.know_slowest(self.observer.rounds.slowest_s)
         yielded = await self.publisher.yielded(due, batch.time)
         stalled = list(self._kernels_of(silent))
         grounds = Grounds(silent, asleep, self.publisher.foreign, yielded, fed.mixed, stalled)
@@ -280,6 +283,10 @@ class Cycle:
         self.history.forget_all()
         self._due.clear()
         self._anew = True
+
+    async def stand_by(self) -> None:
+        """End what is asked after the past: another poller writes."""
+        await self._restorer.close()
 
     async def close(self) -> None:
         """End what goes on in the background."""

@@ -54,6 +54,7 @@ class History:
     `owing` are the kernels of which something is still to be backfilled, `stamps` the round that
     each exporter was last read in, `living` the kernels of each exporter's last answer,
     `held` how many there were at its last measurement: it may have gone with them.
+    What was not seen for `lookback_s` seconds is forgotten.
     """
 
     def __init__(self, catalog: Catalog, lookback_s: float) -> None:
@@ -66,7 +67,7 @@ class History:
         self.held: dict[str, int] = {}
         self.roundless: frozenset[str] = frozenset()
         self.standing = Standing(catalog)
-        self._lookback_s = lookback_s
+        self.lookback_s = lookback_s
         self._looked_through = float("-inf")
 
     @property
@@ -183,7 +184,7 @@ class History:
         before = self.stamps.get(stamp.instance) if stamp is not None else None
         if stamp is None or before is None or steps.step(before, stamp) is None:
             return False
-        if before.scraped < batch.time - self._lookback_s:
+        if before.scraped < batch.time - self.lookback_s:
             return False  # its kernels of then have been forgotten
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
@@ -239,10 +240,10 @@ class History:
 
     def _forget(self, at: float) -> list[str]:
         """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
-        if 0 <= at - self._looked_through < _LOOKS * self._lookback_s:
+        if 0 <= at - self._looked_through < _LOOKS * self.lookback_s:
             return []
         self._looked_through = at
-        before = at - self._lookback_s
+        before = at - self.lookback_s
         living = set[str]().union(*self.living.values())  # also of agents that measure nothing
         gone = [
             name

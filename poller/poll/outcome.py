@@ -34,8 +34,9 @@ class Outcome:
     `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
     how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
     backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
-    far the newest sample is behind the time asked. `store_trouble` is why older keys could not be
-    read, where that was no reason to fail.
+    far the newest sample is behind the time asked. `asks_lease`: it is not known yet whether the
+    lease is ours. `store_trouble` is why older keys could not be read, where that was no reason to
+    fail.
     """
 
     time: float = 0.0
@@ -71,6 +72,7 @@ class Outcome:
     lag_s: float | None = None
     observed: bool = False
     store_trouble: str = ""
+    asks_lease: bool = False
     stage: Stage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=monotonic)

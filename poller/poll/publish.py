@@ -10,7 +10,8 @@ from poller.store.keys import Store, Written
 from poller.store.lease import Lease
 
 QUIET_INTERVALS = 3
-"""A rival's key is ours again when it has not changed for so many intervals."""
+"""A rival's key is ours again when it has not changed for so many intervals: of polls, or of the
+slowest agent's measurements, whichever is longer."""
 AGAIN_INTERVALS = 12
 """A key of another type is looked at again after so many intervals."""
 _AT_ONCE = 2
@@ -28,12 +29,17 @@ class Publisher:
     def __init__(self, store: Store, yields: bool, interval_s: float) -> None:
         self._store = store
         self._yields = yields
+        self._interval_s = interval_s
         self._quiet_s = QUIET_INTERVALS * interval_s
         self._again_s = AGAIN_INTERVALS * interval_s
         self._left: dict[str, int] = {}
         self._since: float | None = None
         self.rivals: dict[str, float] = {}
         self.foreign: dict[str, float] = {}
+
+    def know_slowest(self, period_s: float) -> None:
+        """Take how often the slowest agent measures, in seconds: it writes no more often."""
+        self._quiet_s = QUIET_INTERVALS * max(self._interval_s, period_s)
 
     def begin_anew(self) -> None:
         """Forget for how long keys have been watched: somebody else may have written meanwhile."""

@@ -124,5 +124,6 @@ class Restorer:
     async def close(self) -> None:
         """End what goes on in the background."""
         if self._under_way is not None:
-            self._under_way.cancel()
-            await asyncio.gather(self._under_way, return_exceptions=True)
+            ended, self._under_way = self._under_way, None
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)

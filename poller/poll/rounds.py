@@ -106,6 +106,11 @@ class Rounds:
         found = [one.scrape_s for one in self.exporters.values() if one.scrape_s is not None]
         return statistics.median(found) if found else None
 
+    @property
+    def slowest_s(self) -> float:
+        """How often the slowest exporter's agent measures, in seconds; 0 where nobody knows."""
+        return max((one.period_s or 0.0 for one in self.exporters.values()), default=0.0)
+
     def lag_s(self, at: float) -> float | None:
         """Return how far the newest scrape of all is behind a time, in seconds."""
         latest = self._latest

@@ -110,6 +110,16 @@ def connect(access: StoreAccess, known: Iterable[Address] = ()) -> tuple[AnyRedi
     return Redis.from_pool(pool), []  # which it then closes, too
 
 
+def check(access: StoreAccess) -> None:
+    """Raise `ValueError` where the URL has an option that there is not, or that is ours to set."""
+    try:
+        client, _ = connect(access)
+        if type(pool := getattr(client, "connection_pool", None)) is ConnectionPool:
+            pool.make_connection()  # type: ignore[no-untyped-call]  # nothing is sent
+    except TypeError as error:
+        raise ValueError(type(error).__name__) from None
+
+
 def _tls(access: StoreAccess, scheme: str) -> dict[str, Any]:
     return {"ssl": True, **access.tls} if scheme == "rediss" else {}
 

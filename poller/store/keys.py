@@ -46,6 +46,10 @@ class Written:
         return Counter(self.failed.values())
 
 
+AGENTS_TTL_S = 86_400
+"""The TTL that agents give their keys, whatever ours is."""
+
+
 class Store:
     """The keys of kernels. Every failure is a `StoreError`, or per key in what it returns."""
 
@@ -135,13 +139,18 @@ class Store:
         return list(zip(kernels, await pipe.execute(raise_on_error=False), strict=True))
 
     async def ages(self, kernels: Sequence[str]) -> dict[str, float]:
-        """Return the seconds since each key was written, for keys with our TTL."""
+        """Return the seconds since each key was written, for keys with our TTL or agents'.
+
+        A key that lives for longer than ours do was written by an agent. An old one of an agent may
+        have less left, and then passes for one of ours.
+        """
         ages: dict[str, float] = {}
         for chunk in _chunks(kernels, self._access.batch_size):
             async with self.client() as client:
                 for kernel, left in await self._each(client, chunk, "pttl"):
                     if isinstance(left, int) and left >= 0:
-                        ages[kernel] = self._access.ttl_s - left / 1000
+                        ours = left <= self._access.ttl_s * 1000
+                        ages[kernel] = (self._access.ttl_s if ours else AGENTS_TTL_S) - left / 1000
         return ages
 
     async def write(self, values: Mapping[str, bytes], fence: Fence | None = None) -> Written:

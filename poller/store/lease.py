@@ -19,10 +19,12 @@ _INTERVALS = 1.5
 """A lease outlives one late cycle, and is free again before two intervals have passed."""
 
 # Returns when the lease runs out, in Unix milliseconds of the server; 0: it is not ours. A free
-# one, and one of the holder named in ARGV[4], is taken only if asked to (ARGV[3]).
+# one, and one of the holder named in ARGV[4], is taken only if asked to (ARGV[3]). One that never
+# runs out was made so by somebody else: it is nobody's.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder == '' or holder == ARGV[4] then holder = false end
+if holder and redis.call('PTTL', KEYS[1]) == -1 then holder = false end
 if holder ~= ARGV[1] and (holder or ARGV[3] == '0') then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
@@ -63,6 +65,11 @@ class Lease:
     def held(self) -> bool:
         """Whether the lease is surely still ours, by the local clock alone."""
         return self._monotonic() < self._until
+
+    @property
+    def runs_out(self) -> bool:
+        """Whether it is to be renewed if it shall last until the next cycle."""
+        return self._until - self._monotonic() < self._length_s / 2
 
     @property
     def fence(self) -> Fence:

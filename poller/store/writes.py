@@ -26,6 +26,10 @@ return redis.pcall('SET', KEYS[1], ARGV[1], 'EX', ARGV[2], 'GET')
 """
 
 
+_TRIES = 2
+"""Our own renewal of the lease changes its key, too; it does not come twice in a row."""
+
+
 class Fence(NamedTuple):
     """What the server checks together with a write: the lease's key and its holder's token.
 
@@ -83,18 +87,21 @@ class Writes:
         self, client: AnyRedis, values: Mapping[str, bytes], fence: Fence
     ) -> list[Any]:
         async with client.pipeline(transaction=True) as pipe:
-            await pipe.watch(fence.name)
-            if await pipe.get(fence.name) != fence.token.encode():
-                raise LeaseLost("lease", "another poller holds the lease, or it is gone")
-            pipe.watching = False  # EXEC ends the watch, and a lost connection too
-            try:
-                replies = await _transaction(pipe.connection, self._packed(values), len(values))
-            except gone_wrong.NoPermissionError:
-                # One key that may not be written refuses the whole transaction: one by one then.
-                return await self._scripted(
-                    client, values, _SET_IF_OURS, (fence.name,), fence.token
-                )
-        return replies
+            for _ in range(_TRIES):
+                await pipe.watch(fence.name)
+                if await pipe.get(fence.name) != fence.token.encode():
+                    raise LeaseLost("lease", "another poller holds the lease, or it is gone")
+                pipe.watching = False  # EXEC ends the watch, and a lost connection too
+                try:
+                    replies = await _transaction(pipe.connection, self._packed(values), len(values))
+                except gone_wrong.NoPermissionError:
+                    # One key that may not be written refuses the whole transaction: one by one.
+                    return await self._scripted(
+                        client, values, _SET_IF_OURS, (fence.name,), fence.token
+                    )
+                if replies is not None:
+                    return replies
+        raise LeaseLost("lease", "the lease went to another poller")
 
     async def _scripted(
         self,
@@ -113,22 +120,20 @@ class Writes:
         return replies
 
 
-async def _transaction(connection: Any, packed: bytes, commands: int) -> list[Any]:
+async def _transaction(connection: Any, packed: bytes, commands: int) -> list[Any] | None:
     """Send MULTI, so many commands, EXEC; return the replies, errors among them.
 
-    Raises the first refusal where the server refuses a command and so the whole.
+    None: the lease's key changed meanwhile. Raises the first refusal where the server refuses a
+    command and so the whole.
     """
     try:
         async with asyncio.timeout(connection.socket_timeout):
             await connection.send_packed_command(packed)
-            replies = await _executed(connection, commands)
+            return await _executed(connection, commands)
     except BaseException:
         # Replies may be on their way still: none may be read as another command's.
         await connection.disconnect(nowait=True)
         raise
-    if replies is None:
-        raise LeaseLost("lease", "the lease went to another poller")
-    return replies
 
 
 async def _executed(connection: Any, commands: int) -> list[Any] | None:

@@ -460,3 +460,26 @@ def test_it_runs_as_the_only_one_with_open_sockets_that_do_not_grow(
         )
         assert live.stop() == 0
     check_log(live)
+
+
+@pytest.mark.parametrize(
+    ("change", "forgets"),
+    [
+        ({"shard__index": 1, "shard__count": 2}, True),
+        ({"prometheus__url": "http://127.0.0.1:8"}, True),
+        ({"format__profile": "26.9"}, True),
+        ({"redis__ttl_s": 60}, False),
+    ],
+)
+def test_a_reload_forgets_kernels_where_others_are_seen_from_then_on(
+    tmp_path: Path, change: dict[str, Any], forgets: bool
+) -> None:
+    (tmp_path / "new").mkdir()
+    servers = ("http://127.0.0.1:9", "redis://127.0.0.1:9")
+    before = settings(tmp_path, *servers)
+    after = settings(tmp_path / "new", *servers, **change)
+    daemon = Daemon(before, lambda: after)
+    kept: Any = object()
+    daemon._history = daemon._rounds = kept
+    assert daemon._reloaded()
+    assert (daemon._history is None, daemon._rounds is None) == (forgets, forgets)

@@ -31,6 +31,9 @@ class Recorder:
     def read_keys_again(self) -> None:
         self.calls.append("read again")
 
+    async def stand_by(self) -> None:
+        self.calls.append("rest")
+
 
 class PaperLease:
     """A lease that a test gives and takes."""
@@ -71,7 +74,7 @@ async def test_who_cannot_have_the_lease_stands_by_and_takes_over_afresh(
     for _ in range(2):
         assert await leadership.leads(cycle, lease)
     assert (leadership.role, leadership.holder) == ("leads", None)
-    assert cycle.calls == ["afresh"]
+    assert cycle.calls == ["rest", "rest", "afresh"]
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
         ("INFO", "leader: standing by, host:1:abc writes"),
         ("WARNING", "leader: this poller writes from now on"),
@@ -104,6 +107,23 @@ async def test_without_a_lease_it_leads_and_says_so_once(
     caplog.set_level(logging.INFO, "poller")
     for _ in range(3):
         assert await leadership.leads(cycle, None)
+    assert [one.getMessage() for one in caplog.records] == [
+        "leader: this poller writes; no lease is asked for"
+    ]
+
+
+async def test_who_stood_by_and_is_to_ask_for_no_lease_any_more_leads_afresh(
+    leadership: Leadership, caplog: pytest.LogCaptureFixture
+) -> None:
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    lease.other = "host:1:abc"
+    assert not await leadership.leads(cycle, lease)
+    caplog.set_level(logging.INFO, "poller")
+    for _ in range(2):
+        assert await leadership.leads(cycle, None)
+    assert leadership.role == "leads"
+    assert cycle.calls == ["rest", "afresh"]
     assert [one.getMessage() for one in caplog.records] == [
         "leader: this poller writes; no lease is asked for"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 
@@ -10,6 +11,7 @@ from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.withheld import LONG_CYCLES
+from poller.errors import CycleError, PrometheusError
 from poller.poll.outcome import Outcome
 
 
@@ -70,3 +72,48 @@ def test_a_key_of_another_type_is_told_once_with_the_names_of_a_few(
     report.succeeded(Outcome(kernels=9))
     report.succeeded(Outcome(kernels=9, foreign=7, foreign_kernels=tuple("abcde")))
     assert "7 kernels' keys hold another type than string (a, b, c, d, e, …)" in caplog.text
+
+
+def test_who_stands_by_is_well_again_where_its_neighbours_are_and_tells_nothing_of_kernels(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    telemetry, conditions = Telemetry(), Conditions()
+    report = Report(telemetry, conditions)
+    busy = Outcome(
+        kernels=9, written=1, late=3, unwritten=8, skew_s=45.0, lag_s=60.0,
+        withheld={"kernel": "incomplete"},
+    )  # fmt: skip
+    for _ in range(LONG_CYCLES + 1):
+        report.succeeded(busy)
+    report.failed(CycleError("unavailable", "HTTP 503"), Outcome())
+    assert len(conditions.troubled) > 1
+    caplog.clear()
+    report.stood_by()
+    assert conditions.troubled == []
+    assert [one.getMessage() for one in caplog.records] == []
+    for name in ("late_exporters", "unwritten_kernels", "clock_skew_seconds"):
+        assert telemetry.registry.get_sample_value(f"livestat_poller_{name}") == 0
+    assert math.isnan(telemetry.lag._value.get())
+    assert telemetry.long.labels("incomplete")._value.get() == 0
+    assert not report.failing
+
+
+def test_who_stands_by_says_that_a_neighbour_is_well_again(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    for _ in range(2):
+        report.failed(PrometheusError("unavailable", "HTTP 503"), Outcome())
+        report.failed(PrometheusError("unavailable", "HTTP 503"), Outcome())
+        report.stood_by()
+        report.stood_by()
+    said = [record.getMessage().partition(" after")[0] for record in caplog.records]
+    assert said == ["prometheus: HTTP 503", "prometheus: well again"] * 2
+
+
+@pytest.mark.parametrize(("asks_lease", "at_fault"), [(True, "redis"), (False, "prometheus")])
+def test_a_deadline_while_the_lease_is_asked_for_is_redis(asks_lease: bool, at_fault: str):
+    conditions = Conditions()
+    report = Report(Telemetry(), conditions)
+    report.overran(Outcome(asks_lease=asks_lease), 4.0)
+    assert conditions.troubled == [at_fault]

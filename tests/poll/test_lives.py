@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from poller.errors import PrometheusError
 from tests.support.lives import T0, Kernel, Lives
 
 HOLE = (1000.0, 1400.0)
@@ -215,3 +216,26 @@ async def test_a_young_kernel_without_rounds_whose_past_comes_late_has_the_rate_
         for kernel in lives.kernels:
             rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
             assert rate == pytest.approx(700, rel=0.05)
+
+
+class RunningOut:
+    """A lease that nobody renewed since the last cycle failed."""
+
+    held, runs_out, fence = True, True, None
+
+    async def renew(self) -> bool:
+        self.runs_out = False
+        return True
+
+
+async def test_a_cycle_renews_a_lease_that_runs_out_once_it_knows_what_to_write():
+    lives, lease = Lives(agents=1), RunningOut()
+    lives.memory.down = True
+    lives.until(100)
+    with pytest.raises(PrometheusError):
+        await lives.cycle.poll(lease)  # type: ignore[arg-type]
+    assert lease.runs_out
+    lives.memory.down = False
+    await lives.cycle.poll(lease)  # type: ignore[arg-type]
+    assert not lease.runs_out
+    assert lives.memory.written

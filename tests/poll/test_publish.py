@@ -297,3 +297,16 @@ async def test_kernels_that_live_no_more_are_forgotten() -> None:
     made.forget(["a", "c", "never"])
     assert list(made.foreign) == ["b"]
     assert list(made.rivals) == ["d"]
+
+
+async def test_a_rival_that_measures_more_rarely_than_we_poll_is_no_quiet_one() -> None:
+    store = Memory()
+    made = publisher(store)
+    made.know_slowest(6 * INTERVAL_S)
+    await meet_rival(store, made, "a")
+    store.keys["a"] = b"theirs again"
+    assert await made.yielded(["a"], 110.0) == {"a"}
+    quiet = 110.0 + QUIET_INTERVALS * 6 * INTERVAL_S
+    assert await made.yielded(["a"], quiet - 1) == {"a"}
+    assert not made.has_watched(quiet - 21)
+    assert await made.yielded(["a"], quiet) == set()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from poller.errors import StoreError
+from poller.store.connections import check
 from poller.store.keys import Store, StoreAccess
 from tests.support.proxy import FaultProxy, blackhole, passing, refusing
 from tests.support.servers import Redis, wait_until
@@ -144,3 +145,20 @@ async def test_a_write_that_fails_takes_none_beside_it_along_twice(
         await asyncio.gather(*asked, return_exceptions=True)
         assert (await store.read(KERNELS)).values == {}
         assert proxy.connections - before <= 3
+
+
+@pytest.mark.parametrize(
+    "option", ["max_connections=20", "socket_timeout=5s", "foo=20", "db=0&protocol=two"]
+)
+def test_an_option_of_the_url_that_cannot_be_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match="^(?!.*secret)"):
+        check(StoreAccess(f"redis://:secret@127.0.0.1:1/0?{option}"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://127.0.0.1:1/0", "rediss://u:p@h:1/0?ssl_cert_reqs=none", "unix:///run/redis?db=2",
+     "redis+sentinel://a:1,b:1/name/3", "redis+cluster://a:1,b:1"],
+)  # fmt: skip
+def test_what_can_be_is_not_refused(url: str) -> None:
+    check(StoreAccess(url))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -308,3 +308,47 @@ async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, redis
         )
     assert [translate(reply).reason for reply in replies] == ["late"]
     assert redis.command("EXISTS", KERNEL) == 0
+
+
+async def test_a_renewal_in_the_middle_of_a_write_is_no_loss(
+    store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(store, NAME, LONG_S)
+    assert await lease.take()
+    packed, renewals = Writes._packed, ["once"]
+
+    def renewed(self: Writes, values: Mapping[str, bytes]) -> bytes:
+        if renewals:
+            renewals.pop()
+            redis.command("SET", NAME, lease.token, "PX", "30000")
+        return packed(self, values)
+
+    monkeypatch.setattr(Writes, "_packed", renewed)
+    written = await store.write({KERNEL: b"new"}, lease.fence)
+    assert (written.failed, redis.command("GET", KERNEL), renewals) == ({}, b"new", [])
+
+
+async def test_a_lease_that_never_runs_out_is_nobodys(store: Store, redis: Redis) -> None:
+    redis.command("SET", NAME, "host:1:abc")
+    assert await Lease(store, NAME, LONG_S).take()
+    assert redis.command("PTTL", NAME) > 0
+
+
+async def test_a_lease_runs_out_for_the_second_half_of_its_time(store: Store) -> None:
+    now = [0.0]
+    lease = Lease(store, NAME, LONG_S, monotonic=lambda: now[0])
+    assert await lease.take()
+    assert not lease.runs_out
+    now[0] = LONG_S / 2 + 0.1
+    assert (lease.held, lease.runs_out) == (True, True)
+    assert await lease.renew()
+    assert not lease.runs_out
+
+
+async def test_a_key_of_an_agent_is_as_old_as_it_is_where_our_ttl_is_shorter(redis: Redis) -> None:
+    redis.command("FLUSHALL")
+    redis.command("SET", KERNEL, "x", "EX", str(86_400 - 36_000))
+    redis.command("SET", OTHER, "x", "EX", "3590")
+    async with Store(StoreAccess(redis.url, ttl_s=3600)) as short:
+        ages = await short.ages([KERNEL, OTHER])
+    assert ages == {KERNEL: pytest.approx(36_000, abs=5), OTHER: pytest.approx(10, abs=5)}
