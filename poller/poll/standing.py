@@ -21,6 +21,7 @@ class Standing:
         self.plugins: set[tuple[str, str]] = set()
         self._movers: dict[tuple[str, str], int] = {}
         self._plugin_of = _Plugins(catalog)
+        self._is_share = _Shares(catalog)
 
     def of(self, instance: str) -> set[str]:
         """Return the names of an exporter's plugins that stand still."""
@@ -41,7 +42,8 @@ class Standing:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
-        other plugin moves either, the kernels have fallen idle together.
+        other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
+        share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
         """
         moved: dict[tuple[str, str], int] = {}
         enough: dict[str, set[str]] = {}
@@ -80,7 +82,10 @@ class Standing:
             kept = kernel.metrics.get(name)
             if kept is None or name in settled or plugins.get(place):
                 continue
-            plugins[place] = kept.current != (value if isinstance(value, str) else value.current)
+            text = value if isinstance(value, str) else value.current
+            plugins[place] = kept.current != text or (
+                text in ("0", kept.capacity) and self._is_share[name]
+            )
         for place, changed in plugins.items():
             moved[place] = moved.get(place, 0) + changed
 
@@ -95,3 +100,16 @@ class _Plugins(dict[str, str]):
     def __missing__(self, name: str) -> str:
         plugin = self[name] = self._catalog[name].plugin
         return plugin
+
+
+class _Shares(dict[str, bool]):
+    """Which metrics are gauges whose mean is kept: how much of a device is used."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, name: str) -> bool:
+        metric = self._catalog[name]
+        self[name] = metric.kind == "gauge" and metric.needs_mean
+        return self[name]

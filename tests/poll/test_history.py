@@ -374,6 +374,21 @@ def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
     assert mean(made, "cuda_util") == (240.0, 4.0)
 
 
+@pytest.mark.parametrize("bound", ["100", "0"])
+def test_devices_in_full_use_or_in_none_are_no_plugin_that_stands_still(bound: str):
+    made = history(
+        pair(2, ("100", "500"), ("10", "20"), 1000),
+        pair(3, ("150", "600"), ("30", "40"), 2000),
+    )
+    for kernel in made.kernels.values():
+        kernel.metrics["cuda_util"].capacity = "100"
+    for number in (4, 5, 6):
+        moving = (str(150 + number), str(600 + number))
+        made.feed(pair(number, moving, (bound, bound), number * 1000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert mean(made, "cuda_util") == (30.0 + 3 * float(bound), 4.0)
+
+
 def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
     made = history(
         pair(2, ("100", "500"), ("10", "20"), 1000),

@@ -239,3 +239,17 @@ async def test_a_cycle_renews_a_lease_that_runs_out_once_it_knows_what_to_write(
     await lives.cycle.poll(lease)  # type: ignore[arg-type]
     assert not lease.runs_out
     assert lives.memory.written
+
+
+async def test_devices_in_full_use_for_long_are_counted():
+    lives = Lives(agents=4)
+    first, second = lives.agents[:2]
+    first.kernels = [*first.kernels, *second.kernels]
+    second.kernels = []
+    for kernel in first.kernels:
+        kernel.metrics["cuda_util"] = lambda at: 30.0 + at // 30 % 7 if at < 300 else 100.0
+        kernel.metrics["cuda_mem"] = lambda at: 8e9
+    lives.until(60)
+    await lives.poll(60, 1500)
+    for kernel in first.kernels:
+        assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.02)
