@@ -15,7 +15,8 @@ from poller.settings import Prometheus, RedisSection
 HIDDEN = "(hidden)"
 _PASSWORDS = (
     (re.compile(r"(?<=://)([^/@:]*):.*@"), rf"\1:{HIDDEN}@"),  # up to the last @, to be safe
-    (re.compile(r"([?&]password=)[^&]*"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?<=http://)[^/@:]+@|(?<=https://)[^/@:]+@"), f"{HIDDEN}@"),  # a token, often
+    (re.compile(r"([?&](?!(?:db|username)=)[^=&]*=)[^&]*"), rf"\1{HIDDEN}"),
 )
 
 

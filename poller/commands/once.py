@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from poller.commands import kernel_ids
 from poller.commands.finding import counted
 from poller.config import Config
-from poller.errors import LeaseLost, StoreError
+from poller.errors import ConfigError, LeaseLost, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
+from poller.prometheus import selectors
 from poller.store.lease import Lease
 from poller.values import LiveStat
 
@@ -30,6 +31,7 @@ async def write(
     Raises `LeaseLost` while another poller writes these keys.
     """
     choice = await _choice(config, kernels, at, hooks)
+    _refuse_others(config, choice.kernels or ())
     async with assembly.cycle(config, choice) as cycle:
         lease = assembly.lease(config, cycle.store)
         if lease is not None and not await lease.take():
@@ -51,6 +53,14 @@ async def _choice(
 ) -> assembly.Choice:
     asked = await kernel_ids.meant(config, kernels, at) if kernels else kernels
     return assembly.Choice(asked, wait=True, hooks=hooks or assembly.Hooks())
+
+
+def _refuse_others(config: Config, kernels: Sequence[str]) -> None:
+    """Refuse kernels of another shard: its poller writes them, under a lease of its own."""
+    scope = selectors.shard(config.shard.index, config.shard.count)
+    for kernel in kernels:
+        if scope.prefixes is not None and not kernel.startswith(scope.prefixes):
+            raise ConfigError([("shard.index", f"{kernel} is another shard's to write")])
 
 
 async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcome:

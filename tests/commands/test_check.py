@@ -74,6 +74,20 @@ def test_a_shard_looks_at_its_own_kernels_only(healthy: Place):
     assert "unknown to Prometheus: " not in done.stdout
 
 
+def test_a_kernel_of_another_shard_is_not_written_by_hand(healthy: Place):
+    kernel = healthy.cluster.ids[0]
+    its, other = int(kernel[0], 16), (int(kernel[0], 16) + 1) % 16
+    done = healthy.run("once", "--kernel", kernel, shard__index=other, shard__count=16)
+    assert done.returncode == 2
+    assert f"shard.index: {kernel} is another shard's to write" in done.stderr
+    assert healthy.redis.command("EXISTS", kernel) == 0
+    dry = healthy.run("once", "--dry-run", "--kernel", kernel, shard__index=other, shard__count=16)
+    assert dry.returncode == 0
+    done = healthy.run("once", "--kernel", kernel, shard__index=its, shard__count=16)
+    assert done.returncode == 0
+    assert healthy.redis.command("EXISTS", kernel) == 1
+
+
 def test_without_the_right_to_scan_it_says_so_and_does_not_fail(healthy: Place):
     rules = (
         "user poller on >secret resetkeys ~????????-????-????-????-???????????? "
