@@ -10,6 +10,8 @@ from poller.values import Observation, Stamp
 
 Told = Mapping[str, str] | Observation
 """The values of some metrics, by name."""
+Place = tuple[str, str]
+"""(exporter, plugin)."""
 _TOGETHER = 2
 """So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
 
@@ -18,8 +20,8 @@ class Standing:
     """The `plugins` (exporter, name) that fail while the others of their agent measure on."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.plugins: set[tuple[str, str]] = set()
-        self._movers: dict[tuple[str, str], int] = {}
+        self.plugins: set[Place] = set()
+        self._movers: dict[Place, int] = {}
         self._plugin_of = _Plugins(catalog)
         self._is_share = _Shares(catalog)
 
@@ -45,18 +47,19 @@ class Standing:
         other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
         share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
         """
-        moved: dict[tuple[str, str], int] = {}
+        moved: dict[Place, int] = {}
+        resting: set[Place] = set()
         enough: dict[str, set[str]] = {}
         for kernel_id, told, stamp in read:
             kernel = known.get(kernel_id)
             if kernel is not None and stamp is not None and stamp != kernel.stamp:
                 settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:
-                    self._note_moved(kernel, told, stamp.instance, moved, settled)
+                    self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for place, movers in moved.items():
             fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
-            if not movers and (fell or place in self.plugins):
+            if not movers and place not in resting and (fell or place in self.plugins):
                 self.plugins.add(place)
             else:
                 self.plugins.discard(place)
@@ -67,14 +70,16 @@ class Standing:
         kernel: KernelState,
         told: Told,
         instance: str,
-        moved: dict[tuple[str, str], int],
+        moved: dict[Place, int],
         settled: set[str],
+        resting: set[Place],
     ) -> None:
         """Count a kernel for each plugin of which something moved there.
 
-        `settled` are the metrics of the plugins that enough kernels were counted for.
+        `settled` are the metrics of the plugins that enough kernels were counted for, `resting`
+        takes the plugins of devices that are in full use, or in none.
         """
-        plugins: dict[tuple[str, str], bool] = {}
+        plugins: dict[Place, bool] = {}
         for name, value in told.items():
             place = (instance, self._plugin_of[name])
             if moved.get(place, 0) >= _TOGETHER:
@@ -83,9 +88,9 @@ class Standing:
             if kept is None or name in settled or plugins.get(place):
                 continue
             text = value if isinstance(value, str) else value.current
-            plugins[place] = kept.current != text or (
-                text in ("0", kept.capacity) and self._is_share[name]
-            )
+            plugins[place] = kept.current != text
+            if text in ("0", kept.capacity) and self._is_share[name]:
+                resting.add(place)
         for place, changed in plugins.items():
             moved[place] = moved.get(place, 0) + changed
 

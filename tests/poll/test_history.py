@@ -389,6 +389,17 @@ def test_devices_in_full_use_or_in_none_are_no_plugin_that_stands_still(bound: s
     assert mean(made, "cuda_util") == (30.0 + 3 * float(bound), 4.0)
 
 
+def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_in_no_use():
+    made = history(
+        pair(2, ("100", "500"), ("0", "0"), 1000),
+        pair(3, ("150", "600"), ("0", "0"), 2000),
+    )
+    for number in (4, 5):
+        made.feed(pair(number, ("150", "600"), ("0", "0"), 2000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == 0.0
+
+
 def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
     made = history(
         pair(2, ("100", "500"), ("10", "20"), 1000),
