@@ -1,4 +1,4 @@
-"""The metrics an agent measures: kind, unit, statistics, order. Data, not branches.
+"""The metrics an agent measures: kind, unit, statistics, which are whole, order. Data, no branches.
 
 Source of the table: the agents of 22.09 to 26.9, as the format's description lists them.
 """

@@ -1,4 +1,4 @@
-"""Numbers and percentages as text, 0.00 where nothing divides; who has which, `encode` says. Pure.
+"""Numbers and percentages as text, 0.00 where nothing divides; who has which, `catalog` says. Pure.
 
 Arithmetic is decimal: half-even rounding of the digits as they stand. The short cuts give the
 same digits; where they cannot be sure of it they leave the number to `decimal`.

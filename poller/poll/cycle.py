@@ -159,7 +159,7 @@ class Cycle:
         read = Read(
             history.time,
             history.stamps,
-            {instance: len(kernels) for instance, kernels in history.living.items()},
+            {instance: len(kernels) for instance, kernels in history.living.kernels.items()},
             history.kernels,
             history.waiting,
             self._anew,
@@ -188,7 +188,7 @@ class Cycle:
         for kernel in fed.vanished:
             self._due.pop(kernel, None)
         outcome.saw_history(self.history, fed)
-        outcome.roundless_agents = frozenset(self._agents_of(self.history.roundless))
+        outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed
 
     def patience(self) -> Patience:
@@ -204,7 +204,7 @@ class Cycle:
         """Return the kernels whose keys are written now; the others are told by reason."""
         patience, known = self.patience(), self.history.kernels
         silent = self.observer.rounds.stalled()
-        mute = self.history.roundless - self.observer.rounds.living()
+        mute = self.history.living.roundless - self.observer.rounds.living()
         asleep = withhold.stalled_agents(known, mute, batch.time, patience)
         due = [kernel for kernel in self._due if kernel in known]
         self.publisher.know_slowest(self.observer.rounds.slowest_s)
@@ -223,13 +223,13 @@ class Cycle:
 
     def _kernels_of(self, instances: Iterable[str]) -> Iterator[str]:
         for instance in instances:
-            yield from self.history.living.get(instance, ())
+            yield from self.history.living.kernels.get(instance, ())
 
     def _agents_of(self, instances: Iterable[str]) -> set[str]:
         """Return the agents behind some exporters; an exporter without kernels has no say."""
         agents = set()
         for instance in instances:
-            for name in self.history.living.get(instance, ()):
+            for name in self.history.living.kernels.get(instance, ()):
                 kernel = self.history.kernels.get(name)
                 agents.add((kernel.agent if kernel is not None else None) or instance)
         return agents

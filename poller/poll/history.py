@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.poll import recall
+from poller.poll.living import Living
 from poller.poll.measure import MetricFacts, Steps, Taking, is_same_round, measure
 from poller.poll.rounds import Rounds
 from poller.poll.standing import Standing
@@ -52,9 +53,8 @@ class History:
     """All kernels that live now. `time` is the evaluation time of the last batch fed.
 
     `owing` are the kernels of which something is still to be backfilled, `stamps` the round that
-    each exporter was last read in, `living` the kernels of each exporter's last answer,
-    `held` how many there were at its last measurement: it may have gone with them.
-    What was not seen for `lookback_s` seconds is forgotten.
+    each exporter was last read in, `living` the kernels of each exporter's last answer. What was
+    not seen for `lookback_s` seconds is forgotten.
     """
 
     def __init__(self, catalog: Catalog, lookback_s: float) -> None:
@@ -63,17 +63,10 @@ class History:
         self.kernels: dict[str, KernelState] = {}
         self.owing: set[str] = set()
         self.stamps: dict[str, Stamp] = {}
-        self.living: dict[str, set[str]] = {}
-        self.held: dict[str, int] = {}
-        self.roundless: frozenset[str] = frozenset()
+        self.living = Living()
         self.standing = Standing(catalog)
         self.lookback_s = lookback_s
         self._looked_through = float("-inf")
-
-    @property
-    def active(self) -> int:
-        """How many kernels the exporters' last answers held."""
-        return sum(map(len, self.living.values()))
 
     @property
     def waiting(self) -> int:
@@ -113,8 +106,8 @@ class History:
                 self._take_kernel(kernel_id, observation, batch, facts, steps, fed)
             if place % _PORTION == _PORTION - 1:
                 yield
-        self._note_living(batch, fed)
-        self._note_held(batch, rounds)
+        fed.vanished = self.living.note(batch, self.stamps)
+        self.living.note_held(batch, self.stamps, rounds)
         known = self.stamps if batch.asked is not None else {}
         kept = {name: self.stamps[name] for name in batch.mixed if name in self.stamps}
         self.stamps = {**known, **kept, **batch.stamps}
@@ -206,45 +199,13 @@ class History:
                     measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
-    def _note_living(self, batch: Batch, fed: Fed) -> None:
-        there: dict[str, set[str]] = {}
-        for kernel_id, observation in batch.observations.items():
-            if observation:
-                there.setdefault(batch.instances.get(kernel_id, ""), set()).add(kernel_id)
-        before = self.living
-        if batch.asked is None:
-            gone = set(before)
-            self.living = there
-        else:
-            asked = set(batch.asked)
-            if batch.census is not None:  # an exporter that is not in it is gone
-                asked |= before.keys() - batch.census.keys()
-            gone = asked & before.keys()
-            self.living = before | {name: there.get(name, set()) for name in asked}
-        self.living = {name: kernels for name, kernels in self.living.items() if kernels}
-        self.roundless = frozenset(
-            name
-            for name in self.living
-            if name not in batch.stamps and name not in self.stamps and name not in batch.mixed
-        )
-        fed.vanished = {kernel for name in gone for kernel in before[name]}
-        fed.vanished -= batch.observations.keys()
-
-    def _note_held(self, batch: Batch, rounds: Rounds) -> None:
-        """Note how many kernels an exporter has while it measures."""
-        for name, stamp in batch.stamps.items():
-            before = self.stamps.get(name)
-            if before is None or before.number != stamp.number:
-                self.held[name] = len(self.living.get(name, ()))
-        self.held = {name: count for name, count in self.held.items() if rounds.of(name)}
-
     def _forget(self, at: float) -> list[str]:
         """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
         if 0 <= at - self._looked_through < _LOOKS * self.lookback_s:
             return []
         self._looked_through = at
         before = at - self.lookback_s
-        living = set[str]().union(*self.living.values())  # also of agents that measure nothing
+        living = self.living.all()  # also of agents that measure nothing
         gone = [
             name
             for name, kernel in self.kernels.items()
@@ -258,9 +219,9 @@ class History:
     def forget_all(self) -> None:
         """Begin anew, as at a start."""
         self.time = None
-        for memory in (self.kernels, self.owing, self.living, self.held, self.standing):
+        for memory in (self.kernels, self.owing, self.living, self.standing):
             memory.clear()
-        self.stamps, self.roundless = {}, frozenset()
+        self.stamps = {}
 
     def recall_key(
         self,

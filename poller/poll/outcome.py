@@ -105,10 +105,10 @@ class Outcome:
 
     def saw_history(self, history: History, fed: Fed) -> None:
         """Take which kernels there are now, and which of them were measured."""
-        self.kernels, self.measured = history.active, len(fed.measured)
-        self.kernels_of = {name: len(there) for name, there in history.living.items()}
-        self.held_of = dict(history.held)
-        self.roundless = tuple(sorted(history.roundless))
+        self.kernels, self.measured = history.living.count, len(fed.measured)
+        self.kernels_of = {name: len(there) for name, there in history.living.kernels.items()}
+        self.held_of = dict(history.living.held)
+        self.roundless = tuple(sorted(history.living.roundless))
         self.standing = frozenset(history.standing.plugins)
 
     def saw_writers(self, publisher: Publisher) -> None:

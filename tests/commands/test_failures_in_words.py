@@ -132,7 +132,10 @@ def test_a_pipe_that_nobody_reads_has_a_status_of_its_own(healthy: Place, comman
 def test_a_closed_output_is_one_that_nobody_wants(healthy: Place, command: str):
     done = in_a_shell(healthy, f"{of_a_kernel(healthy, command)} >&-")
     status = 1 if "compare" in command else 0  # it has nothing to compare
-    assert (done.returncode, done.stdout, said(done)) == (status, "", [])
+    told = said(done)
+    if command.startswith("demo"):  # a cycle of its one second may fail on a busy machine
+        told = [line for line in told if not line.startswith("prometheus: ")]
+    assert (done.returncode, done.stdout, told) == (status, "", [])
 
 
 def test_a_command_whose_every_stream_is_closed_has_its_status(healthy: Place):

@@ -193,7 +193,7 @@ def test_a_stop_lets_the_cycle_in_flight_finish(
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    made = tables(prometheus.url, redis.url, 5.0, leader__enabled=True)
+    made = tables(prometheus.url, redis.url, 5.0, leader__enabled=True, poll__stop_grace_s=4)
     prometheus.handler = slow(world, IO_READ, 0.7)
     with LivePoller(tmp_path, made) as live:
         wait_for_query(prometheus, IO_READ)

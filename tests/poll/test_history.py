@@ -461,7 +461,7 @@ def test_a_kernel_of_a_mixed_exporter_waits_for_the_next_batch():
     fed = made.feed(mixed, CLOCKS)
     assert (fed.mixed, fed.measured) == ({KERNEL}, set())
     assert kept(made, "io_read").current == "100"
-    assert made.roundless == frozenset()
+    assert made.living.roundless == frozenset()
     made.feed(batch(16.0, 3, io_read=Reading("700")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(120.0)
 
@@ -503,11 +503,11 @@ def test_a_kernel_that_went_to_another_exporter_has_not_vanished():
 
 def test_kernels_are_living_by_exporter_and_those_without_rounds_are_told():
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
-    assert (made.living, made.active) == ({A: {KERNEL}, B: {OTHER}}, 2)
-    assert made.roundless == frozenset()
+    assert (made.living.kernels, made.living.count) == ({A: {KERNEL}, B: {OTHER}}, 2)
+    assert made.living.roundless == frozenset()
     silent = two(15.0, {KERNEL: A, OTHER: B})
     made = history(Batch(15.0, silent.observations, instances=silent.instances))
-    assert made.roundless == {A, B}
+    assert made.living.roundless == {A, B}
 
 
 def test_the_round_an_exporter_was_read_in_stays_known_while_others_are_asked():
@@ -702,15 +702,17 @@ def test_memory_does_not_grow_with_the_kernels_that_ever_lived():
         name = f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11"
         made.feed(Batch(number * 5.0, {name: {"mem": Reading("5")}}), CLOCKS)
     assert len(made.kernels) <= 67
-    assert made.active == 1
+    assert made.living.count == 1
 
 
 def test_a_start_afresh_forgets_everything():
     made = history(batch(10.0, mem=Reading("5")), batch(15.0, mem=Reading("6")))
     made.forget_all()
     empty = History(CATALOG, 300.0)
-    for what in ("time", "kernels", "owing", "stamps", "living", "roundless"):
+    for what in ("time", "kernels", "owing", "stamps"):
         assert getattr(made, what) == getattr(empty, what)
+    for what in ("kernels", "held", "roundless"):
+        assert getattr(made.living, what) == getattr(empty.living, what)
     assert made.standing.plugins == set()
 
 
