@@ -43,8 +43,8 @@ def holds(lives: Lives, kernel: Kernel, within: float = 0.02) -> None:
 
 async def test_a_cluster_that_nothing_befalls():
     lives = Lives()
-    lives.until(600)
-    await lives.poll(600, 1500)
+    lives.until(900)
+    await lives.poll(900, 1500)
     for kernel in lives.kernels:
         holds(lives, kernel, within=0.01)
 
@@ -52,8 +52,8 @@ async def test_a_cluster_that_nothing_befalls():
 async def test_an_agent_that_hangs_holds_up_no_other_and_goes_on_where_it_was():
     lives = Lives()
     lives.agents[0].measures = outside(*HOLE)
-    lives.until(600)
-    outcomes = await lives.poll(600, 1400)
+    lives.until(900)
+    outcomes = await lives.poll(900, 1400)
     assert outcomes[-1].withheld == {lives.kernels[0].id: "stalled"}
     assert lives.memory.now - lives.memory.written[lives.kernels[0].id] > 350
     holds(lives, lives.kernels[1])
@@ -65,8 +65,8 @@ async def test_an_agent_that_hangs_holds_up_no_other_and_goes_on_where_it_was():
 async def test_after_an_agent_was_down_its_kernels_are_as_old_as_they_are():
     lives = Lives()
     lives.agents[0].up = outside(*HOLE)
-    lives.until(600)
-    await lives.poll(600, 1500)
+    lives.until(900)
+    await lives.poll(900, 1500)
     holds(lives, lives.kernels[0])
 
 
@@ -83,16 +83,16 @@ async def test_a_poller_that_starts_soon_after_an_agent_was_down_knows_what_was_
 async def test_after_an_agent_could_not_be_scraped_its_kernels_are_not_taken_for_new():
     lives = Lives()
     lives.agents[0].reachable = outside(*HOLE)
-    lives.until(600)
-    await lives.poll(600, 1500)
+    lives.until(900)
+    await lives.poll(900, 1500)
     holds(lives, lives.kernels[0], within=0.05)  # of those 400 s nobody knows
 
 
 async def test_a_kernel_that_its_agent_left_out_for_long_is_not_taken_for_new():
     lives = Lives()
     lives.agents[0].leaves_out = lambda kernel, at: HOLE[0] <= at < HOLE[1]
-    lives.until(600)
-    await lives.poll(600, 1500)
+    lives.until(900)
+    await lives.poll(900, 1500)
     holds(lives, lives.kernels[0])
 
 
@@ -172,7 +172,7 @@ async def test_a_metric_that_only_the_key_knew_at_a_start_goes_on_when_it_is_mea
 
 
 async def test_an_agent_that_comes_to_count_its_rounds_has_no_other_mean():
-    lives = Lives()
+    lives = Lives(agents=2)
     for agent in lives.agents:
         agent.counts = False
     lives.until(30)
