@@ -10,11 +10,18 @@ from poller.prometheus.selectors import Scope
 _NOW_S = 0.001
 
 
-async def held(client: Client, clock: Clock, scope: Scope, at: float | None = None) -> set[str]:
+async def held(
+    client: Client, clock: Clock, scope: Scope, within_s: float, at: float | None = None
+) -> set[str]:
     """Return the kernels of a scope that Prometheus holds now, or held `at` that Unix time.
 
+    Of several servers the first that answers tells, all of them asked `within_s` seconds.
     `clock` is the one that the client measures the server's by; it follows that one.
     """
+    return await client.fail_over(lambda: _held(client, clock, scope, at), within_s)
+
+
+async def _held(client: Client, clock: Clock, scope: Scope, at: float | None) -> set[str]:
     if at is None:
         if client.server_ahead_s is None:
             await client.vector("vector(1)", clock.now())  # every answer tells the time

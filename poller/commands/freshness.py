@@ -21,7 +21,10 @@ def lately_s(config: Config, exporters: Iterable[ExporterState]) -> float:
 
 
 def written_lately(ages: Mapping[str, float], ttl_s: int, within_s: float) -> dict[str, float]:
-    """Return the age of each key written within so many seconds, with our TTL or agents'."""
+    """Return the age of each key written within so many seconds, with our TTL or agents'.
+
+    Where ours is the longer one, `ages` cannot tell an agent's key from an old one of ours.
+    """
     longer_s = AGENTS_TTL_S - ttl_s
     return {
         kernel: so_old_s

@@ -65,9 +65,7 @@ def resolved(text: str, known: Collection[str]) -> str:
 async def _in_prometheus(config: Config, starts: Sequence[str], at: float | None) -> set[str]:
     clock, scope = Clock(), Scope(prefixes=tuple(starts))
     async with Client(assembly.prometheus_access(config.prometheus), clock=clock.now) as client:
-        return await client.fail_over(
-            lambda: held(client, clock, scope, at), float(config.poll.deadline_s)
-        )
+        return await held(client, clock, scope, float(config.poll.deadline_s), at)
 
 
 async def _in_redis(config: Config, starts: Sequence[str], prefix: str) -> set[str]:

@@ -42,9 +42,7 @@ class ActiveKernels:
     async def now(self) -> list[str]:
         """Return the kernels in the order of their ids."""
         if time.monotonic() >= self._next:
-            found = await self._client.fail_over(
-                lambda: held(self._client, self._clock, self._scope), self._within_s
-            )
+            found = await held(self._client, self._clock, self._scope, self._within_s)
             self._known = sorted(found)
             self._next = time.monotonic() + _LIST_EVERY_S
         return self._known

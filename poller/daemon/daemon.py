@@ -184,7 +184,7 @@ class Daemon:
             self.telemetry.reloads.labels("refused").inc()
             log.error("settings: refused, the old ones go on: %s", error)
             return False
-        if _others_are_seen(self._config, config):
+        if _seen_by(self._config) != _seen_by(config):
             self._history = self._rounds = None
         keys = changed(self._config, config)
         self._config = config
@@ -275,14 +275,12 @@ class Daemon:
             self._tick.set()
 
 
-def _others_are_seen(old: Config, new: Config) -> bool:
-    """Whether what is kept of kernels says nothing of what is read from now on.
+def _seen_by(config: Config) -> tuple[object, ...]:
+    """Return what decides which kernels and metrics are seen.
 
-    Statistics of other metrics were not kept. Kernels of another shard or another Prometheus would
-    be taken for new, since their exporters were read a moment ago.
+    Where it changes, what is kept says nothing of what is read from then on: other metrics'
+    statistics were not kept, and kernels of another shard or another Prometheus would be taken for
+    new, since their exporters were read a moment ago.
     """
-    (before, now) = (
-        (one.shard, one.prometheus.urls, one.prometheus.params, one.prometheus.headers)
-        for one in (old, new)
-    )
-    return old.catalog() != new.catalog() or before != now
+    prometheus = config.prometheus
+    return config.catalog(), config.shard, prometheus.urls, prometheus.params, prometheus.headers

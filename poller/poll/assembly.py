@@ -16,7 +16,7 @@ from poller.poll.batch import Limits, Observer
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.history import History
 from poller.poll.publish import Publisher
-from poller.poll.restore import TimeForThePast
+from poller.poll.restore import Restorer, TimeForThePast
 from poller.poll.rounds import Rounds
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus import selectors
@@ -127,14 +127,18 @@ def rules(config: Config, wait: bool) -> Rules:
     return Rules(
         query_offset_s=config.poll.query_offset_s,
         still_after_s=config.poll.still_after_s,
-        for_the_past=TimeForThePast(
-            wait_s=None if wait else deadline_s * _FOR_BACKFILL,
-            keys_within_s=None if wait else deadline_s * _FOR_KEYS,
-        ),
         write_within_s=None if wait else deadline_s * _FOR_WRITES,
         capacity_of=config.format.capacity,
         batch_size=config.redis.batch_size,
     )
+
+
+def time_for_the_past(config: Config, wait: bool) -> TimeForThePast:
+    """Return how much of a cycle what is brought back may take."""
+    if wait:
+        return TimeForThePast(None, None)
+    deadline_s = float(config.poll.deadline_s)
+    return TimeForThePast(deadline_s * _FOR_BACKFILL, deadline_s * _FOR_KEYS)
 
 
 def surveyor(config: Config) -> Surveyor:
@@ -183,19 +187,12 @@ async def cycle(
         Store(store_access(config.redis, choice.prefix)) as store,
     ):
         observer = Observer(client, catalog, surveyor(config), limits, rounds)
-        made = Cycle(
-            rules(config, choice.wait),
-            clock,
-            observer,
-            store,
-            history,
-            Backfiller(history, reach, observer.rounds, hooks.on_progress),
-            Publisher(
-                store,
-                config.redis.yield_to_agents,
-                config.poll.interval_s,
-            ),
-        )
+        publisher = Publisher(store, config.redis.yield_to_agents, config.poll.interval_s)
+        backfiller = Backfiller(history, reach, observer.rounds, hooks.on_progress)
+        time = time_for_the_past(config, choice.wait)
+        restorer = Restorer(time, observer, store, history, backfiller, publisher)
+        going_by = rules(config, choice.wait)
+        made = Cycle(going_by, clock, observer, store, history, restorer, publisher)
         try:
             yield made
         finally:

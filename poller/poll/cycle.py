@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from poller.clock import Clock
 from poller.errors import ClockError, EmptyAnswer, LeaseLost
 from poller.poll import rates, withhold
-from poller.poll.backfill import Backfiller
 from poller.poll.batch import Observer
 from poller.poll.history import Fed, History
 from poller.poll.outcome import Computed, Manners, Outcome, Stats
 from poller.poll.plan import Read
 from poller.poll.publish import Publisher
-from poller.poll.restore import Restorer, TimeForThePast
+from poller.poll.restore import Restorer
 from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
@@ -26,14 +25,12 @@ from poller.values import Batch
 class Rules:
     """What a cycle goes by; durations in seconds.
 
-    `for_the_past` bounds what is brought back. `write_within_s`: how old a cycle may be when it
-    begins with one more portion; what is left is written by the next one, first of all. None: it
-    takes its time.
+    `write_within_s`: how old a cycle may be when it begins with one more portion; what is left is
+    written by the next one, first of all. None: it takes its time.
     """
 
     query_offset_s: float
     still_after_s: float
-    for_the_past: TimeForThePast
     write_within_s: float | None
     capacity_of: str
     batch_size: int = 500
@@ -49,7 +46,7 @@ class Cycle:
         observer: Observer,
         store: Store,
         history: History,
-        backfiller: Backfiller,
+        restorer: Restorer,
         publisher: Publisher,
     ) -> None:
         self.rules = rules
@@ -57,11 +54,8 @@ class Cycle:
         self.observer = observer
         self.store = store
         self.history = history
-        self.backfiller = backfiller
+        self.restorer = restorer
         self.publisher = publisher
-        self._restorer = Restorer(
-            rules.for_the_past, observer, store, history, backfiller, publisher
-        )
         self._due: dict[str, None] = {}  # in the order of their measurements
         self._anew = True
         self._had_kernels = False
@@ -134,7 +128,7 @@ class Cycle:
         self._check_empty(batch)
         fed = await self._remember(batch, outcome)
         with outcome.timed("backfill"):
-            await self._restorer.restore(
+            await self.restorer.restore(
                 self._due, outcome, self.patience(), keep_missing, needs_store
             )
         kernels = await self._writable(batch, fed, outcome)
@@ -165,7 +159,7 @@ class Cycle:
             self._anew,
         )
         self._anew = True  # until this cycle has gone through
-        with self.backfiller.pace.batch(self.observer.limits.within_s):
+        with self.restorer.pace.batch(self.observer.limits.within_s):
             batch = await self.observer.batch(outcome.time, read, outcome.timed)
         outcome.saw_batch(batch, self.observer.rounds)
         return batch
@@ -286,9 +280,9 @@ class Cycle:
 
     async def stand_by(self) -> None:
         """End what is asked after the past: another poller writes."""
-        await self._restorer.close()
+        await self.restorer.close()
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        await self._restorer.close()
+        await self.restorer.close()
         await self.observer.close()

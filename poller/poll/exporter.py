@@ -108,6 +108,12 @@ class Exporter:
         return interval_s if self.counter == "before_observe" else interval_s + self._mean_s
 
     @property
+    def weight(self) -> float | None:
+        """How many measurements a scrape stands for; None if not known."""
+        period_s = self.period_s
+        return self.scrape_s / period_s if self.scrape_s and period_s else None
+
+    @property
     def stalled(self) -> bool:
         """Whether it answers scrapes while its rounds stand still for several intervals."""
         if self.stamp is None:

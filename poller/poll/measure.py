@@ -72,9 +72,7 @@ class Steps:
         """Return how many measurements a sample of an exporter stands for; 1 if not known."""
         if instance not in self._weights:
             clock = self._rounds.of(instance)
-            period_s = clock.period_s if clock is not None else None
-            scrape_s = clock.scrape_s if clock is not None else None
-            self._weights[instance] = scrape_s / period_s if scrape_s and period_s else None
+            self._weights[instance] = clock.weight if clock is not None else None
         return self._weights[instance] or 1.0
 
     def knows_weight(self, instance: str) -> bool:

@@ -30,7 +30,7 @@ class Publisher:
         self._store = store
         self._yields = yields
         self._interval_s = interval_s
-        self._quiet_s = QUIET_INTERVALS * interval_s
+        self.know_slowest(0.0)
         self._again_s = AGAIN_INTERVALS * interval_s
         self._left: dict[str, int] = {}
         self._since: float | None = None

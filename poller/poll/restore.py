@@ -35,7 +35,10 @@ class TimeForThePast:
 
 
 class Restorer:
-    """Brings back what is owed of kernels, from their keys and from Prometheus."""
+    """Brings back what is owed of kernels, from their keys and from Prometheus.
+
+    `pace` is to be told of every batch.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Restorer:
         self._history = history
         self._backfiller = backfiller
         self._publisher = publisher
+        self.pace = backfiller.pace
         self._under_way: asyncio.Task[int] | None = None
         self._restored = 0
 
@@ -115,7 +119,7 @@ class Restorer:
                 backfiller.backfill_all(self._observer.client, patience)
             )
         if self._under_way is not None:
-            wait_s = backfiller.pace.wait_s(self._time.wait_s)
+            wait_s = self.pace.wait_s(self._time.wait_s)
             await asyncio.wait({self._under_way}, timeout=wait_s)
         outcome.owing, outcome.waiting = len(history.owing), history.waiting
         restored = backfiller.restored

@@ -24,8 +24,6 @@ local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[3]) then return redis.error_reply('LATE') end
 return redis.pcall('SET', KEYS[1], ARGV[1], 'EX', ARGV[2], 'GET')
 """
-
-
 _TRIES = 2
 """Our own renewal of the lease changes its key, too; it does not come twice in a row."""
 

@@ -114,8 +114,8 @@ async def test_a_poller_that_was_down_for_an_hour_knows_that_hour_however_late_i
         holds(lives, kernel)
 
 
-@pytest.mark.parametrize("lapsed", [False, True])
-async def test_what_happened_while_prometheus_did_not_answer_is_known(lapsed: bool):
+async def after_an_outage() -> Lives:
+    """Return a cluster whose kernels had a peak of memory while Prometheus did not answer."""
     lives = Lives()
     for kernel in lives.kernels:
         kernel.metrics["mem"] = lambda at: 5e9 if 1200 <= at < 1300 else 1e9 + at
@@ -124,6 +124,12 @@ async def test_what_happened_while_prometheus_did_not_answer_is_known(lapsed: bo
     lives.memory.down = True
     await lives.poll(1000, 1600, every_s=20)
     lives.memory.down = False
+    return lives
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+async def test_what_happened_while_prometheus_did_not_answer_is_known(lapsed: bool):
+    lives = await after_an_outage()
     if lapsed:  # the lease ran out meanwhile
         lives.cycle.read_keys_again()
     await lives.poll(1600, 1700)
@@ -132,14 +138,7 @@ async def test_what_happened_while_prometheus_did_not_answer_is_known(lapsed: bo
 
 
 async def test_also_of_an_agent_that_is_scraped_in_the_middle_of_the_first_batch_after_it():
-    lives = Lives()
-    for kernel in lives.kernels:
-        kernel.metrics["mem"] = lambda at: 5e9 if 1200 <= at < 1300 else 1e9 + at
-    lives.until(100)
-    await lives.poll(100, 1000)
-    lives.memory.down = True
-    await lives.poll(1000, 1600, every_s=20)
-    lives.memory.down = False
+    lives = await after_an_outage()
 
     def scraped() -> None:
         lives.memory.in_mid_batch = lambda: None

@@ -26,7 +26,7 @@ from poller.poll.cycle import Cycle, Rules
 from poller.poll.history import History
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
-from poller.poll.restore import TimeForThePast
+from poller.poll.restore import Restorer, TimeForThePast
 from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Form, Row, decoded
 from poller.prometheus.selectors import EVERYTHING
@@ -273,17 +273,19 @@ class Lives:
         self.memory = Memory()
         self.start()
 
-    def start(self, most_kernels: int = 2000) -> None:
+    def start(self) -> None:
         """Start a new poller, which knows nothing; the one before is dead."""
         memory: Any = self.memory
         clock: Any = _Clock(memory)
         self.history = History(Catalog(), LOOKBACK_S)
-        limits = Limits(EVERYTHING, most_kernels, 3.2, LOOKBACK_S)
+        limits = Limits(EVERYTHING, 2000, 3.2, LOOKBACK_S)
         observer = Observer(memory, Catalog(), Surveyor(Given()), limits)
         publisher = Publisher(memory, False, 5.0)
         backfiller = Backfiller(self.history, Reach(), observer.rounds)
-        rules = Rules(0.0, 900.0, TimeForThePast(0.05, None), None, "first")
-        self.cycle = Cycle(rules, clock, observer, memory, self.history, backfiller, publisher)
+        time = TimeForThePast(0.05, None)
+        restorer = Restorer(time, observer, memory, self.history, backfiller, publisher)
+        rules = Rules(0.0, 900.0, None, "first")
+        self.cycle = Cycle(rules, clock, observer, memory, self.history, restorer, publisher)
 
     def until(self, at: float) -> None:
         """Let the agents live until then."""
