@@ -108,8 +108,9 @@ class Batch:
     it for kernels that come in several series. `mixed` are exporters that were scraped in
     mid-batch. `glimpses` are the scrapes since the last batch, in order; `gaps` are exporters of
     which too many lie between, an empty name stands for those without rounds. `counted` are those
-    without rounds whose newest sample is among the glimpses or was there before. `late`: so many
-    exporters measured and had to wait for a later batch. `unmet`: so many were never read, and
+    without rounds whose newest sample is among the glimpses or was there before, `sampled` the time
+    of each one's newest sample. `capacities` are exporters whose capacities were read. `late`: so
+    many exporters measured and had to wait for a later batch. `unmet`: so many were never read, and
     there was no room for them. `samples` is how many samples of each kernel lie in the window of
     its rates, `windows` the windows by exporter (of every other one under an empty name).
     `conflicts` are kernels whose duplicate series disagree.
@@ -128,6 +129,8 @@ class Batch:
     glimpses: Sequence[Glimpse] = ()
     gaps: frozenset[str] = frozenset()
     counted: frozenset[str] = frozenset()
+    sampled: Mapping[str, float] = field(default_factory=dict)
+    capacities: frozenset[str] = frozenset()
     late: int = 0
     unmet: int = 0
     samples: Mapping[str, float] = field(default_factory=dict)

@@ -128,15 +128,16 @@ class Observer:
                 batch = await self._settling.settle(
                     self.client, batch, self.limits.scope, known.survey
                 )
-        self._keep_unread(batch)
-        self._sampled |= glimpses.newest()
         return batch
 
-    def _keep_unread(self, batch: Batch) -> None:
-        """Keep the rounds of exporters that were not read now, for the batch that reads them.
+    def taken(self, batch: Batch) -> None:
+        """Take that a batch is remembered: what it told need not be asked again.
 
-        Of a mixed one the last is kept: those before it are among the glimpses.
+        The rounds of exporters that were not read now are kept for the batch that reads them. Of a
+        mixed one the last is kept: those before it are among the glimpses.
         """
+        self._sampled |= batch.sampled
+        self._capacities.were_read(batch.capacities, batch.time)
         self._trail = {
             name: stamps[-1:] if name in batch.mixed else stamps
             for name, stamps in self._trail.items()
@@ -243,7 +244,6 @@ class Observer:
         read = known.stamps.keys() if todo.asked is None else todo.asked & known.stamps.keys()
         self._note_kernels(batch, todo)
         told = read if todo.capacities is None else todo.capacities & read
-        self._capacities.were_read(told - mixed, at)
         return replace(
             batch,
             asked=todo.asked,
@@ -255,6 +255,8 @@ class Observer:
             glimpses=glimpses.in_order(),
             gaps=todo.gaps,
             counted=glimpses.repeated() | (todo.trail - known.stamps.keys()),
+            sampled=glimpses.newest(),
+            capacities=frozenset(told - mixed),
             late=todo.late,
             unmet=todo.unmet,
         )

@@ -167,6 +167,7 @@ class Cycle:
     async def _remember(self, batch: Batch, outcome: Outcome) -> Fed:
         """Let the history take the batch."""
         fed = Fed()
+        self.observer.taken(batch)
         with outcome.timed("history"):
             portions = self.history.feeding(batch, self.observer.rounds, fed)
             try:
@@ -178,9 +179,9 @@ class Cycle:
                 raise
             finally:
                 self.publisher.forget(fed.forgotten)
-        self._due |= dict.fromkeys(fed.measured)
-        for kernel in fed.vanished:
-            self._due.pop(kernel, None)
+                self._due |= dict.fromkeys(fed.measured)
+                for kernel in fed.vanished:
+                    self._due.pop(kernel, None)
         outcome.saw_history(self.history, fed)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed

@@ -161,6 +161,7 @@ class Poller:
     async def batch(self, at: float) -> Batch:
         self.memory.asked.clear()
         batch = await self.observer.batch(at, self.read, lambda stage: nullcontext())
+        self.observer.taken(batch)
         kernels = dict(self.read.kernels)
         for name, there in self.memory.kernels.items():
             if batch.asked is None or name in batch.asked:

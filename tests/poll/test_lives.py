@@ -252,3 +252,22 @@ async def test_devices_in_full_use_for_long_are_counted():
     await lives.poll(60, 1500)
     for kernel in first.kernels:
         assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_what_a_batch_told_that_the_clock_refused_is_told_by_the_next_one(counts: bool):
+    lives = Lives(measure_s=10.0)
+    for agent in lives.agents:
+        agent.counts = counts
+    for kernel in lives.kernels:
+        kernel.metrics["mem"] = lambda at: 5e9 if 1000 <= at < 1040 else 1e9 + at
+        kernel.metrics["cuda_util"] = lambda at: 95.0 if at < 1010 or at > 1100 else at - 1010
+    lives.until(100)
+    await lives.poll(100, 1000)
+    lives.memory.skewed = True
+    await lives.poll(1000, 1060)
+    lives.memory.skewed = False
+    await lives.poll(1060, 1200)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+        assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.002)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from poller.demo import promapi
 from poller.demo.cluster import Sample
-from poller.errors import PrometheusError
+from poller.errors import ClockError, PrometheusError
 from poller.format import encode
 from poller.format.catalog import Catalog
 from poller.poll.backfill import Backfiller, Reach
@@ -172,7 +172,8 @@ class Agent:
 class Memory:
     """Prometheus and Redis of the simulation; `now` is the time of both, in Unix seconds.
 
-    `down`: Prometheus answers nobody. `past` is waited for before any question after the past.
+    `down`: Prometheus answers nobody. `skewed`: its clock has been set, so the poller refuses what
+    it answered. `past` is waited for before any question after the past.
     """
 
     def __init__(self) -> None:
@@ -181,9 +182,10 @@ class Memory:
         self.keys: dict[str, bytes] = {}
         self.written: dict[str, float] = {}
         self.down = False
+        self.skewed = False
         self.past = asyncio.Event()
         self.past.set()
-        self.url, self.server_ahead_s = "http://prometheus", 0.0
+        self.url, self.server_ahead_s, self.passed_over = "http://prometheus", 0.0, None
         self.in_mid_batch: Callable[[], None] = lambda: None
         self._told: dict[str, set[frozenset[tuple[str, str]]]] = {}
 
@@ -258,7 +260,7 @@ class _Clock:
         return self._memory.now
 
     def follow(self, ahead_s: float | None) -> bool:
-        return False
+        return self._memory.skewed
 
 
 class Lives:
@@ -308,6 +310,8 @@ class Lives:
                 outcomes.append(await self.cycle.poll())
             except PrometheusError:
                 assert self.memory.down
+            except ClockError:
+                assert self.memory.skewed
             at += every_s
         return outcomes
 
