@@ -56,8 +56,13 @@ class CycleError(PollerError):
         """Name the server that was tried, unless another one is named already; return it."""
         if address and not self.address:
             self.address = address
-            self.detail = f"{self.detail} ({address})"
-            self.args = (f"{self.reason}: {self.detail}",)
+            self.telling(f"{self.detail} ({address})")
+        return self
+
+    def telling(self, detail: str) -> Self:
+        """Tell this instead; return it."""
+        self.detail = detail
+        self.args = (f"{self.reason}: {detail}",)
         return self
 
 

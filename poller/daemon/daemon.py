@@ -201,7 +201,7 @@ class Daemon:
                 (missed + 1) * interval_s,
                 missed,
             )
-        if self._running and not self._goes_on:
+        if self._running and not self._goes_on and not self.leadership.stands_by:
             missed += 1
         else:
             self._tick.set()

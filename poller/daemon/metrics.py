@@ -100,6 +100,9 @@ class Telemetry:
         self.rivals = self._gauge("rival_keys", "Keys that somebody else keeps writing.")
         self.invalid = self._counter("invalid_keys", "Keys read that are no live stat.")
         self.partial = self._counter("partial_answers", "Answers with warnings of missing data.")
+        self.fallback = self._gauge(
+            "fallback", "1 if another Prometheus than the first one answers."
+        )
         self.skew = self._gauge("clock_skew_seconds", "Prometheus' clock less this host's.")
         self.steps = self._counter("clock_steps", "Steps of the wall clock.")
         self.leading = self._gauge("leader", "1 if this poller writes, 0 if it stands by.")
@@ -171,6 +174,7 @@ class Telemetry:
         self.agents.exporters = outcome.exporters
         self.owing.set(outcome.owing)
         self.rivals.set(outcome.rivals)
+        self.fallback.set(outcome.passed_over is not None)
         self.skew.set(outcome.skew_s)
         if outcome.window_s is not None:
             self.window.set(outcome.window_s)
@@ -178,7 +182,6 @@ class Telemetry:
         self.lag.set(_UNKNOWN if outcome.lag_s is None else outcome.lag_s)
         self.late.set(outcome.late)
         self.unwritten.set(outcome.unwritten)
-        self.invalid.inc(outcome.invalid_keys)
 
     def long_withheld(self, long: Mapping[withhold.Reason, int]) -> None:
         """Take how many kernels are withheld for longer than a few cycles, by reason."""
@@ -195,7 +198,7 @@ class Telemetry:
         self.cycles.labels("standby", "").inc()
         self.agents.exporters = ()
         gauges = (self.leading, self.active, self.owing, self.stalled, self.silent, self.rivals)
-        for gauge in (*gauges, self.late, self.unwritten, self.skew):
+        for gauge in (*gauges, self.late, self.unwritten, self.fallback, self.skew):
             gauge.set(0)
         self.lag.set(_UNKNOWN)
         for reason in withhold.REASONS:
@@ -206,6 +209,7 @@ class Telemetry:
         """Take what any cycle spent, dropped, wrote and restored, finished or not."""
         self.written.inc(outcome.written)
         self.restored.inc(outcome.restored)
+        self.invalid.inc(outcome.invalid_keys)
         for reason, count in outcome.failed.items():
             self.failed.labels(reason).inc(count)
         for reason, count in outcome.dropped.items():

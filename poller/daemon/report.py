@@ -58,10 +58,9 @@ class Report:
         return self._failures > 0
 
     def why_not_ready(self, unready_after: int, stands_by: bool) -> str:
-        """Return why the daemon is not ready; an empty text if it is, as one that stands by."""
-        if stands_by:
-            return ""
-        if not self._succeeded:
+        """Return why the daemon is not ready; an empty text if it is, as one that stands by is too
+        while its neighbours answer."""
+        if not (self._succeeded or stands_by):
             return "no good cycle yet"
         if self._failures >= unready_after:
             return f"{self._failures} cycles failed one after another: {self._at_fault()}"
@@ -69,10 +68,10 @@ class Report:
 
     def status(self, stands_by: bool) -> str:
         """Return one line for the service manager."""
-        if stands_by:
-            return "standing by"
         if self._failures:
             return f"{self._failures} cycles failed: {self._at_fault()}"
+        if stands_by:
+            return "standing by"
         return f"{self._last.written} keys written" if self._last else "starting"
 
     def _at_fault(self) -> str:
@@ -158,6 +157,7 @@ class Report:
             f"Prometheus' clock is {ahead_s:+.0f} s from this host's; its time is used",
             "synchronise the clocks of this host and of Prometheus",
         )
+        self._weigh_fallback(outcome.passed_over)
         self._state(
             "redis",
             bool(outcome.failed),
@@ -191,6 +191,13 @@ class Report:
         self._weigh_load(outcome)
         self._weigh_withheld(outcome)
         self._telemetry.long_withheld(self._withheld.long)
+
+    def _weigh_fallback(self, passed_over: CycleError | None) -> None:
+        if passed_over is None:
+            self._conditions.good("fallback", "the first Prometheus answers again")
+            return
+        detail = f"{passed_over.detail}; another Prometheus answers instead"
+        self._conditions.bad("fallback", passed_over.reason, detail, passed_over.advice)
 
     def _weigh_rivals(self, outcome: Outcome) -> None:
         """Tell of rivals, again where they have become many more; that none is left when known."""

@@ -161,7 +161,7 @@ class Cycle:
         self._anew = True  # until this cycle has gone through
         with self.restorer.pace.batch(self.observer.limits.within_s):
             batch = await self.observer.batch(outcome.time, read, outcome.timed)
-        outcome.saw_batch(batch, self.observer.rounds)
+        outcome.saw_batch(batch, self.observer)
         return batch
 
     async def _remember(self, batch: Batch, outcome: Outcome) -> Fed:

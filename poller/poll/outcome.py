@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
+from poller.errors import PrometheusError
 from poller.format import encode
 from poller.poll import rates, withhold
 from poller.poll.batch import Observer
 from poller.poll.exporter import ExporterState
 from poller.poll.history import Fed, History
 from poller.poll.publish import Publisher
-from poller.poll.rounds import Rounds
 from poller.values import Batch, Drop, LiveStat, Stage
 
 FOREIGN_NAMED = 5
@@ -34,7 +34,8 @@ class Outcome:
     `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
     how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
     backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
-    far the newest sample is behind the time asked. `asks_lease`: it is not known yet whether the
+    far the newest sample is behind the time asked. `passed_over` is why another Prometheus than the
+    first one answered. `asks_lease`: it is not known yet whether the
     lease is ours. `store_trouble` is why older keys could not be read, where that was no reason to
     fail.
     """
@@ -71,6 +72,7 @@ class Outcome:
     scrape_s: float | None = None
     lag_s: float | None = None
     observed: bool = False
+    passed_over: PrometheusError | None = None
     store_trouble: str = ""
     asks_lease: bool = False
     stage: Stage | None = None
@@ -95,9 +97,11 @@ class Outcome:
         """How many kernels are withheld, by reason in the order of its name."""
         return dict(sorted(Counter(self.withheld.values()).items()))
 
-    def saw_batch(self, batch: Batch, rounds: Rounds) -> None:
+    def saw_batch(self, batch: Batch, observer: Observer) -> None:
         """Take what was asked and answered."""
+        rounds = observer.rounds
         self.observed = True
+        self.passed_over = observer.client.passed_over
         self.dropped, self.late, self.unmet = batch.dropped, batch.late, batch.unmet
         self.exporters = tuple(rounds.states())
         self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)

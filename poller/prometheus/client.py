@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus: which server is asked, and again when; queries in, typed rows out.
+"""The HTTP API of Prometheus: queries in, typed rows out; a query that broke off is sent again.
 
 Statuses are classified before anything is parsed. Every failure is a `PrometheusError`
 with a reason fit for a metric label.
@@ -24,6 +24,7 @@ from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.prometheus import answers, errors, servers
 from poller.prometheus.answers import Answer, Form, Row, Series, SetRow
+from poller.prometheus.failover import Failover
 from poller.values import Query
 
 log = logging.getLogger("poller")
@@ -80,8 +81,7 @@ class Client:
         self._on_query = on_query
         self._on_warning = on_warning
         self._clock = clock
-        self._at = 0
-        self._preferred_again = 0.0
+        self._failover = Failover(len(self._urls), access.prefer_again_s)
         self._victoria: set[int] = set()
         self.server_ahead_s: float | None = None
 
@@ -103,7 +103,7 @@ class Client:
     @property
     def url(self) -> str:
         """The server that is asked now, without user information."""
-        return str(self._urls[self._at].with_user(None).with_query(None))
+        return str(self._urls[self._failover.at].with_user(None).with_query(None))
 
     async def rows(
         self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
@@ -135,7 +135,7 @@ class Client:
 
     async def server(self) -> str:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
-        at = self._at
+        at = self._failover.at
         try:
             body = await self._request(
                 at, "GET", "/api/v1/status/buildinfo", None, self._access.timeout_s
@@ -150,32 +150,15 @@ class Client:
     async def fail_over(self, attempt: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Run attempt against the server that answered last, then the others by preference.
 
-        Each gets an equal share of what is left of the `within_s` seconds, and the whole
-        attempt: nothing of one server is put together with something of another. The
-        preferred one is tried first again now and then.
+        Nothing of one server is put together with something of another. Together they get
+        `within_s` seconds.
         """
-        ends = time.monotonic() + within_s
-        order = self._order()
-        failure: PrometheusError | None = None
-        for tried, place in enumerate(order):
-            self._at = place
-            share = (ends - time.monotonic()) / (len(order) - tried)
-            try:
-                async with asyncio.timeout(share):
-                    return await attempt()
-            except TimeoutError:
-                failure = errors.too_slow(share).at(self.url)
-            except PrometheusError as error:
-                failure = error
-            if place == 0:
-                self._preferred_again = time.monotonic() + self._access.prefer_again_s
-        assert failure is not None
-        self._at = order[0]  # none is better than another
-        raise failure
+        return await self._failover.run(attempt, within_s, lambda: self.url)
 
-    def _order(self) -> list[int]:
-        first = 0 if time.monotonic() >= self._preferred_again else self._at
-        return sorted(range(len(self._urls)), key=lambda place: place != first)
+    @property
+    def passed_over(self) -> PrometheusError | None:
+        """Why the preferred server is not the one that answered last; None if it is."""
+        return self._failover.passed_over
 
     async def _ask(
         self,
@@ -204,7 +187,7 @@ class Client:
             "time": f"{at:.3f}",
             "timeout": f"{round(timeout_s * 1000)}ms",
         }
-        place = self._at
+        place = self._failover.at
         asked = self._beside(place, at)
         answer = await self._answer(form, place, {**fields, **asked}, timeout_s)
         wanted = self._beside(place, at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Sequence
 
 import aiohttp
 import msgspec
@@ -99,6 +100,12 @@ def unfit(body: bytes, kind: str) -> PrometheusError:
         return PrometheusError("malformed", f"the {kind} has elements of another form", advice)
     text = f"a {kind} was asked for, {found[:40] or 'no data'} came"
     return PrometheusError("wrong_type", text, advice)
+
+
+def of_all(failures: Sequence[PrometheusError]) -> PrometheusError:
+    """Return the last failure of several servers, which tells of the others too."""
+    last = failures[-1]
+    return last.telling("; ".join(failure.detail for failure in failures))
 
 
 def refusal(status: int, start: bytes) -> PrometheusError:

@@ -141,6 +141,9 @@ def test_a_tick_beside_a_cycle_is_missed_but_not_beside_one_that_runs_between_ti
     daemon._on_tick(0)
     assert daemon.telemetry.missed._value.get() == 1
     assert daemon._tick.is_set()
+    daemon._goes_on, daemon.leadership.stands_by = False, True
+    daemon._on_tick(0)
+    assert daemon.telemetry.missed._value.get() == 1
 
 
 def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(

@@ -11,7 +11,7 @@ from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.withheld import LONG_CYCLES
-from poller.errors import CycleError, PrometheusError
+from poller.errors import CycleError, PrometheusError, StoreError
 from poller.poll.outcome import Outcome
 
 
@@ -109,6 +109,42 @@ def test_who_stands_by_says_that_a_neighbour_is_well_again(caplog: pytest.LogCap
         report.stood_by()
     said = [record.getMessage().partition(" after")[0] for record in caplog.records]
     assert said == ["prometheus: HTTP 503", "prometheus: well again"] * 2
+
+
+def test_who_stands_by_is_ready_while_its_neighbours_answer():
+    report = Report(Telemetry(), Conditions())
+    report.stood_by()
+    assert report.why_not_ready(3, stands_by=True) == ""
+    assert report.status(stands_by=True) == "standing by"
+    for _ in range(3):
+        report.failed(StoreError("refused", "connection refused"), Outcome())
+    assert report.why_not_ready(3, stands_by=True) == "3 cycles failed one after another: redis"
+    assert report.status(stands_by=True) == "3 cycles failed: redis"
+    report.stood_by()
+    assert report.why_not_ready(3, stands_by=True) == ""
+
+
+def test_that_another_prometheus_answers_is_told_once_each_way(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    why = PrometheusError("refused", "connection refused", "start it").at("http://first:9090")
+    for passed_over in (None, why, why, None, None):
+        report.succeeded(Outcome(kernels=1, written=1, passed_over=passed_over))
+        shown = telemetry.registry.get_sample_value("livestat_poller_fallback")
+        assert shown == (passed_over is not None)
+    told, again = [record.getMessage() for record in caplog.records]
+    assert told == (
+        "fallback: connection refused (http://first:9090); another Prometheus answers instead; "
+        "start it"
+    )
+    assert again.startswith("fallback: the first Prometheus answers again after ")
+
+
+def test_keys_that_are_no_live_stat_are_counted_in_a_cycle_that_fails_too():
+    telemetry = Telemetry()
+    Report(telemetry, Conditions()).failed(StoreError("refused", ""), Outcome(invalid_keys=2))
+    assert telemetry.registry.get_sample_value("livestat_poller_invalid_keys_total") == 2
 
 
 @pytest.mark.parametrize(("asks_lease", "at_fault"), [(True, "redis"), (False, "prometheus")])

@@ -43,6 +43,7 @@ ALERTS = {
     "MissedCycles",
     "NoLeader",
     "NotPublishing",
+    "OnFallback",
     "OverrunCycles",
     "PartialAnswers",
     "RowsDropped",

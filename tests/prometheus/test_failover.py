@@ -136,7 +136,9 @@ async def test_the_second_one_failing_leads_back_to_the_first_at_once(two: Two) 
         assert await ask(client) == two.urls[0]
 
 
-async def test_the_last_failure_is_told_when_all_fail(two: Two) -> None:
+async def test_the_last_failure_is_raised_when_all_fail_and_tells_of_every_server(
+    two: Two,
+) -> None:
     two.proxy.fault = refusing()
     two.second.handler = lambda query, time, params: answers.partial([({}, 1)])
     async with two.client() as client:
@@ -144,6 +146,26 @@ async def test_the_last_failure_is_told_when_all_fail(two: Two) -> None:
             with pytest.raises(PrometheusError) as raised:
                 await ask(client)
     assert isinstance(raised.value, PartialAnswer)
+    first, last = raised.value.detail.split("; ")
+    assert first.endswith(f"connection refused ({two.urls[0]})")
+    assert last.endswith(f"({two.second.url})")
+
+
+async def test_that_the_first_one_is_passed_over_is_known_until_it_answers_again(two: Two) -> None:
+    async with two.client(prefer_again_s=0.2) as client:
+        await ask(client)
+        assert client.passed_over is None
+        two.proxy.cut()
+        two.proxy.fault = refusing()
+        for _ in range(2):
+            await ask(client)
+            assert client.passed_over is not None
+            assert client.passed_over.reason == "refused"
+            assert client.passed_over.address == two.urls[0]
+        await asyncio.sleep(0.3)
+        two.proxy.fault = passing()
+        await ask(client)
+        assert client.passed_over is None
 
 
 async def test_every_server_gets_the_tenants_header(two: Two) -> None:

@@ -1,0 +1,63 @@
+"""Which of several servers is asked: who answered last; the preferred one again now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from poller.errors import PrometheusError
+from poller.prometheus import errors
+
+T = TypeVar("T")
+
+
+class Failover:
+    """Chooses among `servers`, in the order of preference; `at` is the place of the one in use.
+
+    The preferred one is tried first again `prefer_again_s` seconds after it failed. `passed_over`
+    is why it is not the one that answered last; None if it is.
+    """
+
+    def __init__(self, servers: int, prefer_again_s: float) -> None:
+        self._servers = servers
+        self._prefer_again_s = prefer_again_s
+        self._preferred_again = 0.0
+        self.at = 0
+        self.passed_over: PrometheusError | None = None
+
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], within_s: float, address: Callable[[], str]
+    ) -> T:
+        """Run attempt against the server that answered last, then the others by preference.
+
+        Each gets an equal share of what is left of the `within_s` seconds, and the whole
+        attempt: nothing of one server is put together with something of another. Where all fail
+        the last failure is raised, and tells of the others. `address` is that of the one in use.
+        """
+        ends = time.monotonic() + within_s
+        order = self._order()
+        failures: list[PrometheusError] = []
+        for tried, place in enumerate(order):
+            self.at = place
+            share = (ends - time.monotonic()) / (len(order) - tried)
+            try:
+                async with asyncio.timeout(share):
+                    answer = await attempt()
+            except TimeoutError:
+                failures.append(errors.too_slow(share).at(address()))
+            except PrometheusError as error:
+                failures.append(error)
+            else:
+                self.passed_over = self.passed_over if place else None
+                return answer
+            if place == 0:
+                self.passed_over = failures[-1]
+                self._preferred_again = time.monotonic() + self._prefer_again_s
+        self.at = order[0]  # none is better than another
+        raise errors.of_all(failures)
+
+    def _order(self) -> list[int]:
+        first = 0 if time.monotonic() >= self._preferred_again else self.at
+        return sorted(range(self._servers), key=lambda place: place != first)
