@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 from poller.clock import TOLERANCE_S
 from poller.commands.finding import Finding, Level, agreed, counted, failed, listed
 from poller.commands.writers import agents_writing
-from poller.errors import CycleError
+from poller.errors import CycleError, PrometheusError
 from poller.poll.cycle import Cycle
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
+from poller.prometheus.lookup_queries import census_query
 from poller.values import Survey
 
 _UNSEEN_S = 60.0
 """An exporter that was not scraped for so long is down, or no longer scraped, as all others."""
+_AS_MANY = 0.9
+"""Two servers that scrape the same agents know of as many kernels, but for the youngest."""
 WITHHELD: dict[Reason, tuple[Level, str]] = {
     "incomplete": ("fail", "their keys stay as they are: why does the agent not export it?"),
     "foreign": ("warn", "find out who uses kernel ids as keys in this database"),
@@ -38,12 +41,37 @@ async def findings(
         await cycle.probe()
         yield Finding("ok", "prometheus", f"{await client.server()} answers at {client.url}")
         yield _skew(cycle.clock.corrected_s)
+        async for finding in _others(cycle):
+            yield finding
         await cycle.compute(outcome=outcome, needs_store=False)
     except CycleError as error:
         yield failed(error.subject, error)
         return
     for finding in _observed(outcome, cycle.observer.surveyor.last, allow_empty):
         yield finding
+
+
+async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
+    """Tell whether the other servers of the settings would do, should they be needed."""
+    client, limits = cycle.observer.client, cycle.observer.limits
+    query, at = census_query(limits.scope), await cycle.evaluation_time()
+    told = await client.each(lambda: client.vector(query, at), limits.within_s)
+    known = {
+        url: sum(int(row.value[1]) for row in rows if row.value)
+        for url, rows in told.items()
+        if not isinstance(rows, PrometheusError)
+    }
+    here = known.get(client.url, 0)
+    for url, answer in told.items():
+        if isinstance(answer, PrometheusError):
+            yield Finding("warn", "prometheus", answer.detail, answer.advice)
+        elif url == client.url:
+            continue
+        elif known[url] < _AS_MANY * here:
+            few = f"{url} knows of {counted(known[url], 'kernel')}, {client.url} of {here}"
+            yield Finding("warn", "prometheus", few, "it would not do: let it scrape all agents")
+        else:
+            yield Finding("ok", "prometheus", f"{url} knows of {counted(known[url], 'kernel')} too")
 
 
 def _observed(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Iterator[Finding]:

@@ -155,6 +155,12 @@ class Client:
         """
         return await self._failover.run(attempt, within_s, lambda: self.url)
 
+    async def each(
+        self, attempt: Callable[[], Awaitable[T]], within_s: float
+    ) -> dict[str, T | PrometheusError]:
+        """Run attempt against every server; return what each answered or why not, by address."""
+        return await self._failover.each(attempt, within_s, lambda: self.url)
+
     @property
     def passed_over(self) -> PrometheusError | None:
         """Why the preferred server is not the one that answered last; None if it is."""

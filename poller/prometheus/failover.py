@@ -58,6 +58,26 @@ class Failover:
         self.at = order[0]  # none is better than another
         raise errors.of_all(failures)
 
+    async def each(
+        self, attempt: Callable[[], Awaitable[T]], within_s: float, address: Callable[[], str]
+    ) -> dict[str, T | PrometheusError]:
+        """Run attempt against every server; return what each answered or why not, by address."""
+        told: dict[str, T | PrometheusError] = {}
+        in_use = self.at
+        try:
+            for place in range(self._servers):
+                self.at = place
+                try:
+                    async with asyncio.timeout(within_s):
+                        told[address()] = await attempt()
+                except TimeoutError:
+                    told[address()] = errors.too_slow(within_s).at(address())
+                except PrometheusError as error:
+                    told[address()] = error
+        finally:
+            self.at = in_use
+        return told
+
     def _order(self) -> list[int]:
         first = 0 if time.monotonic() >= self._preferred_again else self.at
         return sorted(range(self._servers), key=lambda place: place != first)

@@ -25,6 +25,25 @@ def test_a_healthy_cluster_is_well(healthy: Place):
     assert lines(done.stdout, "withheld") == ["ok: no kernel"]
 
 
+def test_every_prometheus_is_looked_at(healthy: Place):
+    first = healthy.prometheus.url
+    nobody, same = f"http://{HOST}:{free_port()}", first.replace(HOST, "localhost")
+    with Prometheus() as empty:
+        done = healthy.run("check", prometheus__fallback_urls=json.dumps([same, empty.url]))
+        assert done.returncode == 0, done.stdout
+        assert lines(done.stdout, "prometheus")[1:] == [
+            f"ok: {same} knows of 4 kernels too",
+            f"warn: {empty.url} knows of 0 kernels, {first} of 4",
+        ]
+    done = healthy.run(
+        "check", prometheus__url=nobody, prometheus__fallback_urls=json.dumps([first])
+    )
+    assert done.returncode == 0, done.stdout
+    answers, passed_over = lines(done.stdout, "prometheus")
+    assert answers.endswith(f" answers at {first}")
+    assert passed_over == f"warn: connection refused ({nobody})"
+
+
 def test_keys_that_somebody_writes_and_prometheus_does_not_know_fail(healthy: Place):
     healthy.put(*STRANGERS, *healthy.cluster.ids)
     done = healthy.run("check")
