@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
-from poller.poll.counters import Identity, Sorter, Told
+from poller.poll.counters import Identity, Sorter
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
 from poller.values import Stamp
@@ -33,18 +33,37 @@ class Rounds:
         something else after each target. What was yielded has been seen, also if the caller then
         breaks off; the time `at` has not.
         """
-        of_target: dict[Identity, list[tuple[Told, Series]]] = {}
-        for series in answer:
-            told = self._sorter.told(series.metric)
-            if told is not None:
-                of_target.setdefault(told.target, []).append((told, series))
+        found = self._unseen(answer)
         self._sorter.forget(len(answer))
-        for identity, there in of_target.items():
-            exporter = self._exporter(identity)
-            scrapes = _unseen(exporter, there)
+        for identity, scrapes in found.items():
+            exporter = self.exporters[identity]
             stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
             yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
         self.at = at
+
+    def _unseen(self, answer: Iterable[Series]) -> dict[Identity, dict[float, Scrape]]:
+        """Sort raw samples that were not seen by target and scrape.
+
+        Those of one scrape carry one timestamp. Most series of a large cluster have nothing new.
+        """
+        found: dict[Identity, dict[float, Scrape]] = {}
+        for series in answer:
+            told = self._sorter.told(series.metric)
+            if told is None:
+                continue
+            exporter = self._exporter(told.target)
+            exporter.agent = told.agent or exporter.agent
+            seen = exporter.scraped if exporter.scraped is not None else float("-inf")
+            if not series.values or series.values[-1][0] <= seen:
+                continue
+            scrapes = found.setdefault(told.target, {})
+            for scraped, text in series.values:
+                if scraped > seen and numbers.fault(text) is None:
+                    scrape = scrapes.get(scraped)
+                    if scrape is None:
+                        scrape = scrapes[scraped] = Scrape()
+                    told.put(scrape, float(text))
+        return found
 
     def newest_scrapes(self, answer: Iterable[Series]) -> dict[Identity, float]:
         """Return the time of the newest scrape of each series' target; nothing is taken."""
@@ -135,18 +154,3 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
-
-
-def _unseen(exporter: Exporter, there: Iterable[tuple[Told, Series]]) -> dict[float, Scrape]:
-    """Sort an exporter's raw samples by scrape: those of one scrape carry one timestamp."""
-    seen = exporter.scraped
-    found: dict[float, Scrape] = {}
-    for told, series in there:
-        exporter.agent = told.agent or exporter.agent
-        for scraped, text in series.values:
-            if (seen is None or scraped > seen) and numbers.fault(text) is None:
-                scrape = found.get(scraped)
-                if scrape is None:
-                    scrape = found[scraped] = Scrape()
-                told.put(scrape, float(text))
-    return found
