@@ -106,13 +106,15 @@ class Batch:
     `agents` is the agent of each kernel, `instances` its exporter, `stamps` the round that each
     exporter's readings are of; an exporter without one counts no rounds. `own_stamps` goes before
     it for kernels that come in several series. `mixed` are exporters that were scraped in
-    mid-batch. `glimpses` are the scrapes since the last batch, in order; `gaps` are exporters of
-    which too many lie between, an empty name stands for those without rounds. `counted` are those
-    without rounds whose newest sample is among the glimpses or was there before, `sampled` the time
-    of each one's newest sample. `capacities` are exporters whose capacities were read. `late`: so
-    many exporters measured and had to wait for a later batch. `unmet`: so many were never read, and
-    there was no room for them. `samples` is how many samples of each kernel lie in the window of
-    its rates, `windows` the windows by exporter (of every other one under an empty name).
+    mid-batch, or that showed nothing because their last scrape failed; `hidden` those of the latter
+    whose scrapes in between were not read. `glimpses` are the scrapes since the last batch, in
+    order; `gaps` are exporters of which too many lie between, an empty name stands for those
+    without rounds. `counted` are those without rounds whose newest sample is among the glimpses or
+    was there before, `sampled` the time of each one's newest sample. `capacities` are exporters
+    whose capacities were read. `late`: so many exporters measured and had to wait for a later
+    batch. `unmet`: so many were never read, and there was no room for them. `samples` is how many
+    samples of each kernel lie in the window of its rates, `windows` the windows by exporter (of
+    every other one under an empty name).
     `conflicts` are kernels whose duplicate series disagree.
     """
 
@@ -126,6 +128,7 @@ class Batch:
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     own_stamps: Mapping[str, Stamp] = field(default_factory=dict)
     mixed: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
     glimpses: Sequence[Glimpse] = ()
     gaps: frozenset[str] = frozenset()
     counted: frozenset[str] = frozenset()

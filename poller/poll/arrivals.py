@@ -6,6 +6,7 @@ the windows of any two rounds bound the interval from both sides.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -18,13 +19,19 @@ _LATE_S = 0.1
 """A scrape may see what happened so long after its timestamp."""
 _LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
 """People set intervals that are multiples of these."""
+_NEAR = 1.5
+"""An interval is not likely that is so many times longer or shorter than the bounds' middle."""
 
 
 class Step(NamedTuple):
-    """From one measurement to a later one: so many rounds, so many seconds."""
+    """From one measurement to a later one: so many rounds, so many seconds.
+
+    `sure`: by the windows of both; else the first one may have been long before it was seen.
+    """
 
     rounds: float
     elapsed_s: float
+    sure: bool = True
 
 
 class Arrival(NamedTuple):
@@ -53,13 +60,24 @@ class Arrivals:
 
     @property
     def interval_s(self) -> float | None:
-        """The interval that the agent keeps beside its rounds' durations; None if not known."""
-        return self._known_s if self._likely_s is None else self._likely_s
+        """The interval that the agent keeps beside its rounds' durations; None if not known.
+
+        The one that was known before stands for as long as it is as likely as any other.
+        """
+        known_s, likely_s = self._known_s, self._likely_s
+        if known_s is None or likely_s is None:
+            return known_s if likely_s is None else likely_s
+        low_s, high_s = _near_the_middle(self._low_s, self._high_s)
+        return known_s if low_s <= known_s <= high_s else likely_s
 
     @property
     def least_s(self) -> float:
         """What the interval is at the least, in seconds."""
         return max(0.0, self._low_s)
+
+    def suppose(self, interval_s: float | None) -> None:
+        """Take an interval that is likely, until rounds tell."""
+        self._known_s = interval_s
 
     def forget(self) -> None:
         """Forget the rounds: they are counted anew, or otherwise."""
@@ -130,9 +148,14 @@ class Arrivals:
         first, last = self._seen.get(before.number), self._seen.get(after.number)
         interval_s = self.interval_s
         if interval_s is None:
-            return Step(rounds, max(0.001, after.scraped - before.scraped))
+            sure = first is not None and first.after > float("-inf")
+            return Step(rounds, max(0.001, after.scraped - before.scraped), sure)
         elapsed_s = rounds * interval_s + after.shift_s - before.shift_s
-        if first is not None and last is not None:
+        if first is not None and last is not None and first.after == float("-inf"):
+            seen_s = last.by - first.by  # neither was older than an interval when it was seen
+            if abs(elapsed_s - seen_s) > interval_s + _LATE_S + abs(after.shift_s - before.shift_s):
+                elapsed_s = seen_s  # the interval is that of another life
+        elif first is not None and last is not None:
             least, most = _apart(first, last)
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
                 least, most = _apart(self._narrowed(first, interval_s), last)
@@ -166,11 +189,21 @@ def _apart(first: Arrival, last: Arrival) -> tuple[float, float]:
     return last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
 
 
+def _near_the_middle(low_s: float, high_s: float) -> tuple[float, float]:
+    middle = math.sqrt(low_s * high_s)
+    return max(low_s, middle / _NEAR), min(high_s, middle * _NEAR)
+
+
 def _likeliest(low_s: float, high_s: float) -> float | None:
-    """Return the roundest interval between two bounds, or their middle; None where open."""
+    """Return the roundest interval between two bounds, or their middle; None where open.
+
+    Bounds that are far apart, as after three scrapes, have rounder ones than the true one near
+    their ends: one that is twice as long halves every rate.
+    """
     if high_s == float("inf") or low_s <= 0.0:
         return None
-    middle = (low_s + high_s) / 2
+    middle = math.sqrt(low_s * high_s)
+    low_s, high_s = _near_the_middle(low_s, high_s)
     for unit in _LIKELY_S:
         nearest = max(1, round(middle / unit)) * unit
         if low_s <= nearest <= high_s:

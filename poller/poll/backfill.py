@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from poller.errors import PollerError, PrometheusError
@@ -30,6 +30,7 @@ from poller.poll.past import (
 )
 from poller.poll.replay import replayed
 from poller.poll.rounds import Rounds
+from poller.poll.state import MetricState
 from poller.poll.withhold import Patience
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Series
@@ -141,7 +142,8 @@ class Backfiller:
         ask = Questioner(client, owed.end, self._reach.timeout_s, self.pace)
         scope = Scope(kernels=tuple(kernels))
         names = self._owed_metrics(kernels, owed)
-        past = await self._past(ask, names, range_s, scope)
+        told = {name for name, kept in self._owing(kernels, owed) if kept.prior_average is not None}
+        past = await self._past(ask, names, told, range_s, scope)
         moved, young = await movements(ask, kernels, patience, owed.end, scope)
         born: dict[str, float] = {}
         older = await ask.kernels(lookup_queries.older_query(range_s, scope))
@@ -149,7 +151,7 @@ class Backfiller:
             means = [name for name in names if self._history.catalog[name].needs_mean]
             opened = await openings(ask, young, {*means, ESSENTIAL[0]}, patience)
             opened = without_older(opened, past)
-            born = births(opened)
+            born = births(opened, self._rounds)
             self._replay(past, opened, means)
             await self._add_firsts(ask, past, kernels, older, range_s)
         return {
@@ -177,19 +179,25 @@ class Backfiller:
                 past[place] = known._replace(total=total, samples=count, replayed=True)
 
     def _owed_metrics(self, kernels: Iterable[str], owed: Owed) -> list[str]:
-        names = {
-            name
-            for kernel in kernels
-            if kernel in self._history.kernels
-            for name, kept in self._history.kernels[kernel].metrics.items()
-            if kept.owed == owed
-        }
-        return self._history.catalog.ordered(names)
+        return self._history.catalog.ordered({name for name, _ in self._owing(kernels, owed)})
+
+    def _owing(self, kernels: Iterable[str], owed: Owed) -> Iterator[tuple[str, MetricState]]:
+        """Yield the metrics of some kernels, by name, of which this is owed."""
+        for kernel in kernels:
+            history = self._history.kernels.get(kernel)
+            for name, kept in history.metrics.items() if history else ():
+                if kept.owed == owed:
+                    yield name, kept
 
     async def _past(
-        self, ask: Questioner, names: list[str], range_s: float, scope: Scope
+        self,
+        ask: Questioner,
+        names: list[str],
+        told: Container[str],
+        range_s: float,
+        scope: Scope,
     ) -> dict[tuple[str, str], Past]:
-        queries = lookup_queries.past_queries(self._history.catalog, names, range_s, scope)
+        queries = lookup_queries.past_queries(self._history.catalog, names, range_s, scope, told)
         past: dict[tuple[str, str], Past] = {}
         for text, field in (
             (queries.peaks, "maximum"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -30,6 +30,8 @@ LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
 _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
+_BACK_S = 1.0
+"""A batch of an earlier time than the last one by more than this goes by another clock."""
 _AT_ONCE = 50
 """So many targets' rounds are taken before something else may run."""
 
@@ -139,17 +141,17 @@ class Observer:
         self._sampled |= batch.sampled
         self._capacities.were_read(batch.capacities, batch.time)
         self._trail = {
-            name: stamps[-1:] if name in batch.mixed else stamps
+            name: stamps[-1:] if name in batch.mixed - batch.hidden else stamps
             for name, stamps in self._trail.items()
             if name not in batch.stamps and self.rounds.of(name) is not None
         }
 
     async def _look(self, at: float, read: Read) -> None:
         """Look at the rounds of every exporter; those that were read before are passed over."""
-        last = self.rounds.at
-        known = last is not None and 0 <= at - last < LEARN_S
-        range_s = at - last + _STORED_S if known and last is not None else LEARN_S
-        answer = await self.client.matrix(round_queries.rounds_query(range_s), at)
+        if self.rounds.at is not None and at < self.rounds.at - _BACK_S:
+            self._forget_looks()
+        query = round_queries.rounds_query(self._look_back_s(at))
+        answer = await self.client.matrix(query, at)
         for place, (instance, stamps) in enumerate(self.rounds.see(answer, at)):
             before = read.stamps.get(instance)
             after_s = before.scraped if before is not None else 0.0
@@ -159,6 +161,22 @@ class Observer:
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # the first look at thousands must not block the loop
         self.rounds.forget(at - 2 * LEARN_S)
+
+    def _look_back_s(self, at: float) -> float:
+        """Return how far back there may be rounds that were not stored at the last look."""
+        last, newest = self.rounds.at, self.rounds.latest
+        if last is None or not 0 <= at - last < LEARN_S:
+            return LEARN_S
+        return min(LEARN_S, at - min(last, newest or last) + _STORED_S)
+
+    def _forget_looks(self) -> None:
+        """Forget what was looked at: the server's clock was set back, or is another server's.
+
+        Samples with the times of now would be passed over until that clock is where it was.
+        """
+        self.rounds.forget(float("inf"))
+        self._trail.clear()
+        self._sampled.clear()
 
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
@@ -219,7 +237,10 @@ class Observer:
         self.surveyor.learn(merger.found(), todo.asked is None, at)
 
     async def _mixed(self, at: float, asked: Instances | None) -> Instances:
-        """Return the exporters of which a scrape was stored while they were asked."""
+        """Return the exporters of which another scrape was looked at than was read.
+
+        One was stored while they were asked, or the look was into another server's samples.
+        """
         if not self.rounds.exporters:
             return frozenset()
         query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
@@ -228,7 +249,7 @@ class Observer:
         return frozenset(
             dict(identity)["instance"]
             for identity, scraped in newest.items()
-            if identity not in clocks or (clocks[identity].scraped or 0.0) < scraped
+            if identity not in clocks or clocks[identity].scraped != scraped
         )
 
     def _finished(
@@ -242,6 +263,8 @@ class Observer:
     ) -> Batch:
         batch = merger.finish(at, self.limits.scope.kernels or ())
         read = known.stamps.keys() if todo.asked is None else todo.asked & known.stamps.keys()
+        hidden = self._hidden(read, batch, at)
+        mixed |= hidden
         self._note_kernels(batch, todo)
         told = read if todo.capacities is None else todo.capacities & read
         return replace(
@@ -251,6 +274,7 @@ class Observer:
             counting=bool(known.stamps),
             stamps={name: known.stamps[name] for name in read if name not in mixed},
             mixed=mixed,
+            hidden=hidden - todo.trail,
             windows=todo.windows,
             glimpses=glimpses.in_order(),
             gaps=todo.gaps,
@@ -260,6 +284,15 @@ class Observer:
             late=todo.late,
             unmet=todo.unmet,
         )
+
+    def _hidden(self, read: Iterable[str], batch: Batch, at: float) -> Instances:
+        """Return the exporters that told of no kernel since their last scrape failed.
+
+        An instant query shows nothing of them, so their round has not been read.
+        """
+        seen = set(batch.instances.values())
+        clocks = ((name, self.rounds.of(name)) for name in read if name not in seen)
+        return frozenset(name for name, clock in clocks if clock and clock.is_behind(at))
 
     def _note_kernels(self, batch: Batch, todo: Plan) -> None:
         """Let the census know what the exporters that were asked have by now."""

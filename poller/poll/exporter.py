@@ -59,7 +59,8 @@ class ExporterState:
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
-    `scraped` is the time of the last one, `scrape_s` how far apart they are, in seconds.
+    `scraped` is the time of the last one, `scrape_s` how far apart they are, in seconds; `began`
+    that of the first one, if rounds that were never scraped went before it.
     """
 
     def __init__(self, instance: str) -> None:
@@ -67,6 +68,7 @@ class Exporter:
         self.agent = ""
         self.counter: CounterName | None = None
         self.scraped: float | None = None
+        self.began: float | None = None
         self.scrape_s: float | None = None
         self.arrivals = Arrivals()
         self._count: float | None = None
@@ -132,6 +134,10 @@ class Exporter:
         period_s = self.period_s or DEFAULT_INTERVAL_S
         return max(_STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
 
+    def is_behind(self, at: float) -> bool:
+        """Whether a scrape should have come since the last one, and has not, or failed."""
+        return at - (self.scraped or 0.0) > (self.scrape_s or 0.0)
+
     def state(self, newest: float) -> ExporterState:
         """Return what to tell of it; `newest` is the time of the newest scrape of all."""
         behind_s = newest - (self.scraped or 0.0)
@@ -158,6 +164,8 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
+        if before is None and count > 1:
+            self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
         return stamp

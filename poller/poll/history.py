@@ -7,7 +7,7 @@ already there (`recall_key`) and from Prometheus (`recall_life`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from poller.format.catalog import ESSENTIAL, Catalog
@@ -107,6 +107,7 @@ class History:
             if place % _PORTION == _PORTION - 1:
                 yield
         fed.vanished = self.living.note(batch, self.stamps)
+        self._leave_out(fed.vanished, batch)
         self.living.note_held(batch, self.stamps, rounds)
         known = self.stamps if batch.asked is not None else {}
         kept = {name: self.stamps[name] for name in batch.mixed if name in self.stamps}
@@ -151,6 +152,14 @@ class History:
         )
         if taking.take(kernel, observation):
             self.owing.add(kernel_id)
+
+    def _leave_out(self, vanished: Iterable[str], batch: Batch) -> None:
+        """Take that rounds which were read left out some kernels: those are no unseen ones."""
+        for kernel_id in vanished:
+            kernel = self.kernels.get(kernel_id)
+            if kernel is not None and kernel.instance in batch.stamps:
+                for kept in kernel.metrics.values():
+                    kept.stood = True
 
     def _owe_gap(self, kernel_id: str, kernel: KernelState, batch: Batch) -> None:
         """Let what was not read of a kernel be backfilled; one may have waited for its turn."""
@@ -270,10 +279,14 @@ class History:
             # Without rounds the rate is that of the last poll, however late the past comes.
             rated = owed.end if kernel.stamp is not None or self.time is None else self.time
             recall.fit_rates(kernel, self.catalog, rated)
-        for name, kept in kernel.metrics.items():
-            if kept.owed == owed:
-                kept.backfill(life.metrics.get(name, Past()), life.older, kernel.weight)
-                kept.owed, kept.known = None, True
+        owing = {name: kept for name, kept in kernel.metrics.items() if kept.owed == owed}
+        older = life.older or any(
+            kept.outlives(life.metrics.get(name, Past()), self.catalog[name].cumulative)
+            for name, kept in owing.items()
+        )
+        for name, kept in owing.items():
+            kept.backfill(life.metrics.get(name, Past()), older, kernel.weight)
+            kept.owed, kept.known = None, True
         self._settle(kernel_id, kernel)
 
     def give_up(self, kernel_id: str) -> bool:

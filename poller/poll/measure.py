@@ -120,6 +120,9 @@ class Taking(NamedTuple):
             elif kept.stamp is None or not is_same_round(kept.stamp, self.stamp):
                 step = usual if kept.stamp is read_in else self.steps.step(kept.stamp, self.stamp)
                 came |= self._next(kernel, kept, reading, fact, step)
+        if len(observation) < len(metrics):
+            for name in metrics.keys() - observation.keys():
+                metrics[name].stood = True  # these rounds did not measure it
         kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
         kernel.complete = not kernel.lacks
         kernel.seen = self.at
@@ -233,7 +236,7 @@ def measure(
         unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
         kept.total += with_unseen(before, value, unseen) if unseen else value
         kept.count += 1 + unseen
-    if fact.rate and step is not None:
+    if fact.rate and step is not None and (step.sure or kept.rate == 0.0):  # better than a false 0
         kept.rate, kept.by_window = rates.between(before, value, step.elapsed_s), False
     kept.stood = False
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from poller.format import numbers
 from poller.format.catalog import ESSENTIAL
 from poller.poll.pace import Pace
+from poller.poll.rounds import Rounds
 from poller.poll.withhold import Patience
 from poller.prometheus import lookup_queries
 from poller.prometheus.answers import Row, Series
@@ -148,13 +149,23 @@ def without_older(
     return {place: several for place, several in opened.items() if place[0] not in older}
 
 
-def births(opened: Mapping[Place, Iterable[Series]]) -> dict[str, float]:
-    """Return the time of the first sample of each kernel."""
+def births(opened: Mapping[Place, Iterable[Series]], rounds: Rounds) -> dict[str, float]:
+    """Return the time of the first sample of each kernel, if it began with it.
+
+    What the first scrape of an exporter found may have lived before.
+    """
     found: dict[str, float] = {}
     for (kernel, name), several in opened.items():
         if name == ESSENTIAL[0]:
-            found[kernel] = min(series.values[0][0] for series in several)
+            born, first = min((series.values[0][0], _exporter_of(series)) for series in several)
+            clock = rounds.of(first)
+            if clock is None or clock.began != born:
+                found[kernel] = born
     return found
+
+
+def _exporter_of(series: Series) -> str:
+    return series.metric.get("instance", "")
 
 
 async def movements(

@@ -18,6 +18,8 @@ _LONGEST_S = 3600.0
 """What looks like a longer interval is rubbish: a window of it would ask for days."""
 _FILLED = 0.75
 """A window with less than this share of its samples has a gap in it."""
+_ONCE = 2.0
+"""So many scrapes of a kernel's life hold one sample of it, unless there is a gap."""
 _SIZES_S = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 600.0)
 
 
@@ -53,17 +55,19 @@ def rounded(one: Window) -> Window:
 def stand_in(rate: float | None, samples: float, over: Window, age_s: float | None) -> float | None:
     """Return a rate over a window as it may be written; None if it would be false.
 
-    `age_s` is how long the kernel has lived, None if longer than the window. Prometheus divides an
+    `age_s` is how long the kernel has lived, None if for long. Prometheus divides an
     increase by the whole range, and extrapolates by half a scrape: a young kernel's rate is scaled
-    to its life. Of an older kernel, a window that is not filled holds a gap.
+    to its life. A window that is not filled, as far as the kernel has lived, holds a gap. The rate
+    of a kernel that was scraped once is 0, as an agent writes it at a first measurement.
     """
-    if age_s is not None:
-        return 0.0 if rate is None else _scaled(rate, over, age_s)
+    young = age_s is not None and age_s <= over.range_s
+    lived_s = age_s if age_s is not None and young else over.range_s
+    scrape_s = over.scrape_s
     if rate is None:
+        return 0.0 if young and (not scrape_s or lived_s < _ONCE * scrape_s) else None
+    if scrape_s and samples < _FILLED * lived_s / scrape_s:
         return None
-    if over.scrape_s and samples < _FILLED * over.range_s / over.scrape_s:
-        return None
-    return rate
+    return _scaled(rate, over, lived_s) if young else rate
 
 
 def _scaled(rate: float, over: Window, age_s: float) -> float:

@@ -79,6 +79,9 @@ class Rounds:
         if exporter is None:
             instance = dict(identity)["instance"]
             exporter = self.exporters[identity] = Exporter(instance)
+            other = self.of(instance)
+            if other is not None:  # its labels have changed
+                exporter.arrivals.suppose(other.interval_s)
             self._of_instance.setdefault(instance, []).append(exporter)
         return exporter
 
@@ -111,11 +114,11 @@ class Rounds:
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
         there = (self.of(instance) for instance in sorted(self._of_instance))
-        latest = self._latest
+        latest = self.latest
         return [exporter.state(latest) for exporter in there if exporter is not None]
 
     @property
-    def _latest(self) -> float:
+    def latest(self) -> float:
         """The time of the newest scrape of all; 0 if there is none."""
         return max((one.scraped or 0.0 for one in self.exporters.values()), default=0.0)
 
@@ -132,7 +135,7 @@ class Rounds:
 
     def lag_s(self, at: float) -> float | None:
         """Return how far the newest scrape of all is behind a time, in seconds."""
-        latest = self._latest
+        latest = self.latest
         return at - latest if latest else None
 
     def living(self) -> set[str]:

@@ -8,6 +8,9 @@ from poller.format.catalog import Catalog, Metric
 from poller.format.numbers import most_written_as
 from poller.values import Owed, Past, Stamp, Window
 
+_BEFORE = 120.0
+"""An hour of measurements, as often as agents measure by default."""
+
 
 class MetricState(msgspec.Struct, gc=False):
     """One metric of one kernel; raw values as text, `value` the current one as a number.
@@ -74,20 +77,29 @@ class MetricState(msgspec.Struct, gc=False):
         self.owed = Owed(None, until)
         self.total = self.count = 0.0
 
+    def outlives(self, past: Past, counts_up: bool) -> bool:
+        """Whether the key tells of a longer life than all that Prometheus knows of it.
+
+        It has a higher maximum, or its average is below a counter's least value.
+        """
+        higher, highest = self.prior_maximum, past.maximum
+        if higher is not None and highest is not None and higher > most_written_as(highest):
+            return True
+        average, least = self.prior_average, past.minimum
+        if not counts_up or average is None or least is None:
+            return False
+        return most_written_as(average) < float(least)
+
     def backfill(self, past: Past, older: bool, weight: float = 1.0) -> None:
         """Count what was owed. `older`: the metric lived before that stretch began.
 
         `weight` is how many measurements a sample stands for. A key's average outlives it only
-        where Prometheus cannot know the whole: it then stands for all measurements so far.
+        where Prometheus cannot know the whole: it then stands for as many measurements as that
+        knows of, but for `_BEFORE` at the least, or a few new ones would outweigh a life.
         """
         weight = 1.0 if past.replayed else weight
-        kept_longer = (
-            self.prior_maximum is not None
-            and past.maximum is not None
-            and self.prior_maximum > most_written_as(past.maximum)
-        )
-        if self.prior_average is not None and (older or kept_longer):
-            measurements = max(past.samples * weight, 1.0)
+        if self.prior_average is not None and older:
+            measurements = max(past.samples * weight, _BEFORE)
             self.total += float(self.prior_average) * measurements
             self.count += measurements
         else:

@@ -35,6 +35,7 @@ class Glimpses:
         self._counting = frozenset(trail)
         self._values: dict[tuple[float, str], dict[str, dict[str, str]]] = {}
         self._newest: dict[str, float] = {}
+        self._last: dict[str, float] = {}
 
     def take(self, answer: Iterable[Series]) -> None:
         """Sort one answer's samples by scrape."""
@@ -44,6 +45,9 @@ class Glimpses:
             name = labels.get("container_metric_name", "")
             if not name or not is_canonical_uuid(kernel):
                 continue
+            if series.values and instance not in self._counting:
+                last = series.values[-1][0]  # also one that is too old to be counted
+                self._last[instance] = max(last, self._last.get(instance, last))
             for at, text in series.values:
                 if self._counts(instance, at) and numbers.fault(text) is None:
                     scrape = self._values.setdefault((at, instance), {})
@@ -70,11 +74,7 @@ class Glimpses:
 
     def newest(self) -> dict[str, float]:
         """Return the time of the last sample of each exporter without rounds."""
-        newest = dict(self._newest)
-        for at, instance in self._values:
-            if instance not in self._counting:
-                newest[instance] = max(at, newest.get(instance, at))
-        return newest
+        return {**self._last, **self._newest}
 
     def in_order(self) -> list[Glimpse]:
         """Return what was seen, in the order of time."""

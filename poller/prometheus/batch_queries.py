@@ -22,8 +22,8 @@ from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.selectors import Scope, duration, named, selector
 from poller.values import Part, Query
 
-_KEPT = "without (container_metric_name, value_type, job, agent_id, user_id, project_id)"
-_KEPT_WITH_AGENT = "without (container_metric_name, value_type, job, user_id, project_id)"
+_KEPT = "without (container_metric_name, value_type, agent_id, user_id, project_id)"
+_KEPT_WITH_AGENT = "without (container_metric_name, value_type, user_id, project_id)"
 _TELLS_AGENT = ESSENTIAL[0]
 """One metric tells which agent each kernel is on."""
 _TOGETHER = 3

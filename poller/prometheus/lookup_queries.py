@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,9 +76,16 @@ class PastQueries:
 
 
 def past_queries(
-    catalog: Catalog, metrics: Iterable[str], range_s: float, scope: Scope
+    catalog: Catalog,
+    metrics: Iterable[str],
+    range_s: float,
+    scope: Scope,
+    told: Container[str] = (),
 ) -> PastQueries:
-    """Return the life-long statistics over the last `range_s` seconds; None where none is kept."""
+    """Return the life-long statistics over the last `range_s` seconds; None where none is kept.
+
+    `told` are metrics whose average a key tells: a counter's least value says if that is older.
+    """
     names = list(metrics)
 
     def over(function: str, wanted: list[str], merged: str) -> str | None:
@@ -89,9 +96,11 @@ def past_queries(
         return f"{merged} {by} ({function}_over_time({series}[{duration(range_s)}]))"
 
     means = [name for name in names if catalog[name].needs_mean]
+    counters = [name for name in means if catalog[name].cumulative and name in told]
+    lows = [name for name in names if "min" in catalog[name].stats or name in counters]
     return PastQueries(
         peaks=over("max", [name for name in names if "max" in catalog[name].stats], "max"),
-        troughs=over("min", [name for name in names if "min" in catalog[name].stats], "min"),
+        troughs=over("min", lows, "min"),
         sums=over("sum", means, "sum"),
         counts=over("count", means, "sum"),
     )

@@ -305,6 +305,20 @@ async def test_after_a_batch_that_failed_nothing_between_is_lost(memory: Memory)
     assert [glimpse.stamp for glimpse in batch.glimpses] == [stamp("a:1", 3, 100.5)]
 
 
+async def test_what_was_looked_at_on_a_server_that_then_failed_is_not_put_to_anothers_gauges(
+    memory: Memory,
+) -> None:
+    poller = Poller(memory)
+    memory.fails = True
+    with pytest.raises(PrometheusError):
+        await poller.batch(100.0)
+    memory.fails = False
+    memory.scrapes["a:1"] = [(92.6, 1)]  # the next server is a scrape behind
+    batch = await poller.batch(100.0)
+    assert batch.mixed == frozenset({"a:1"})
+    assert "a:1" not in batch.stamps
+
+
 async def test_kernels_are_counted_now_and_then_and_after_a_failure(memory: Memory) -> None:
     poller = Poller(memory)
     asked = {}

@@ -271,3 +271,141 @@ async def test_what_a_batch_told_that_the_clock_refused_is_told_by_the_next_one(
     for kernel in lives.kernels:
         holds(lives, kernel)
         assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.002)
+
+
+async def test_the_last_scrape_before_an_outage_is_read_though_the_next_one_has_failed():
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
+    lives.kernels[0].metrics["mem"] = lambda at: 9e9 if at == 1000.0 else 1e9 + at
+    lives.agents[0].reachable = outside(1004, 1060)
+    lives.until(900)
+    await lives.poll(900, 1000)
+    await lives.poll(1007, 1200)  # the scrape of 1001.3 saw it, that of 1006.3 failed
+    assert float(lives.memory.stat(lives.kernels[0])["mem"]["stats.max"]) == 9e9
+
+
+async def test_kernels_of_an_agent_that_is_not_scraped_at_a_start_are_not_taken_for_new():
+    lives = Lives(agents=2)
+    lives.kernels[0].metrics["mem"] = lambda at: 5e9 if 400 <= at < 500 else 1e9 + at
+    lives.agents[0].reachable = outside(3570, 3620)
+    lives.until(3600)
+    await lives.poll(3600, 3800)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+@pytest.mark.parametrize("phase", range(3))
+async def test_after_a_restart_of_an_agent_that_is_scraped_rarely_no_rate_is_half_of_the_true_one(
+    phase: int,
+):
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=20.0)
+    lives.agents[0].next_scraped += 6.6 * phase
+    lives.agents[0].up = outside(1500, 1510)
+    lives.until(900)
+    for at in range(900, 1700, 5):
+        await lives.poll(at, at + 5)
+        if lives.memory.written.get(lives.kernels[0].id) == lives.memory.now:
+            rate = float(lives.memory.stat(lives.kernels[0])["cpu_util"]["current"])
+            assert rate == pytest.approx(700, rel=0.03)
+
+
+@pytest.mark.parametrize("what", ["metric", "kernel"])
+async def test_rounds_that_left_a_metric_or_a_kernel_out_are_none_of_its_mean(what: str):
+    def gone(at: float) -> bool:
+        return 600 <= at < 840
+
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
+    (kernel,) = lives.kernels
+    kernel.metrics["cuda_util"] = lambda at: (
+        None if what == "metric" and gone(at) else (20 if at < 600 else 90) + at % 1.7
+    )
+    lives.agents[0].leaves_out = lambda kernel, at: what == "kernel" and gone(at)
+    lives.until(300)
+    await lives.poll(300, 900)
+    assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.02)
+
+
+async def test_scrapes_that_are_stored_late_count_for_an_exporter_without_rounds_at_once():
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=15.0)
+    (agent,), (kernel,) = lives.agents, lives.kernels
+    agent.counts = False
+    agent.leaves_out = lambda kernel, at: at < 300
+    kernel.metrics["mem"] = lambda at: 1e9 + at * 1e6
+    lives.until(100)
+    lives.memory.stored_s = 1.2
+    for at in range(100, 420):
+        await lives.poll(at, at + 1, every_s=1.0)
+        if kernel.id in lives.memory.keys:
+            memory = lives.memory.stat(kernel)["mem"]
+            assert float(memory["stats.max"]) >= float(memory["current"])
+
+
+@pytest.mark.parametrize("late_s", [25.0, 60.0])
+async def test_scrapes_that_are_stored_late_all_at_once_are_read_one_by_one(late_s: float):
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    for kernel in lives.kernels:
+        kernel.metrics["mem"] = lambda at: 8e9 if 302 <= at < 322 else 1e9 + at
+        kernel.metrics["cuda_util"] = lambda at: 99.0 if 302 <= at < 322 else 10.0 + at % 1.7
+    lives.until(100)
+    await lives.poll(100, 300)
+    lives.memory.stored_s = 1e9
+    await lives.poll(300, 300 + late_s)
+    lives.memory.stored_s = 0.0
+    await lives.poll(300 + late_s, 500)
+    for kernel in lives.kernels:
+        assert float(lives.memory.stat(kernel)["mem"]["stats.max"]) == 8e9
+        assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.005)
+
+
+async def test_where_prometheus_has_lost_its_past_the_keys_means_and_maxima_go_on():
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    lives.until(100)
+    await lives.poll(100, 900)
+    lives.memory.lose_all()
+    lives.start()
+    await lives.poll(900, 1000)
+    for kernel in lives.kernels:
+        holds(lives, kernel, within=0.05)
+
+
+async def test_kernels_that_a_first_scrape_finds_are_not_taken_for_new_and_idle():
+    lives = Lives()
+    lives.agents[0].reachable = outside(0, 900)
+    (kernel,) = lives.agents[0].kernels
+    lives.until(600)
+    told = set()
+    for at in range(600, 1100, 5):
+        await lives.poll(at, at + 5)
+        if kernel.id in lives.memory.keys:
+            told.add(lives.memory.stat(kernel)["cpu_util"]["current"])
+    assert [float(rate) for rate in told] == pytest.approx([700.0] * len(told), rel=0.01)
+    assert told
+
+
+@pytest.mark.parametrize("back_s", [400.0, 30.0])
+async def test_a_server_whose_clock_is_behind_the_last_ones_is_read_at_once(back_s: float):
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    lives.memory.ahead_s = back_s
+    lives.until(100)
+    await lives.poll(100, 600)
+    lives.memory.ahead_s = 0.0
+    lives.memory.lose_all()
+    await lives.poll(605, 610)
+    for at in range(610, 700, 5):
+        await lives.poll(at, at + 5)
+        for kernel in lives.kernels:
+            assert lives.memory.now - lives.memory.written[kernel.id] < 12.0
+            rate = float(lives.memory.stat(kernel)["io_read"]["stats.rate"])
+            assert rate == pytest.approx(1000, rel=0.03)
+
+
+async def test_an_old_kernel_without_rounds_is_not_told_to_be_idle_after_a_gap():
+    lives = Lives(agents=2, measure_s=5.0, scrape_s=5.0)
+    agent, kernel = lives.agents[0], lives.kernels[0]
+    agent.counts = False
+    agent.leaves_out = lambda kernel, at: at < 250  # it is met while it is young
+    agent.reachable = outside(900, 960)
+    lives.until(200)
+    await lives.poll(200, 900)
+    for at in range(900, 1020, 5):
+        await lives.poll(at, at + 5)
+        assert float(lives.memory.stat(kernel)["cpu_util"]["current"]) > 500

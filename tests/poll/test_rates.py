@@ -69,9 +69,10 @@ def test_a_window_that_samples_fill_gives_its_rate():
     assert rates.stand_in(12.5, 5.0, HALF_MINUTE, None) == 12.5
 
 
-def test_a_window_with_a_gap_gives_none_unless_the_kernel_is_young():
-    assert rates.stand_in(12.5, 3.0, HALF_MINUTE, None) is None
-    assert rates.stand_in(12.5, 3.0, HALF_MINUTE, 30.0) == 12.5
+@pytest.mark.parametrize("age_s", [None, 3600.0, 30.0, 20.0])
+def test_a_window_with_a_gap_gives_none_however_old_the_kernel_is(age_s: float | None):
+    assert rates.stand_in(12.5, 2.0, HALF_MINUTE, age_s) is None
+    assert rates.stand_in(None, 1.0, HALF_MINUTE, age_s) is None
 
 
 def test_where_nothing_tells_how_many_samples_there_should_be_a_rate_stands():
@@ -93,7 +94,7 @@ def test_a_rate_that_prometheus_does_not_know_is_unknown_of_an_old_kernel_and_0_
     ],
 )
 def test_a_young_kernels_rate_is_over_its_life_and_not_over_the_window(age_s: float, scaled: float):
-    rate = rates.stand_in(10.0, 3.0, HALF_MINUTE, age_s)
+    rate = rates.stand_in(10.0, 1.0 + age_s // 5.0, HALF_MINUTE, age_s)
     assert rate is not None
     assert float(rate) == pytest.approx(scaled)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.poll.arrivals import Step
 from poller.poll.counters import target_of
 from poller.poll.exporter import Exporter, ExporterState
 from poller.poll.rounds import Rounds
@@ -437,7 +438,23 @@ def test_before_the_interval_is_known_the_scrapes_tell_the_time():
     assert state(clocks).interval_s is None
     step = clocks.step(*stamps)
     assert step is not None
-    assert tuple(step) == (1.0, 4.0)
+    assert step == Step(1.0, 4.0, sure=False)  # the first one may have been long before 0
+
+
+@pytest.mark.parametrize(
+    ("measure_s", "scrape_s", "first"), [(5.0, 5.0, 3.0), (30.0, 30.0, 12.0), (5.0, 5.0, 1.5)]
+)
+def test_an_interval_is_not_taken_for_twice_as_long_because_that_is_rounder(
+    measure_s: float, scrape_s: float, first: float
+):
+    rounds, scrapes = sleeping(measure_s, [(0.0, 0.0)] * 8), every(scrape_s, 7 * scrape_s, first)
+    clocks, stamps = Rounds(), []
+    for place, at in enumerate(scrapes):
+        stamps += look(clocks, scraped(rounds, scrapes[: place + 1]), at)["a:1"]
+        if place > 0:
+            step = clocks.step(*stamps[-2:])
+            assert step is not None
+            assert step.elapsed_s == pytest.approx(measure_s)
 
 
 @examples(60)

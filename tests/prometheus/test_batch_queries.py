@@ -13,7 +13,7 @@ from poller.prometheus.selectors import EVERYTHING, sliced
 from poller.values import Query
 
 METRICS = {"cpu_util": True, "net_rx": False, "io_read": False, "mem": True}
-TELL_APART = {"kernel_id", "session_id", "instance", "service_id", "replica"}
+TELL_APART = {"kernel_id", "session_id", "instance", "job", "service_id", "replica"}
 
 
 WHOLE = ("cpu_util", "mem", "io_read", "io_write", "net_rx", "net_tx")

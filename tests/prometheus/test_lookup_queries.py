@@ -36,6 +36,8 @@ def test_the_past_is_asked_for_what_each_metric_keeps():
     assert metrics_of(PAST.peaks) == ["cpu_util", "mem"]
     assert metrics_of(PAST.sums) == metrics_of(PAST.counts) == ["cpu_util"]
     assert PAST.troughs is None
+    told = lookup_queries.past_queries(Catalog(), ["cpu_util", "mem"], 600.0, ONE, ["cpu_util"])
+    assert metrics_of(told.troughs) == ["cpu_util"]  # a key's average below it is of an older life
     both = Catalog(overrides={"mem": Override(stats=("min", "max"))})
     assert metrics_of(lookup_queries.past_queries(both, ["mem"], 600.0, ONE).troughs) == ["mem"]
 

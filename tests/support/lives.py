@@ -173,7 +173,8 @@ class Memory:
     """Prometheus and Redis of the simulation; `now` is the time of both, in Unix seconds.
 
     `down`: Prometheus answers nobody. `skewed`: its clock has been set, so the poller refuses what
-    it answered. `past` is waited for before any question after the past.
+    it answered; it is `ahead_s` ahead. Samples are stored `stored_s` after their scrape. `past` is
+    waited for before any question after the past.
     """
 
     def __init__(self) -> None:
@@ -183,13 +184,29 @@ class Memory:
         self.written: dict[str, float] = {}
         self.down = False
         self.skewed = False
+        self.ahead_s = self.stored_s = 0.0
+        self._on_their_way: list[tuple[str, float, list[tuple[dict[str, str], float]]]] = []
         self.past = asyncio.Event()
         self.past.set()
         self.url, self.server_ahead_s, self.passed_over = "http://prometheus", 0.0, None
         self.in_mid_batch: Callable[[], None] = lambda: None
         self._told: dict[str, set[frozenset[tuple[str, str]]]] = {}
 
-    def store(self, target: str, at: float, samples: list[tuple[dict[str, str], float]]) -> None:
+    def scraped(self, target: str, at: float, samples: list[tuple[dict[str, str], float]]) -> None:
+        self._on_their_way.append((target, at, samples))
+
+    def store_until(self, at: float) -> None:
+        """Store what was scraped long enough ago."""
+        while self._on_their_way and self._on_their_way[0][1] + self.stored_s <= at:
+            self._store(*self._on_their_way.pop(0))
+
+    def lose_all(self) -> None:
+        """Lose every sample."""
+        self.tracks.clear()
+        self._told.clear()
+
+    def _store(self, target: str, at: float, samples: list[tuple[dict[str, str], float]]) -> None:
+        at += self.ahead_s
         told = {frozenset(labels.items()) for labels, _ in samples}
         for gone in self._told.get(target, set()) - told:
             self.tracks[gone].add(at, None)
@@ -257,7 +274,7 @@ class _Clock:
         self._memory = memory
 
     def now(self) -> float:
-        return self._memory.now
+        return self._memory.now + self._memory.ahead_s
 
     def follow(self, ahead_s: float | None) -> bool:
         return self._memory.skewed
@@ -297,7 +314,8 @@ class Lives:
                     agent.measure()
                 else:
                     scraped, samples = agent.scraped()
-                    self.memory.store(agent.instance, T0 + scraped, samples)
+                    self.memory.scraped(agent.instance, T0 + scraped, samples)
+        self.memory.store_until(T0 + at)
         self.memory.now = T0 + at
 
     async def poll(self, start: float, end: float, every_s: float = 5.0) -> list[Outcome]:

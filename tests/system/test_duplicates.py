@@ -122,6 +122,16 @@ def test_a_new_start_of_the_agent_is_told_by_a_label_nobody_listed(tmp_path):
     assert fields["mem"]["current"] == str(4 * GIB)
 
 
+def test_the_series_of_a_job_that_was_renamed_do_not_count(tmp_path):
+    """A server that was stopped to rename it has put no end to the old ones."""
+    fields = read(
+        tmp_path,
+        series(OWNED, stamps(200, 30), mem=9 * GIB, base=50_000, rate=700, job="agents"),
+        series(OWNED, stamps(20, 0), mem=4 * GIB, base=175_000, rate=700, job="kernels"),
+    )
+    assert fields["mem"]["current"] == str(4 * GIB)
+
+
 def test_a_pair_of_replicas_is_one_kernel(tmp_path):
     fields = read(
         tmp_path,
