@@ -7,6 +7,7 @@ import logging
 import platform
 import signal
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,9 @@ from poller.secret_files import without_password
 from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
+
+_TICKS = 3
+"""Kernels that were scraped in mid-batch at so many ticks before are remembered."""
 
 
 @dataclass(slots=True)
@@ -79,6 +83,7 @@ class Daemon:
         self._tick = asyncio.Event()
         self._running = False
         self._goes_on = False
+        self._mixed: deque[frozenset[str]] = deque(maxlen=_TICKS)
 
     def stop(self) -> None:
         """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
@@ -254,12 +259,23 @@ class Daemon:
         else:
             if led:
                 self.report.succeeded(outcome)
-                goes_on = outcome.goes_on
+                goes_on = self._meets_scrapes(outcome) or outcome.goes_on
         self._goes_on = goes_on
         if goes_on:  # the next one runs between two ticks: it may meet one, which is not missed
             self._tick.set()
         self.report.ended(outcome, time.perf_counter() - started)
         notify("WATCHDOG=1", f"STATUS={self.report.status(self.leadership.stands_by)}")
+
+    def _meets_scrapes(self, outcome: Outcome) -> bool:
+        """Whether kernels were scraped in mid-batch at this tick as at one of the last ones.
+
+        Ticks and scrapes are in step then, and the next tick would meet the same.
+        """
+        if self._goes_on:  # this cycle began between two ticks
+            return False
+        again = any(not before.isdisjoint(outcome.mixed) for before in self._mixed)
+        self._mixed.append(outcome.mixed)
+        return again
 
     async def _lead(self, run: _Run, outcome: Outcome) -> bool:
         """Poll if the lease is ours or can be had, else stand by; whether we polled."""

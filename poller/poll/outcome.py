@@ -93,6 +93,11 @@ class Outcome:
         return bool(self.unmet or self.late or self.unwritten) and not self.waiting
 
     @property
+    def mixed(self) -> frozenset[str]:
+        """The kernels that were scraped in mid-batch, or whose scrape failed."""
+        return frozenset(kernel for kernel, why in self.withheld.items() if why == "mixed")
+
+    @property
     def withheld_counts(self) -> dict[str, int]:
         """How many kernels are withheld, by reason in the order of its name."""
         return dict(sorted(Counter(self.withheld.values()).items()))

@@ -17,6 +17,8 @@ import pytest
 
 from poller import __version__
 from poller.daemon.daemon import Daemon
+from poller.poll.outcome import Outcome
+from poller.poll.withhold import Reason
 from tests.support.answers import Answer, timed_out
 from tests.support.exporter import Exporter
 from tests.support.live import LivePoller, read_legacy, settings, tables
@@ -144,6 +146,27 @@ def test_a_tick_beside_a_cycle_is_missed_but_not_beside_one_that_runs_between_ti
     daemon._goes_on, daemon.leadership.stands_by = False, True
     daemon._on_tick(0)
     assert daemon.telemetry.missed._value.get() == 1
+
+
+def test_where_ticks_and_scrapes_are_in_step_another_cycle_follows_at_once(tmp_path: Path) -> None:
+    config = settings(tmp_path, "http://127.0.0.1:9", "redis://127.0.0.1:9")
+    daemon = Daemon(config, lambda: config)
+
+    def follows(**withheld: Reason) -> bool:
+        daemon._goes_on = daemon._meets_scrapes(Outcome(withheld=dict(withheld)))
+        return daemon._goes_on
+
+    assert not follows(a="mixed")
+    assert not follows(b="mixed", a="waiting")
+    assert follows(a="mixed", b="mixed")
+    assert not follows(b="mixed")  # that one followed
+    assert follows(a="mixed")
+    assert not follows()  # that one followed
+    assert not follows()
+    assert follows(a="mixed")
+    assert not follows()  # that one followed
+    assert not any([follows(), follows(), follows()])
+    assert not follows(a="mixed")
 
 
 def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(

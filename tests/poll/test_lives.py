@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -409,3 +410,17 @@ async def test_an_old_kernel_without_rounds_is_not_told_to_be_idle_after_a_gap()
     for at in range(900, 1020, 5):
         await lives.poll(at, at + 5)
         assert float(lives.memory.stat(kernel)["cpu_util"]["current"]) > 500
+
+
+async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_at_once():
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
+    (agent,), (kernel,), memory = lives.agents, lives.kernels, lives.memory
+    lives.cycle.rules = replace(lives.cycle.rules, query_offset_s=0.5)
+    agent.next_scraped = 94.45
+    memory.stored_s = 0.8
+    memory.in_mid_batch = lambda: memory.store_until(memory.now + 0.4)
+    lives.until(90)
+    ticks = await lives.poll(100, 200)
+    assert all(tick.mixed == {kernel.id} for tick in ticks)  # polls and scrapes are in step
+    (after,) = await lives.poll(195.5, 196)
+    assert after.written == 1
