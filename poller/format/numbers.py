@@ -31,6 +31,7 @@ _SMALL = 1e9
 """The same of smaller floats, which are nearer to their decimals. Without it every hundredth number
 would take the long way."""
 _INFINITY = float("inf")
+_LARGEST = sys.float_info.max
 _OF_A_HUNDRED = [f".{part:02}".rstrip("0").rstrip(".") for part in range(100)]
 _OF_A_THOUSAND = [f".{part:03}".rstrip("0").rstrip(".") for part in range(1000)]
 """What stands behind the whole number, by hundredths and by thousandths."""
@@ -58,8 +59,13 @@ def number(text: str) -> str | None:
 
 
 def of_float(value: float) -> str:
-    """Return a finite float64 as the format writes it."""
-    return _rounded(value) or _plain(Decimal(repr(value)), _THOUSANDTH)
+    """Return a float64 as the format writes it; what is beyond all numbers as the largest one."""
+    return _rounded(value) or _plain(Decimal(repr(finite(value))), _THOUSANDTH)
+
+
+def finite(value: float) -> float:
+    """Return a number that fits: sums and rates of numbers near the largest one may not."""
+    return min(max(value, -_LARGEST), _LARGEST) if value == value else 0.0
 
 
 def _rounded(value: float) -> str | None:

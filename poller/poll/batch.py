@@ -138,7 +138,9 @@ class Observer:
         The rounds of exporters that were not read now are kept for the batch that reads them. Of a
         mixed one the last is kept: those before it are among the glimpses.
         """
-        self._sampled |= batch.sampled
+        known = self._sampled | batch.sampled
+        census = batch.census or {}
+        self._sampled = {name: at for name, at in known.items() if name in census}
         self._capacities.were_read(batch.capacities, batch.time)
         self._trail = {
             name: stamps[-1:] if name in batch.mixed - batch.hidden else stamps

@@ -232,7 +232,7 @@ class Cycle:
     def _check_clock(self) -> None:
         """Refuse a batch whose time was not the server's; the next one will be."""
         ahead_s = self.observer.client.server_ahead_s
-        if self.clock.follow(ahead_s):
+        if self._follow():
             raise ClockError(
                 "skew",
                 f"the server's clock is {ahead_s:+.0f} s from ours; its time is used from now on",
@@ -262,7 +262,15 @@ class Cycle:
         await client.fail_over(
             lambda: client.vector("vector(1)", self.clock.now()), self.observer.limits.within_s
         )
-        self.clock.follow(client.server_ahead_s)
+        self._follow()
+
+    def _follow(self) -> bool:
+        """Go along with the server's clock; whether that was a jump."""
+        client = self.observer.client
+        jumped = self.clock.follow(client.server_ahead_s)
+        if jumped:
+            client.server_ahead_s = 0.0  # the next answer may come without a date
+        return jumped
 
     def read_keys_again(self) -> None:
         """Read every key once more before it is written: another poller may have written it."""

@@ -25,6 +25,7 @@ _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
 _LONGEST_GAP = 3.0
+_MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
 _SILENT_S = 10.0
 """An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
@@ -180,7 +181,7 @@ class Exporter:
             return None
         self._count, self._shift_s, self._first_scraped = count, shift_s, at
         self._stood_s = 0.0
-        if last is not None and count < last:
+        if last is not None and (count < last or self._is_a_jump(count - last, at, before)):
             self.arrivals.begin_anew()
         elif last is not None and before is not None:
             unseen = count - last - 1
@@ -189,6 +190,13 @@ class Exporter:
             return self.stamp
         self.arrivals.take(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
         return self.stamp
+
+    def _is_a_jump(self, rounds: float, at: float, before: float | None) -> bool:
+        """Whether there are more rounds than any agent runs: another counter's value, or rubbish.
+
+        To take them for unseen ones would outweigh all that was measured.
+        """
+        return before is not None and rounds > _MOST_A_SECOND * (at - before + 1.0)
 
     def _choose_counter(self, scrape: Scrape) -> None:
         best = next((name for name in COUNTERS if name in scrape.counts), None)

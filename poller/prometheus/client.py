@@ -234,8 +234,8 @@ class Client:
         log.info("prometheus: %s answers at %s; %s", servers.VICTORIA, url, told)
 
     def _weigh_warnings(self, warnings: Iterable[str]) -> None:
-        # Prometheus 2.48 to 2.5x puts its notes on metric names in with the warnings.
-        partial = [text for text in warnings if not text.startswith("PromQL info")]
+        # Since 2.48 Prometheus puts its notes on queries in with them: those miss no data.
+        partial = [text for text in warnings if not text.startswith("PromQL ")]
         for text in partial:
             self._on_warning(text)
         if partial and self._access.skip_partial:
@@ -270,11 +270,11 @@ class Client:
                     method, url, data=_encoded(fields), headers=headers, allow_redirects=False
                 ) as response,
             ):
-                self._read_clock(response.headers.get("Date"))
                 self._recognize(place, response.headers, b"")
                 if response.status != 200:
                     start = await response.content.read(_ERROR_BODY_BYTES)
                     raise errors.refusal(response.status, start)
+                self._read_clock(response.headers.get("Date"))  # a proxy's error page has its own
                 return await self._body(response)
         except PrometheusError:
             raise

@@ -424,3 +424,32 @@ async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_
     assert all(tick.mixed == {kernel.id} for tick in ticks)  # polls and scrapes are in step
     (after,) = await lives.poll(195.5, 196)
     assert after.written == 1
+
+
+@pytest.mark.parametrize("rubbish", [0.0, -5.0, 1e6, 1e18, 1e308])
+async def test_one_scrape_of_rubbish_in_an_agents_counter_does_not_outweigh_what_was_measured(
+    rubbish: float,
+):
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    agent = lives.agents[0]
+    agent.counted = lambda at: rubbish if 600 <= at < 605 else None
+    lives.until(100)
+    await lives.poll(100, 800)
+    for kernel in lives.kernels:
+        holds(lives, kernel)
+
+
+@pytest.mark.parametrize("rubbish", [1.7e308, -1.7e308, 9e307])
+@pytest.mark.parametrize("name", ["cuda_util", "mem", "io_read"])
+async def test_one_kernels_numbers_near_the_largest_one_cost_no_other_kernel_its_key(
+    rubbish: float, name: str
+):
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=5.0)
+    usual = lives.kernels[0].metrics[name]
+    lives.kernels[0].metrics[name] = lambda at: rubbish if 300 <= at < 312 else usual(at)
+    lives.until(100)
+    await lives.poll(100, 400)
+    for kernel in lives.kernels:
+        assert lives.memory.now - lives.memory.written[kernel.id] < 12.0
+    for kernel in lives.kernels[1:]:
+        holds(lives, kernel)

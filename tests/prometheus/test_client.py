@@ -174,6 +174,12 @@ async def test_notes_on_metric_names_are_no_fault(
     assert told == []
 
 
+async def test_a_note_on_a_query_is_not_missing_data(prometheus: ScriptedPrometheus) -> None:
+    note = "PromQL warning: encountered a mix of histograms and floats for aggregation (1:6)"
+    prometheus.next_answers(answers.vector(ONE, warnings=[note]))
+    assert len(await ask(prometheus.url)) == 1
+
+
 async def test_a_note_does_not_hide_a_warning_beside_it(prometheus: ScriptedPrometheus) -> None:
     note = json.loads(answers.noted(ONE).body)["warnings"][0]
     prometheus.next_answers(answers.vector(ONE, warnings=[note, "store is down"]))

@@ -109,7 +109,8 @@ class Track:
 class Agent:
     """Measures its kernels every `measure_s` and is scraped every `scrape_s`, unless told not to.
 
-    `ghosts` are series that it tells of beside those that it measures.
+    `ghosts` are series that it tells of beside those that it measures. `counted` is what its
+    counter says instead of its rounds, where it is not None.
     """
 
     def __init__(self, name: str, kernels: Sequence[Kernel], measure_s: float, scrape_s: float,
@@ -118,6 +119,7 @@ class Agent:
         self.instance = f"{name}:1"
         self.measure_s, self.scrape_s = measure_s, scrape_s
         self.counts = True
+        self.counted: Callable[[float], float | None] = lambda at: None
         self.up: Callable[[float], bool] = lambda at: True
         self.measures: Callable[[float], bool] = lambda at: True
         self.reachable: Callable[[float], bool] = lambda at: True
@@ -147,9 +149,9 @@ class Agent:
     def scraped(self) -> tuple[float, list[tuple[dict[str, str], float]]]:
         """Return the time of the next scrape and its samples: none if it fails."""
         at, self.next_scraped = self.next_scraped, self.next_scraped + self.scrape_s
-        return at, list(self._exported()) if self.up(at) and self.reachable(at) else []
+        return at, list(self._exported(at)) if self.up(at) and self.reachable(at) else []
 
-    def _exported(self) -> Iterator[tuple[dict[str, str], float]]:
+    def _exported(self, at: float) -> Iterator[tuple[dict[str, str], float]]:
         target = {"instance": self.instance, "job": "agents"}
         for (kernel, name), value in {**self._gauges, **self.ghosts}.items():
             labels = {
@@ -166,7 +168,8 @@ class Agent:
             if name in _CAPACITIES:
                 yield {**labels, "value_type": "capacity"}, _CAPACITIES[name]
         if self.counts and self._rounds:
-            yield {**target, **_COUNTER}, float(self._rounds)
+            said = self.counted(at)
+            yield {**target, **_COUNTER}, float(self._rounds) if said is None else said
 
 
 class Memory:

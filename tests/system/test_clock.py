@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from poller.clock import TOLERANCE_S, Clock, told_time
 from poller.daemon.schedule import EveryInterval, Ticker
-from poller.errors import ClockError
+from poller.errors import ClockError, PrometheusError
 from poller.poll import assembly
+from tests.support.answers import bad_gateway
 from tests.support.examples import examples
 from tests.support.live import PATIENT, LivePoller, settings, tables
 from tests.support.openmetrics import STAGE_SECONDS
@@ -170,6 +171,33 @@ async def test_a_server_that_tells_no_time_is_asked_at_ours(
         outcome = await cycle.poll()
         assert outcome.written == 2
         assert abs(outcome.time - time.time()) < 2
+
+
+async def test_a_time_that_a_server_told_once_is_followed_once(
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
+) -> None:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
+        await cycle.poll()
+        prometheus.date_offset_s = HOUR_S
+        with pytest.raises(ClockError):
+            await cycle.poll()
+        prometheus.date_offset_s = None
+        for _ in range(2):
+            outcome = await cycle.poll()
+            assert abs(outcome.time - (time.time() + HOUR_S)) < 2
+
+
+async def test_the_date_of_an_error_page_is_not_the_time_of_the_samples(
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
+) -> None:
+    async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url), PATIENT) as cycle:
+        await cycle.poll()
+        prometheus.date_offset_s = HOUR_S
+        prometheus.next_answers(bad_gateway())
+        with pytest.raises(PrometheusError):
+            await cycle.poll()
+        prometheus.date_offset_s = None
+        assert abs((await cycle.poll()).time - time.time()) < 2
 
 
 def test_a_skew_is_told_once_and_when_it_is_gone(
