@@ -24,6 +24,8 @@ _GONE_SCRAPES = 3
 _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
+_NEW_ROUNDS = 12
+"""An agent that counts no more has just begun, and has written rates of 0 a moment ago."""
 _LONGEST_GAP = 3.0
 _MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
@@ -61,7 +63,7 @@ class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
     `scraped` is the time of the last one, `scrape_s` how far apart they are, in seconds; `began`
-    that of the first one, if rounds that were never scraped went before it.
+    that of the first one, if many rounds that were never scraped went before it.
     """
 
     def __init__(self, instance: str) -> None:
@@ -165,7 +167,7 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        if before is None and count > 1:
+        if before is None and count > _NEW_ROUNDS:
             self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
