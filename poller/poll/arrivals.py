@@ -19,7 +19,7 @@ _LATE_S = 0.1
 """A scrape may see what happened so long after its timestamp."""
 _LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
 """People set intervals that are multiples of these."""
-_NEAR = 1.5
+_NEAR = 1.2
 """An interval is not likely that is so many times longer or shorter than the bounds' middle."""
 
 
