@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -20,20 +19,11 @@ from poller.poll.rounds import Rounds
 from poller.poll.settling import Settling
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
-from poller.prometheus import round_queries
+from poller.poll.unread import Unread
 from poller.prometheus.client import Client, together
 from poller.prometheus.errors import TOO_MUCH
-from poller.prometheus.selectors import EVERYTHING, Scope
-from poller.values import Batch, Stage, Stamp, Survey
-
-LEARN_S = 300.0
-"""So far back the rounds are looked at when they are seen for the first time."""
-_STORED_S = 15.0
-"""A scrape is stored some time after its timestamp: so much of the past is looked at again."""
-_BACK_S = 1.0
-"""A batch of an earlier time than the last one by more than this goes by another clock."""
-_AT_ONCE = 50
-"""So many targets' rounds are taken before something else may run."""
+from poller.prometheus.selectors import Scope
+from poller.values import Batch, Stage, Survey
 
 Timed = Callable[[Stage], AbstractContextManager[None]]
 
@@ -71,8 +61,7 @@ class Observer:
         self._census = Census(limits.within_s)
         self._capacities = Capacities()
         self._settling = Settling(self.rounds)
-        self._trail: dict[str, list[Stamp]] = {}
-        self._sampled: dict[str, float] = {}
+        self._unread = Unread(self.rounds)
         self._portion = Portion(limits.most_kernels * NEW_COSTS, limits.within_s)
         self._asking = 0.0
         self._started = self._planned = 0.0
@@ -100,7 +89,7 @@ class Observer:
 
     async def _batch(self, at: float, read: Read, timed: Timed) -> Batch:
         with timed("rounds"):
-            await self._look(at, read)
+            await self._unread.look(self.client, at, read.stamps)
         self._census.begin(self.client, self.limits.scope, at, read.anew)
         with timed("survey"):
             if not self._census.kernels:
@@ -112,14 +101,13 @@ class Observer:
         if self.limits.scope.kernels is not None:
             todo = replace(todo, asked=None, capacities=None)
         merger = Merger(self.catalog, self._ids)
-        counting = {name: new for name, new in self._trail.items() if name in known.stamps}
-        glimpses = Glimpses(counting, read.since or at, self._sampled)
+        glimpses = self._unread.glimpses(known.stamps, read.since or at)
         mixed: Instances = frozenset()
         if todo.asked is None or todo.asked:
             with timed("query"):
                 await self._ask(todo, known.survey, at, read, merger, glimpses)
             with timed("rounds"):
-                mixed = await self._mixed(at, todo.asked)
+                mixed = await self._unread.mixed(self.client, at, todo.asked)
         with timed("survey"):
             await self._census.arrive()  # for the next batch
         with timed("merge"):
@@ -133,52 +121,9 @@ class Observer:
         return batch
 
     def taken(self, batch: Batch) -> None:
-        """Take that a batch is remembered: what it told need not be asked again.
-
-        The rounds of exporters that were not read now are kept for the batch that reads them. Of a
-        mixed one the last is kept: those before it are among the glimpses.
-        """
-        known = self._sampled | batch.sampled
-        census = batch.census or {}
-        self._sampled = {name: at for name, at in known.items() if name in census}
+        """Take that a batch is remembered: what it told need not be asked again."""
+        self._unread.taken(batch)
         self._capacities.were_read(batch.capacities, batch.time)
-        self._trail = {
-            name: stamps[-1:] if name in batch.mixed - batch.hidden else stamps
-            for name, stamps in self._trail.items()
-            if name not in batch.stamps and self.rounds.of(name) is not None
-        }
-
-    async def _look(self, at: float, read: Read) -> None:
-        """Look at the rounds of every exporter; those that were read before are passed over."""
-        if self.rounds.at is not None and at < self.rounds.at - _BACK_S:
-            self._forget_looks()
-        query = round_queries.rounds_query(self._look_back_s(at))
-        answer = await self.client.matrix(query, at)
-        for place, (instance, stamps) in enumerate(self.rounds.see(answer, at)):
-            before = read.stamps.get(instance)
-            after_s = before.scraped if before is not None else 0.0
-            unread = [stamp for stamp in stamps if stamp.scraped > after_s]
-            if unread:
-                self._trail.setdefault(instance, []).extend(unread)
-            if place % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)  # the first look at thousands must not block the loop
-        self.rounds.forget(at - 2 * LEARN_S)
-
-    def _look_back_s(self, at: float) -> float:
-        """Return how far back there may be rounds that were not stored at the last look."""
-        last, newest = self.rounds.at, self.rounds.latest
-        if last is None or not 0 <= at - last < LEARN_S:
-            return LEARN_S
-        return min(LEARN_S, at - min(last, newest or last) + _STORED_S)
-
-    def _forget_looks(self) -> None:
-        """Forget what was looked at: the server's clock was set back, or is another server's.
-
-        Samples with the times of now would be passed over until that clock is where it was.
-        """
-        self.rounds.forget(float("inf"))
-        self._trail.clear()
-        self._sampled.clear()
 
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
@@ -188,7 +133,7 @@ class Observer:
         return Known(
             census=self._census.kernels,
             stamps=stamps,
-            scrapes={instance: len(new) for instance, new in self._trail.items()},
+            scrapes={instance: len(new) for instance, new in self._unread.trail.items()},
             rounds=self.rounds,
             capacities=self._capacities,
             survey=survey,
@@ -226,7 +171,7 @@ class Observer:
 
         limits = self.limits
         ask = PlanQueries(todo, survey.metrics, self.catalog, limits.scope, limits.most_kernels)
-        trails = [trail(text) for text in ask.trails(at, read, self._trail)]
+        trails = [trail(text) for text in ask.trails(at, read, self._unread.trail)]
         times = [newest(text) for text in ask.newest()]
         queries = ask.batch(self._settling.wide(survey.metrics))
         await together([self.client.rows(queries, at, merger.take), *trails, *times])
@@ -237,22 +182,6 @@ class Observer:
         if more:
             await self.client.rows(more, at, merger.take)
         self.surveyor.learn(merger.found(), todo.asked is None, at)
-
-    async def _mixed(self, at: float, asked: Instances | None) -> Instances:
-        """Return the exporters of which another scrape was looked at than was read.
-
-        One was stored while they were asked, or the look was into another server's samples.
-        """
-        if not self.rounds.exporters:
-            return frozenset()
-        query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
-        newest = self.rounds.newest_scrapes(await self.client.matrix(query, at))
-        clocks = self.rounds.exporters
-        return frozenset(
-            dict(identity)["instance"]
-            for identity, scraped in newest.items()
-            if identity not in clocks or clocks[identity].scraped != scraped
-        )
 
     def _finished(
         self,

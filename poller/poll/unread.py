@@ -1,0 +1,106 @@
+"""Which rounds were scraped and not read yet: looks at all of them, and again after the gauges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container, Mapping, Sequence
+
+from poller.poll.plan import Instances
+from poller.poll.rounds import Rounds
+from poller.poll.trail import Glimpses
+from poller.prometheus import round_queries
+from poller.prometheus.client import Client
+from poller.prometheus.selectors import EVERYTHING
+from poller.values import Batch, Stamp
+
+LEARN_S = 300.0
+"""So far back the rounds are looked at when they are seen for the first time."""
+_STORED_S = 15.0
+"""A scrape is stored some time after its timestamp: so much of the past is looked at again."""
+_BACK_S = 1.0
+"""A batch of an earlier time than the last one by more than this goes by another clock."""
+_AT_ONCE = 50
+"""So many targets' rounds are taken before something else may run."""
+
+
+class Unread:
+    """The rounds of each exporter since it was read, and when those without rounds were."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+        self._trail: dict[str, list[Stamp]] = {}
+        self._sampled: dict[str, float] = {}
+
+    @property
+    def trail(self) -> Mapping[str, Sequence[Stamp]]:
+        """The new rounds of each exporter, in order."""
+        return self._trail
+
+    def glimpses(self, counting: Container[str], since: float) -> Glimpses:
+        """Return what takes the scrapes since the last batch; `counting` are those with rounds."""
+        trail = {name: new for name, new in self._trail.items() if name in counting}
+        return Glimpses(trail, since, self._sampled)
+
+    async def look(self, client: Client, at: float, read: Mapping[str, Stamp]) -> None:
+        """Look at the rounds of every exporter; those that were read before are passed over."""
+        rounds = self._rounds
+        if rounds.at is not None and at < rounds.at - _BACK_S:
+            self._begin_anew()
+        query = round_queries.rounds_query(self._look_back_s(at))
+        answer = await client.matrix(query, at)
+        for place, (instance, stamps) in enumerate(rounds.see(answer, at)):
+            before = read.get(instance)
+            after_s = before.scraped if before is not None else 0.0
+            unread = [stamp for stamp in stamps if stamp.scraped > after_s]
+            if unread:
+                self._trail.setdefault(instance, []).extend(unread)
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # the first look at thousands must not block the loop
+        rounds.forget(at - 2 * LEARN_S)
+
+    def _look_back_s(self, at: float) -> float:
+        """Return how far back there may be rounds that were not stored at the last look."""
+        last, newest = self._rounds.at, self._rounds.latest
+        if last is None or not 0 <= at - last < LEARN_S:
+            return LEARN_S
+        return min(LEARN_S, at - min(last, newest or last) + _STORED_S)
+
+    def _begin_anew(self) -> None:
+        """Forget what was looked at: the server's clock was set back, or is another server's.
+
+        Samples with the times of now would be passed over until that clock is where it was.
+        """
+        self._rounds.forget(float("inf"))
+        self._trail.clear()
+        self._sampled.clear()
+
+    async def mixed(self, client: Client, at: float, asked: Instances | None) -> Instances:
+        """Return the exporters of which another scrape was looked at than was read.
+
+        One was stored while they were asked, or the look was into another server's samples.
+        """
+        clocks = self._rounds.exporters
+        if not clocks:
+            return frozenset()
+        query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
+        newest = self._rounds.newest_scrapes(await client.matrix(query, at))
+        return frozenset(
+            dict(identity)["instance"]
+            for identity, scraped in newest.items()
+            if identity not in clocks or clocks[identity].scraped != scraped
+        )
+
+    def taken(self, batch: Batch) -> None:
+        """Take that a batch is remembered.
+
+        The rounds of exporters that were not read now are kept for the batch that reads them. Of a
+        mixed one the last is kept: those before it are among the glimpses.
+        """
+        known = {**self._sampled, **batch.sampled}
+        census = batch.census or {}
+        self._sampled = {name: at for name, at in known.items() if name in census}
+        self._trail = {
+            name: stamps[-1:] if name in batch.mixed - batch.hidden else stamps
+            for name, stamps in self._trail.items()
+            if name not in batch.stamps and self._rounds.of(name) is not None
+        }
