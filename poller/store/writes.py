@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import redis.exceptions as gone_wrong
@@ -84,7 +85,7 @@ class Writes:
     async def _fenced(
         self, client: AnyRedis, values: Mapping[str, bytes], fence: Fence
     ) -> list[Any]:
-        async with client.pipeline(transaction=True) as pipe:
+        async with _watcher(client) as pipe:
             for _ in range(_TRIES):
                 await pipe.watch(fence.name)
                 if await pipe.get(fence.name) != fence.token.encode():
@@ -116,6 +117,22 @@ class Writes:
             pipe.eval(script, len(keys), *keys, value, self._access.ttl_s, proof)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
+
+
+@asynccontextmanager
+async def _watcher(client: AnyRedis) -> AsyncIterator[Any]:
+    """Lend a pipeline that may watch keys. What it still watches at the end goes unwatched.
+
+    That is by giving the connection up: UNWATCH, as the library sends it, is one more right, and
+    where it is refused that takes the place of the reason for the end.
+    """
+    async with client.pipeline(transaction=True) as pipe:
+        try:
+            yield pipe
+        finally:
+            if pipe.watching and pipe.connection is not None:
+                await pipe.connection.disconnect(nowait=True)
+            pipe.watching = False
 
 
 async def _transaction(connection: Any, packed: bytes, commands: int) -> list[Any] | None:

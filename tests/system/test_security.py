@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from poller.errors import PollerError, PrometheusError, StoreError
+from poller.errors import LeaseLost, PollerError, PrometheusError, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.store.lease import Lease
@@ -338,6 +338,23 @@ async def test_the_readmes_acl_allows_nothing_that_is_not_needed(
             lease.forget()
         await everything(cycle, lease)
     assert needed == [command for command in COMMANDS if command not in SPARABLE]
+
+
+async def test_a_lost_lease_is_told_as_one_under_the_readmes_acl(
+    prometheus: ScriptedPrometheus, guarded: Redis, tmp_path: Path
+) -> None:
+    made = settings(tmp_path, prometheus.url, guarded_url(guarded), leader__enabled=True)
+    async with assembly.cycle(made, PATIENT) as cycle:
+        lease = assembly.lease(made, cycle.store)
+        assert lease is not None
+        assert await lease.take()
+        guarded.command("ACL", "LOG", "RESET")
+        guarded.command("DEL", lease.name)
+        with pytest.raises(LeaseLost):
+            await cycle.store.write({"11111111-2222-4333-8444-555555555555": b"x"}, lease.fence)
+        await everything(cycle, lease)
+    denied = guarded.command("ACL", "LOG")
+    assert {_text(entry, "object") for entry in denied} <= {"client|setinfo"}
 
 
 async def test_the_readmes_acl_keeps_other_owners_keys_out_of_reach(
