@@ -123,8 +123,8 @@ class Publisher:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _write(self, values: Mapping[str, bytes], now: float, lease: Lease | None) -> Written:
-        if lease is not None and not lease.held:
-            raise LeaseLost("lease", "the lease ran out before the write")
+        if lease is not None and not await lease.allows_write():
+            raise LeaseLost("lease", "the lease ran out or was lost before the write")
         try:
             written = await self._store.write(values, lease.fence if lease is not None else None)
         except BaseException:

@@ -2,7 +2,7 @@
 
 A key of our own outside the UUID space holds the holder's token, and goes away with the lease.
 The local monotonic clock decides before every write whether it can still be ours; the server
-decides again with the write (`Store.write`).
+decides again with the write (`Store.write`), or in a cluster just before it.
 """
 
 from __future__ import annotations
@@ -93,6 +93,13 @@ class Lease:
         old to be written.
         """
         return await self._ask(even_free=False)
+
+    async def allows_write(self) -> bool:
+        """Whether it is ours for one write that begins now.
+
+        In a cluster the server of a key cannot look at the lease beside it: its own is asked.
+        """
+        return self.held and (not self._store.is_cluster or await self.renew())
 
     async def _ask(self, even_free: bool, ended: str = "") -> bool:
         asked = self._monotonic()  # before the call: the server's clock starts later than ours

@@ -227,6 +227,9 @@ class RunningOut:
         self.runs_out = False
         return True
 
+    async def allows_write(self) -> bool:
+        return self.held
+
 
 async def test_a_cycle_renews_a_lease_that_runs_out_once_it_knows_what_to_write():
     lives, lease = Lives(agents=1), RunningOut()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,19 +155,28 @@ async def test_who_stops_listening_cancels_what_is_under_way() -> None:
 # The lease.
 
 
+class Claim:
+    """A lease that is ours, or not."""
+
+    def __init__(self, ours: bool, fence: Fence | None = None) -> None:
+        self.ours, self.fence = ours, fence
+
+    async def allows_write(self) -> bool:
+        return self.ours
+
+
 async def test_a_write_is_fenced_by_the_lease() -> None:
     store = Memory()
     fence = Fence("leader", "ours", 1)
-    await published(publisher(store), portions("a"), lease=SimpleNamespace(held=True, fence=fence))
+    await published(publisher(store), portions("a"), lease=Claim(True, fence))
     await published(publisher(store), portions("a"))
     assert store.fences == [fence, None]
 
 
 async def test_without_the_lease_nothing_is_written() -> None:
     store = Memory()
-    gone = SimpleNamespace(held=False, fence=None)
     with pytest.raises(LeaseLost):
-        await published(publisher(store), portions("a"), lease=gone)
+        await published(publisher(store), portions("a"), lease=Claim(False))
     assert store.keys == {}
 
 

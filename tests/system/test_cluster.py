@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StoreError
+from poller.errors import LeaseLost, StoreError
+from poller.poll.publish import Publisher
 from poller.store.keys import Store, StoreAccess
 from poller.store.lease import Lease, length_s
 from poller.store.writes import Fence
@@ -99,6 +100,33 @@ async def test_a_write_that_comes_after_the_lease_has_run_out_writes_nothing(
     assert set(written.failed.values()) == {"late"}
     assert set(written.failed) == set(world.ids)
     assert (await store.read(world.ids)).values == values(world, "newer")
+
+
+async def test_who_lost_the_lease_writes_no_portion_more(
+    store: Store, cluster: RedisCluster, world: World
+) -> None:
+    """Another may have taken it and written since; the nodes of the keys do not know."""
+    lease, publisher = Lease(store, LEASE, 30.0), Publisher(store, False, INTERVAL_S)
+    node = cluster.nodes[cluster.owner(slot_of(LEASE))]
+    kernels = world.ids[:3]
+
+    def portions(text: str, losing: str) -> Iterator[dict[str, bytes]]:
+        for kernel in kernels:
+            if kernel == losing:
+                node.command("DEL", LEASE)
+            yield {kernel: text.encode()}
+
+    assert await lease.take()
+    _ = [one async for one in publisher.publish(portions("good", ""), 1.0, lease)]
+    for lost in (2, 0):
+        assert await lease.take()
+        with pytest.raises(LeaseLost):
+            _ = [one async for one in publisher.publish(portions("old", kernels[lost]), 2.0, lease)]
+        assert not lease.held
+        unwritten = kernels[lost:]
+        found = await store.read(unwritten)
+        assert found.values == dict.fromkeys(unwritten, b"good")
+        _ = [one async for one in publisher.publish(portions("good", ""), 3.0)]
 
 
 async def test_a_key_of_another_type_fails_alone(
