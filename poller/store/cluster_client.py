@@ -21,6 +21,8 @@ Address = tuple[str, int]
 _SLOTS = 16_384
 _REDIRECTIONS = 3
 """A key in motion is asked for at one node and then another; more would mean that they disagree."""
+_HEAD_START = 0.25
+"""So much of the time limit the settings' nodes have to tell the owners before others are asked."""
 _BROKEN = (gone_wrong.ConnectionError, gone_wrong.TimeoutError, OSError, TimeoutError)
 
 
@@ -44,6 +46,19 @@ class _Node:
     client: Redis
     rests_until: float = float("-inf")
     failure: Exception = field(default_factory=gone_wrong.ConnectionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What is known of a cluster: the owner of each slot, and the ids of its nodes."""
+
+    owners: list[Address | None] = field(default_factory=lambda: [None] * _SLOTS)
+    ids: frozenset[bytes] = frozenset()
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Every node that owns a slot."""
+        return [one for one in dict.fromkeys(self.owners) if one is not None]
 
 
 class Pipeline:
@@ -85,25 +100,30 @@ class Pipeline:
 class Cluster:
     """All nodes of a cluster. `make` returns the client of a node.
 
-    A node that broke a connection is left alone for `rest_s` seconds, or every portion of a
-    large write would wait for it.
+    `seeds` are the nodes of the settings. `known` is what was learned earlier: the seeds may be
+    gone by now. A node that broke a connection is left alone for `rest_s` seconds, or every
+    portion of a large write would wait for it.
     """
 
     def __init__(
-        self, seeds: Sequence[Address], make: Callable[[str, int], Redis], rest_s: float
+        self,
+        seeds: Sequence[Address],
+        make: Callable[[str, int], Redis],
+        rest_s: float,
+        known: Members | None = None,
     ) -> None:
+        self.known = known or Members()
         self._seeds = seeds
         self._make = make
         self._rest_s = rest_s
         self._nodes: dict[Address, _Node] = {}
-        self._owners: list[Address | None] = []
         self._is_stale = True
         self._learning = asyncio.Lock()
 
     @property
     def addresses(self) -> list[Address]:
         """Every node that is known."""
-        return list(dict.fromkeys([*filter(None, dict.fromkeys(self._owners)), *self._seeds]))
+        return list(dict.fromkeys([*self.known.addresses, *self._seeds]))
 
     def pipeline(self, transaction: bool = False) -> Pipeline:
         """Return an empty pipeline. There are no transactions over several nodes."""
@@ -130,7 +150,7 @@ class Cluster:
     async def owners(self) -> list[Redis]:
         """Return a client of every node that owns slots: all keys are on one of them."""
         await self._learn_if_stale()
-        return [self._node(one).client for one in dict.fromkeys(self._owners) if one is not None]
+        return [self._node(one).client for one in self.known.addresses]
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -143,7 +163,7 @@ class Cluster:
         await self._learn_if_stale()
         waiting = list(commands)
         for command in waiting:
-            command.address = self._owners[command.slot]
+            command.address = self.known.owners[command.slot]
         for _ in range(1 + _REDIRECTIONS):
             await asyncio.gather(*(self._run_on(*group) for group in _by_node(waiting)))
             waiting = [command for command in waiting if self._is_redirected(command)]
@@ -189,7 +209,7 @@ class Cluster:
         command.address = (reply.host or asked, reply.port)  # no host: that of the node asked
         command.asking = not isinstance(reply, gone_wrong.MovedError)
         if not command.asking:
-            self._owners[command.slot] = command.address
+            self.known.owners[command.slot] = command.address
             self._is_stale = True
         return True
 
@@ -201,29 +221,56 @@ class Cluster:
     async def _learn_if_stale(self) -> None:
         async with self._learning:
             if self._is_stale:
-                self._owners = await _first(map(self._ask_owners, self._rested()))
+                self.known = await self._learned()
                 self._is_stale = False
                 await self._forget_others()
 
-    def _rested(self) -> list[Address]:
+    async def _learned(self) -> Members:
+        """Ask the settings' nodes who is who, and the others where none of those answers soon.
+
+        Those others may have left the cluster since.
+        """
+        asked = self._rested(self._seeds)
+        others = [one for one in self.known.addresses if one not in self._seeds]
+        if others:
+            try:
+                async with asyncio.timeout(_HEAD_START * self._rest_s):
+                    return await _first(map(self._ask_members, asked))
+            except TimeoutError:
+                asked = [*asked, *others]
+            except (gone_wrong.RedisError, OSError):
+                asked = others
+        return await _first(map(self._ask_members, asked))
+
+    def _rested(self, addresses: Sequence[Address]) -> list[Address]:
         """Return the nodes that may answer; all of them where none seems to."""
         now = time.monotonic()
         resting = {address for address, node in self._nodes.items() if now < node.rests_until}
-        return [one for one in self.addresses if one not in resting] or self.addresses
+        return [one for one in addresses if one not in resting] or list(addresses)
 
-    async def _ask_owners(self, address: Address) -> list[Address | None]:
+    async def _ask_members(self, address: Address) -> Members:
         """Ask one node who owns which slots."""
-        ranges = await _ask(self._node(address).client, "CLUSTER", "SLOTS")
-        owners: list[Address | None] = [None] * _SLOTS
-        for first, last, master, *_ in ranges:
-            # A node that does not know its own name leaves it out: it is the one that was asked.
-            host = master[0].decode() if master[0] else address[0]
-            owners[first : last + 1] = [(host, master[1])] * (last + 1 - first)
-        return owners
+        told = _members(await _ask(self._node(address).client, "CLUSTER", "SLOTS"), address[0])
+        if not told.addresses:
+            raise gone_wrong.ClusterDownError("no slot has an owner")
+        if address not in self._seeds and self.known.ids.isdisjoint(told.ids):
+            raise gone_wrong.RedisClusterException("another cluster answers")
+        return told
 
     async def _forget_others(self) -> None:
         for address in self._nodes.keys() - set(self.addresses):
             await self._nodes.pop(address).client.aclose()
+
+
+def _members(ranges: Iterable[Sequence[Any]], asked: str) -> Members:
+    """Return what CLUSTER SLOTS tells; a node that does not know its own host is the one asked."""
+    owners: list[Address | None] = [None] * _SLOTS
+    ids = set()
+    for first, last, master, *replicas in ranges:
+        host = master[0].decode() if master[0] else asked
+        owners[first : last + 1] = [(host, master[1])] * (last + 1 - first)
+        ids |= {node[2] for node in (master, *replicas)}
+    return Members(owners, frozenset(ids))
 
 
 async def _ask(client: Redis, *words: Any) -> Any:
@@ -239,7 +286,7 @@ def _by_node(
     return [(address, asking, group) for (address, asking), group in groups.items()]
 
 
-async def _first(questions: Iterable[Awaitable[list[Address | None]]]) -> list[Address | None]:
+async def _first(questions: Iterable[Awaitable[Members]]) -> Members:
     """Return the first answer of several questions; raise if none is answered."""
     asking = {asyncio.ensure_future(question) for question in questions}
     for task in asking:

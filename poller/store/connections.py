@@ -6,7 +6,7 @@ up on a black-holed server, and sends a wrong password eleven times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
-from poller.store.cluster_client import Address, Cluster
+from poller.store.cluster_client import Address, Cluster, Members
 
 AnyRedis = Any  # Redis | Cluster: the library's class and ours share no typed base
 _CONNECTIONS = 8
@@ -90,10 +90,10 @@ def _nodes(netloc: str, default_port: int) -> list[Address]:
     return nodes
 
 
-def connect(access: StoreAccess, known: Iterable[Address] = ()) -> tuple[AnyRedis, list[AnyRedis]]:
+def connect(access: StoreAccess, known: Members | None = None) -> tuple[AnyRedis, list[AnyRedis]]:
     """Return the client, and what else is to be closed with it. Nothing is sent yet.
 
-    `known`: nodes of a cluster that were found earlier; the URL's may be gone by now.
+    `known`: who a cluster was found to be earlier; the URL's nodes may be gone by now.
     """
     scheme, _, kind = urlsplit(access.url).scheme.partition("+")
     options = _options(access)
@@ -142,7 +142,7 @@ def _sentinel(
 
 
 def _cluster(
-    access: StoreAccess, scheme: str, options: dict[str, Any], known: Iterable[Address]
+    access: StoreAccess, scheme: str, options: dict[str, Any], known: Members | None
 ) -> Cluster:
     options = options | _secret(access.credentials) | {"max_connections": _CONNECTIONS}
     if scheme == "rediss":
@@ -151,5 +151,4 @@ def _cluster(
     def node(host: str, port: int) -> Redis:
         return Redis.from_pool(ConnectionPool(host=host, port=port, **options))
 
-    seeds = dict.fromkeys([*known, *_nodes(urlsplit(access.url).netloc, 6379)])
-    return Cluster(tuple(seeds), node, access.timeout_s)
+    return Cluster(_nodes(urlsplit(access.url).netloc, 6379), node, access.timeout_s, known)

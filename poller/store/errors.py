@@ -101,6 +101,12 @@ _BY_TEXT = (
         "start the sentinels, or check redis.url",
     ),
     (
+        "another cluster answers",
+        "cluster_down",
+        "what answers is of another cluster",
+        "a node that left this one; start those of redis.url",
+    ),
+    (
         "LATE",
         "late",
         "the write came after the lease",

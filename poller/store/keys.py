@@ -84,7 +84,7 @@ class Store:
 
     async def renew(self) -> None:
         """Make the client anew: what it believed of the servers may no longer hold."""
-        known = self._client.addresses if isinstance(self._client, Cluster) else ()
+        known = self._client.known if isinstance(self._client, Cluster) else None
         clients = (self._client, *self._beside)
         self._client, self._beside = connect(self._access, known)
         await _close(clients)

@@ -17,6 +17,7 @@ from poller.store.lease import Lease, length_s
 from poller.store.writes import Fence
 from tests.support.freshness import evaluated, stale
 from tests.support.live import LivePoller, tables
+from tests.support.redis_cluster import ClusterNode
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import RedisCluster, slot_of, wait_until
 from tests.support.world import World
@@ -174,6 +175,23 @@ async def test_a_lease_in_a_slot_that_moves_is_kept(store: Store, cluster: Redis
     cluster.finish_move(slot, target)
     assert await lease.renew()
     assert not await other.take()
+
+
+async def test_a_node_without_slots_and_neighbours_says_nothing_of_the_others(
+    cluster: RedisCluster, world: World
+) -> None:
+    """One that was taken out and still runs."""
+    for node in cluster.nodes:
+        node.command("FLUSHALL")
+    with ClusterNode(password=cluster.password, node_timeout_ms=1000) as lonely:
+        access = StoreAccess(
+            f"redis+cluster://{lonely.host}:{lonely.port},{url_of(cluster).partition('://')[2]}",
+            timeout_s=TIMEOUT_S,
+            credentials=lambda: (None, cluster.password),
+        )
+        for _ in range(10):  # whoever answers first
+            async with Store(access) as store:
+                assert (await store.write(values(world))).failed == {}
 
 
 @pytest.mark.parametrize("index", range(3))
