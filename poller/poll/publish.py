@@ -33,6 +33,7 @@ class Publisher:
         self.know_slowest(0.0)
         self._again_s = AGAIN_INTERVALS * interval_s
         self._left: dict[str, int] = {}
+        self._left_before: dict[str, int] = {}
         self._since: float | None = None
         self.rivals: dict[str, float] = {}
         self.foreign: dict[str, float] = {}
@@ -57,7 +58,7 @@ class Publisher:
     def forget(self, kernels: Iterable[str]) -> None:
         """Drop what is remembered of kernels that live no more."""
         for kernel in kernels:
-            for memory in (self._left, self.rivals, self.foreign):
+            for memory in (self._left, self._left_before, self.rivals, self.foreign):
                 memory.pop(kernel, None)
 
     def due_again(self, now: float) -> list[str]:
@@ -138,10 +139,12 @@ class Publisher:
         for kernel, before in written.before.items():
             left = self._left.get(kernel)
             if before is not None and left is not None:
-                if hash(before) != left:
-                    self.rivals[kernel] = now
-                else:
+                found = hash(before)
+                if found == left:
                     self._calm(kernel, now)
+                elif found != self._left_before.get(kernel):  # else a failover lost our last one
+                    self.rivals[kernel] = now
+                self._left_before[kernel] = left
             self._left[kernel] = hash(values[kernel])
         for kernel, reason in written.failed.items():
             if reason == "wrong_type":

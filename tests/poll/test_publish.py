@@ -205,6 +205,20 @@ async def test_a_value_that_is_not_ours_is_a_rivals() -> None:
     assert made.rivals == {"a": 105.0}
 
 
+async def test_our_value_before_the_last_is_no_rivals() -> None:
+    """A replica that is promoted may not have the last one yet."""
+    store = Memory()
+    made = publisher(store)
+    for now, value in enumerate((b"1", b"2"), start=100):
+        await published(made, portions("a", "b", value=value), now)
+    store.keys = {"a": b"1", "b": b"theirs"}
+    await published(made, portions("a", "b", value=b"3"), 102.0)
+    assert made.rivals == {"b": 102.0}
+    store.keys["a"] = b"1"  # by now that is nobody's but a rival's
+    await published(made, portions("a", "b", value=b"4"), 103.0)
+    assert made.rivals == {"a": 103.0, "b": 102.0}
+
+
 async def test_what_was_there_before_we_came_is_no_rivals_and_what_changed_since_is() -> None:
     store = Memory()
     store.keys = dict.fromkeys("ab", b"old")
