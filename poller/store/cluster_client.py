@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis.exceptions as gone_wrong
 from redis.asyncio import Redis
 from redis.crc import key_slot
+
+from poller.store.first import first
 
 Address = tuple[str, int]
 _SLOTS = 16_384
@@ -235,12 +237,12 @@ class Cluster:
         if others:
             try:
                 async with asyncio.timeout(_HEAD_START * self._rest_s):
-                    return await _first(map(self._ask_members, asked))
+                    return await first(map(self._ask_members, asked))
             except TimeoutError:
                 asked = [*asked, *others]
             except (gone_wrong.RedisError, OSError):
                 asked = others
-        return await _first(map(self._ask_members, asked))
+        return await first(map(self._ask_members, asked))
 
     def _rested(self, addresses: Sequence[Address]) -> list[Address]:
         """Return the nodes that may answer; all of them where none seems to."""
@@ -266,9 +268,9 @@ def _members(ranges: Iterable[Sequence[Any]], asked: str) -> Members:
     """Return what CLUSTER SLOTS tells; a node that does not know its own host is the one asked."""
     owners: list[Address | None] = [None] * _SLOTS
     ids = set()
-    for first, last, master, *replicas in ranges:
+    for start, end, master, *replicas in ranges:
         host = master[0].decode() if master[0] else asked
-        owners[first : last + 1] = [(host, master[1])] * (last + 1 - first)
+        owners[start : end + 1] = [(host, master[1])] * (end + 1 - start)
         ids |= {node[2] for node in (master, *replicas)}
     return Members(owners, frozenset(ids))
 
@@ -284,28 +286,3 @@ def _by_node(
     for command in commands:
         groups.setdefault((command.address, command.asking), []).append(command)
     return [(address, asking, group) for (address, asking), group in groups.items()]
-
-
-async def _first(questions: Iterable[Awaitable[Members]]) -> Members:
-    """Return the first answer of several questions; raise if none is answered."""
-    asking = {asyncio.ensure_future(question) for question in questions}
-    for task in asking:
-        task.add_done_callback(_ignore)
-    failure: BaseException = gone_wrong.ConnectionError("no node is known")
-    try:
-        while asking:
-            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.exception() is None:
-                    return task.result()
-                failure = task.exception() or failure
-    finally:
-        # Nobody waits for the others: before Python 3.12 they may not even notice the end.
-        for task in asking:
-            task.cancel()
-    raise failure
-
-
-def _ignore(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled():
-        task.exception()

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import redis.exceptions as gone_wrong
 from redis.asyncio import Redis, Sentinel
 from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
 from poller.store.cluster_client import Address, Cluster, Members
+from poller.store.first import first
 
 AnyRedis = Any  # Redis | Cluster: the library's class and ours share no typed base
 _CONNECTIONS = 8
@@ -53,6 +57,27 @@ class StoreAccess:
     def key(self, kernel: str) -> str:
         """Return the key of a kernel."""
         return self.key_prefix + kernel
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that are asked all at once: one that is silent costs nothing beside another.
+
+    The library asks one after the other, each with the whole time limit.
+    """
+
+    async def discover_master(self, service_name: str) -> Address:
+        try:
+            return await first(map(partial(self._master, service_name), self.sentinels))
+        except (gone_wrong.ConnectionError, gone_wrong.TimeoutError) as error:
+            raise MasterNotFoundError("No master found") from error
+
+    async def _master(self, service_name: str, sentinel: Redis) -> Address:
+        """Ask one sentinel for the healthy master that it knows."""
+        masters: Any = await sentinel.sentinel_masters()
+        state = masters.get(service_name)
+        if not state or not self.check_master_state(state, service_name):
+            raise MasterNotFoundError("No master found")
+        return state["ip"], state["port"]
 
 
 class _Secrets(CredentialProvider):
@@ -130,7 +155,7 @@ def _sentinel(
     parts = urlsplit(access.url)
     service, _, database = parts.path.strip("/").partition("/")
     tls = _tls(access, scheme)
-    group = Sentinel(  # type: ignore[no-untyped-call]
+    group = _Sentinels(  # type: ignore[no-untyped-call]
         _nodes(parts.netloc, 26379),
         sentinel_kwargs={**options, **tls, **_secret(access.sentinel_credentials)},
         **options,

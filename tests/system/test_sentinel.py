@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from poller.errors import StoreError
+from poller.store.keys import Store, StoreAccess
 from tests.support.freshness import stale
 from tests.support.live import LivePoller, tables
 from tests.support.scripted import ScriptedPrometheus
@@ -16,6 +21,7 @@ from tests.support.world import World
 
 INTERVAL_S = 1.0
 DATABASE = 3
+KERNEL = "11111111-2222-4333-8444-555555555555"
 
 
 @contextmanager
@@ -34,6 +40,33 @@ def running(directory: Path, group: SentinelGroup, world: World) -> Iterator[Liv
         with LivePoller(directory, settings) as poller:
             wait_until(lambda: not stale(world, [group.master()], 1.0, DATABASE), "all keys")
             yield poller
+
+
+async def test_silent_sentinels_cost_nothing_where_another_one_answers() -> None:
+    timeout_s = 5.0
+    with SentinelGroup() as group:
+        nodes = ",".join(f"{host}:{port}" for host, port in group.addresses)
+        access = StoreAccess(
+            f"redis+sentinel://{nodes}/{group.service_name}/0", timeout_s=timeout_s
+        )
+        *silent, last = group.sentinels
+        for sentinel in silent:
+            sentinel.pause()
+        try:
+            async with Store(access) as store:
+                for _ in range(2):
+                    started = time.monotonic()
+                    assert (await store.write({KERNEL: b"x"})).failed == {}
+                    assert time.monotonic() - started < timeout_s
+                    await store.renew()
+            last.pause()
+            async with Store(replace(access, timeout_s=0.5)) as store:
+                with pytest.raises(StoreError) as raised:
+                    await store.write({KERNEL: b"x"})
+        finally:
+            for sentinel in group.sentinels:
+                sentinel.resume()
+    assert raised.value.detail == f"no sentinel that answers knows the master ({access.address})"
 
 
 def wait_fresh(world: World, group: SentinelGroup, since: float) -> float:
