@@ -60,6 +60,8 @@ async def read(
         trouble = "no key: unknown to Prometheus"
         if kernel in found.foreign:
             trouble = "a key of another type"
+        elif kernel in found.failed:
+            trouble = f"a key that cannot be read ({found.failed[kernel]})"
         elif value is not None:
             trouble = "no live stat"
         elif known is None or kernel in known:

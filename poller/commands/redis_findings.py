@@ -61,7 +61,9 @@ def _version(server: str) -> Finding:
 async def _rights(store: Store) -> Finding:
     key = store.key(str(uuid.uuid4()))
     try:
-        await store.read([str(uuid.uuid4())])
+        found = await store.read([str(uuid.uuid4())])
+        if found.failed:
+            return Finding("fail", "rights", "keys may not be read", "see the README's ACL user")
         may = await store.script(_MAY_WRITE, key)
         await (prove_willing_by_info(store) if may == -1 else prove_willing(store))
     except CycleError as error:

@@ -129,6 +129,7 @@ _BY_TEXT = (
 )
 """(how the server's text begins, reason, what it says, advice)."""
 _COMMAND = re.compile(r"(?:run the|command) ['`]?([A-Za-z|]+)['`]?", re.ASCII)
+_OF_A_KEY = re.compile("access (a key|one of the keys)")
 _TOLD = 80
 
 
@@ -154,6 +155,13 @@ def translate(error: Exception) -> StoreError:
                 words = _reach_words(error) or words
             return StoreError(reason, _with_command(words, reason, text), advice)
     return StoreError("error_reply", f"the server says: {_shortened(text)}", "see its log")
+
+
+def is_of_key(error: Exception) -> bool:
+    """Whether an error is about the key of a command alone: its type, or the right to it."""
+    if isinstance(error, gone_wrong.NoPermissionError):
+        return bool(_OF_A_KEY.search(str(error)))
+    return translate(error).reason == "wrong_type"
 
 
 def refusal(reason: str) -> StoreError:

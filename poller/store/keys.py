@@ -13,7 +13,7 @@ import redis.exceptions as gone_wrong
 
 from poller.store.cluster_client import Cluster
 from poller.store.connections import AnyRedis, StoreAccess, connect
-from poller.store.errors import translate
+from poller.store.errors import is_of_key, translate
 from poller.store.writes import Fence, Writes
 
 __all__ = ["StoreAccess", "Found", "Store", "Written", "connect", "translate"]
@@ -23,7 +23,8 @@ __all__ = ["StoreAccess", "Found", "Store", "Written", "connect", "translate"]
 class Found:
     """What reading some keys gave: values by kernel, and kernels whose key has another type.
 
-    `failed`: why a key could not be read, where that is one node's of several.
+    `failed`: why a key could not be read, where that is its own: the user has no right to it, or
+    its node of several is gone.
     """
 
     values: Mapping[str, bytes]
@@ -122,7 +123,7 @@ class Store:
                         values[kernel] = reply
                     elif isinstance(reply, Exception):
                         failed[kernel] = translate(reply).reason
-                        if failed[kernel] != "wrong_type" and not self.is_cluster:
+                        if not self.is_cluster and not is_of_key(reply):
                             raise reply
         foreign = {kernel for kernel, reason in failed.items() if reason == "wrong_type"}
         for kernel in foreign:

@@ -61,6 +61,9 @@ def test_a_refused_password_and_a_refused_command_are_told(healthy: Place):
         assert f"fail: the user may not run EVAL (redis://{address})" in lines(
             narrow.stdout, "rights"
         )
+        server.command("ACL", "SETUSER", "poller", "resetkeys")
+        keyless = healthy.run("check", redis__url=f"redis://poller:right@{address}")
+        assert "fail: keys may not be read" in lines(keyless.stdout, "rights")
 
 
 def test_a_prometheus_that_cannot_be_reached_is_named(healthy: Place):

@@ -409,12 +409,14 @@ async def test_rubbish_in_a_key_is_counted_and_replaced(
     check_keys(redis, world, outcome.time)
 
 
+@pytest.mark.parametrize("readable", [True, False], ids=["to write", "to read, too"])
 async def test_keys_that_the_acl_denies_fail_alone(
-    prometheus: ScriptedPrometheus, world: World, tmp_path: Path, leader: bool
+    prometheus: ScriptedPrometheus, world: World, tmp_path: Path, leader: bool, readable: bool
 ) -> None:
     denied = world.ids[0]
     patterns = " ".join(f"~{kernel}" for kernel in world.ids[1:])
-    acl = f"user poller on >secret ~livestat-poller:* %R~{denied} {patterns} +@all"
+    patterns += f" %R~{denied}" if readable else ""
+    acl = f"user poller on >secret ~livestat-poller:* {patterns} +@all"
     with Redis(acl=f"user default off\n{acl}") as redis:
         url = f"redis://poller:secret@127.0.0.1:{redis.port}/0"
         async with opened(tmp_path, prometheus, url, leader__enabled=leader) as (cycle, lease):
@@ -427,6 +429,22 @@ async def test_keys_that_the_acl_denies_fail_alone(
             redis.command("ACL", "SETUSER", "poller", f"~{denied}")
             await good(cycle, lease)
         assert redis.command("EXISTS", denied) == 1
+
+
+async def test_a_key_that_may_not_be_read_fails_alone_where_no_other_is_read(
+    prometheus: ScriptedPrometheus, world: World, tmp_path: Path
+) -> None:
+    """Else the first cycle that meets only it would fail whole, and all after it."""
+    world.ids = world.ids[:1]
+    with Redis(acl="user default off\nuser poller on >secret ~livestat-poller:* +@all") as redis:
+        url = f"redis://poller:secret@127.0.0.1:{redis.port}/0"
+        async with opened(tmp_path, prometheus, url) as (cycle, _):
+            outcome = await cycle.poll()
+            assert outcome.failed == Counter(forbidden=1)
+            redis.command("ACL", "SETUSER", "poller", "-get")
+            with pytest.raises(StoreError) as raised:
+                await cycle.poll()
+    assert raised.value.detail.startswith("the user may not run GET (")
 
 
 async def test_no_connection_is_left_open_after_failures(
