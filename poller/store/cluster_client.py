@@ -200,7 +200,12 @@ class Cluster:
         except _BROKEN as error:
             node.rests_until, node.failure = time.monotonic() + self._rest_s, error
             return [error] * len(commands)
-        return replies[1::2] if asking else replies
+        if not asking:
+            return replies
+        return [
+            asked if isinstance(asked, Exception) else reply
+            for asked, reply in zip(replies[::2], replies[1::2], strict=True)
+        ]
 
     def _is_redirected(self, command: _Command) -> bool:
         """Follow a key that is elsewhere; whether the command is to be sent again."""

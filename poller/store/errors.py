@@ -18,6 +18,7 @@ from poller.errors import StoreError
 _RIGHTS = "compare the ACL user with the README's"
 _SECRET = "check redis.username and password_file"
 _REACH = "start the server, or check redis.url"
+_BROKE = "start the server, or look whether its maxclients are reached"
 _BY_CLASS: tuple[tuple[type[Exception], str, str, str], ...] = (
     (gone_wrong.AuthenticationError, "unauthorized", "user or password is refused", _SECRET),
     (
@@ -64,7 +65,7 @@ _BY_CLASS: tuple[tuple[type[Exception], str, str, str], ...] = (
         "the server does not answer in redis.timeout_s",
     ),
     (TimeoutError, "timeout", "no answer in time", "the server does not answer in redis.timeout_s"),
-    (gone_wrong.ConnectionError, "connection", "the connection broke", _REACH),
+    (gone_wrong.ConnectionError, "connection", "the connection broke", _BROKE),
     (OSError, "connection", "no connection can be made", _REACH),
 )
 """(class, reason, what it says, advice), the first that fits."""
@@ -101,6 +102,12 @@ _BY_TEXT = (
         "start the sentinels, or check redis.url",
     ),
     (
+        "max number of clients reached",
+        "connection",
+        "the server takes no more connections",
+        "raise its maxclients, or find who holds so many",
+    ),
+    (
         "another cluster answers",
         "cluster_down",
         "what answers is of another cluster",
@@ -128,7 +135,9 @@ _BY_TEXT = (
     ),
 )
 """(how the server's text begins, reason, what it says, advice)."""
-_COMMAND = re.compile(r"(?:run the|command) ['`]?([A-Za-z|]+)['`]?", re.ASCII)
+_COMMAND = re.compile(r"(?:run the|command) ['`]([A-Za-z|]+)['`]", re.ASCII)
+_SAID = re.compile(r""".* of pipeline caused error: (?:\(['"])?""", re.DOTALL)
+"""What the library puts before the server's words in a pipeline: the command, and so the key."""
 _OF_A_KEY = re.compile("access (a key|one of the keys)")
 _TOLD = 80
 
@@ -141,8 +150,7 @@ def translate(error: Exception) -> StoreError:
     """Return the library's error as ours."""
     if isinstance(error, StoreError):
         return error
-    # In a transaction the library puts the command, and so the key, before the server's words.
-    text = str(error).rpartition("of pipeline caused error: ")[2]
+    text = _SAID.sub("", str(error), count=1)
     for start, reason, words, advice in _BY_TEXT:
         if text.startswith(start):
             return StoreError(reason, _with_command(words, reason, text), advice)
@@ -151,8 +159,8 @@ def translate(error: Exception) -> StoreError:
         return StoreError("moved", words, f"a cluster wants redis+cluster://; or {_MOVING}")
     for kind, reason, words, advice in _BY_CLASS:
         if isinstance(error, kind):
-            if reason == "connection":
-                words = _reach_words(error) or words
+            if reason == "connection" and (why := _reach_words(error)):
+                words, advice = why, advice if _hung_up(error) else _REACH
             return StoreError(reason, _with_command(words, reason, text), advice)
     return StoreError("error_reply", f"the server says: {_shortened(text)}", "see its log")
 
@@ -188,6 +196,11 @@ def _reach_words(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno).lower()  # the error's own text would name addresses
     return ""
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether a server was there and ended the connection."""
+    return any(isinstance(one, ConnectionResetError | BrokenPipeError) for one in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from poller.errors import StoreError
 from poller.store.holders import has_ended, new_token
 from poller.store.keys import Store
 from poller.store.writes import Fence
@@ -103,9 +105,11 @@ class Lease:
 
     async def _ask(self, even_free: bool, ended: str = "") -> bool:
         asked = self._monotonic()  # before the call: the server's clock starts later than ours
-        until_ms = await self._store.script(
-            _TAKE, self.name, self.token, round(self._length_s * 1000), int(even_free), ended
-        )
+        length_ms = round(self._length_s * 1000)
+        with self._named():
+            until_ms = await self._store.script(
+                _TAKE, self.name, self.token, length_ms, int(even_free), ended
+            )
         if not until_ms:
             self.forget()
             return False
@@ -115,7 +119,8 @@ class Lease:
     async def release(self) -> None:
         """Give the lease up at once, if it is ours."""
         self.forget()
-        await self._store.script(_RELEASE, self.name, self.token)
+        with self._named():
+            await self._store.script(_RELEASE, self.name, self.token)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled, for work that takes longer than it lasts."""
@@ -127,10 +132,27 @@ class Lease:
         """Act as if the lease were lost, without telling the server."""
         self._until = float("-inf")
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the key where it is none that a lease can be in."""
+        try:
+            yield
+        except StoreError as error:
+            if error.reason != "wrong_type":
+                raise
+            told = f"the lease's key {self.name} holds another type than string"
+            advice = "it belongs to somebody else: set another leader.name"
+            raise StoreError(error.reason, told, advice).at(error.address) from error
+
     async def holder(self) -> str | None:
         """Return the token of who holds the lease now, or None."""
+        with self._named():
+            token = await self._read()
+        return token.decode("utf-8", "replace") if token else None
+
+    async def _read(self) -> bytes | None:
         async with self._store.client() as client:
             pipe = client.pipeline(transaction=False)  # what a cluster's client has, too
             pipe.get(self.name)
             (token,) = await pipe.execute()
-        return token.decode("utf-8", "replace") if token else None
+        return bytes(token) if token else None

@@ -13,10 +13,12 @@ import redis.exceptions as gone_wrong
 from poller.errors import LeaseLost
 from poller.store.cluster_client import Cluster
 from poller.store.connections import AnyRedis, StoreAccess
+from poller.store.errors import translate
 
-# One key at a time, each with the lease beside it: for servers that refuse a transaction whole.
+# One key at a time, each with the lease beside it: for servers that refuse a transaction whole. The
+# lease is not ours either where its key holds no text (`pcall`).
 _SET_IF_OURS = """
-if redis.call('GET', KEYS[2]) ~= ARGV[3] then return redis.error_reply('LATE') end
+if redis.pcall('GET', KEYS[2]) ~= ARGV[3] then return redis.error_reply('LATE') end
 return redis.pcall('SET', KEYS[1], ARGV[1], 'EX', ARGV[2], 'GET')
 """
 # In a cluster the lease lies on another node: this one's clock has to do.
@@ -88,7 +90,7 @@ class Writes:
         async with _watcher(client) as pipe:
             for _ in range(_TRIES):
                 await pipe.watch(fence.name)
-                if await pipe.get(fence.name) != fence.token.encode():
+                if await _held(pipe, fence.name) != fence.token.encode():
                     raise LeaseLost("lease", "another poller holds the lease, or it is gone")
                 pipe.watching = False  # EXEC ends the watch, and a lost connection too
                 try:
@@ -133,6 +135,16 @@ async def _watcher(client: AnyRedis) -> AsyncIterator[Any]:
             if pipe.watching and pipe.connection is not None:
                 await pipe.connection.disconnect(nowait=True)
             pipe.watching = False
+
+
+async def _held(pipe: Any, name: str) -> Any:
+    """Return what a lease's key holds; None also where that is no text."""
+    try:
+        return await pipe.get(name)
+    except gone_wrong.ResponseError as error:
+        if translate(error).reason != "wrong_type":
+            raise
+        return None
 
 
 async def _transaction(connection: Any, packed: bytes, commands: int) -> list[Any] | None:

@@ -7,8 +7,11 @@ import inspect
 import pytest
 import redis.exceptions as gone_wrong
 
+from poller.errors import StoreError
 from poller.store.connections import StoreAccess
 from poller.store.errors import translate
+from poller.store.keys import Store
+from tests.support.servers import Redis
 
 KEY = "3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
 CLASSES = [
@@ -37,6 +40,17 @@ def test_no_error_is_told_by_its_class_name(kind: type[Exception]):
          "forbidden", "the user may not run SCAN"),
         (gone_wrong.NoPermissionError(f"No permissions to access a key '{KEY}'"),
          "forbidden", "the user may not do this"),
+        (gone_wrong.ResponseError("The user executing the script can't run this command or "
+                                  "subcommand script: f, on @user_script:2."),
+         "forbidden", "the user may not do this"),
+        (gone_wrong.ResponseError(f"Command # 1 (GET {KEY}) of pipeline caused error: "
+                                  "('WRONGTYPE Operation against a key',)"),
+         "wrong_type", "the key holds another type than string"),
+        (gone_wrong.ResponseError(f"Command # 1 (GET {KEY}) of pipeline caused error: "
+                                  "WRONGTYPE Operation against a key"),
+         "wrong_type", "the key holds another type than string"),
+        (gone_wrong.ConnectionError("max number of clients reached"),
+         "connection", "the server takes no more connections"),
         (gone_wrong.ResponseError("DB index is out of range"),
          "error_reply", "the server has no database of that number"),
         (gone_wrong.ResponseError(f"unknown command 'EVAL', with args beginning with: '{KEY}'"),
@@ -71,6 +85,17 @@ def test_what_is_told_is_whole_words_and_no_argument(error: Exception, reason: s
 )
 def test_an_address_has_no_credentials(url: str, address: str):
     assert StoreAccess(url).address == address
+
+
+async def test_a_server_that_takes_no_more_clients_is_not_told_to_be_started_alone():
+    """It says so and hangs up; which of the two is met first is chance."""
+    with Redis(settings=["maxclients 1"]) as redis, redis.client() as only:
+        only.ping()
+        async with Store(StoreAccess(redis.url)) as store:
+            with pytest.raises(StoreError) as raised:
+                await store.read([KEY])
+    assert raised.value.reason == "connection"
+    assert "maxclients" in raised.value.advice
 
 
 def test_a_failure_names_one_address_once():

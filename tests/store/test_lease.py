@@ -175,9 +175,15 @@ async def test_the_servers_clock_tells_when_it_ends(store: Store, redis: Redis) 
 
 async def test_a_key_of_another_type_in_its_place_is_an_error(store: Store, redis: Redis) -> None:
     redis.command("RPUSH", NAME, "somebody's")
-    with pytest.raises(StoreError) as raised:
-        await Lease(store, NAME, LONG_S).take()
-    assert raised.value.reason == "wrong_type"
+    lease = Lease(store, NAME, LONG_S)
+    for asked in (lease.take, lease.renew, lease.holder, lease.release):
+        with pytest.raises(StoreError) as raised:
+            await asked()
+        assert raised.value.reason == "wrong_type"
+        assert raised.value.detail == (
+            f"the lease's key {NAME} holds another type than string ({redis.url})"
+        )
+        assert "leader.name" in raised.value.advice
     assert redis.command("LRANGE", NAME, 0, -1) == [b"somebody's"]
 
 
@@ -207,14 +213,16 @@ async def test_nothing_is_sent_after_the_local_clock_says_that_it_ran_out(
     assert redis.command("GET", KERNEL) == b"good"
 
 
-@pytest.mark.parametrize("lost", ["taken over", "gone"])
+@pytest.mark.parametrize("lost", ["taken over", "gone", "of another type"])
 async def test_who_lost_it_writes_nothing(store: Store, redis: Redis, lost: str) -> None:
     lease = Lease(store, NAME, LONG_S)
     assert await lease.take()
     redis.command("SET", KERNEL, "newer")
-    if lost == "gone":
+    if lost != "taken over":
         redis.command("DEL", NAME)
-    else:
+    if lost == "of another type":
+        redis.command("RPUSH", NAME, "somebody's")
+    elif lost == "taken over":
         redis.command("SET", NAME, "somebody else", "PX", 90_000_000)
     assert lease.held  # by its own clock: that alone would let it write
     with pytest.raises(LeaseLost):
@@ -299,9 +307,15 @@ async def test_a_right_that_is_missing_is_called_so_in_a_script_too(command: str
     assert raised.value.reason == "forbidden"
 
 
-async def test_keys_written_one_by_one_are_fenced_one_by_one(store: Store, redis: Redis) -> None:
+@pytest.mark.parametrize("lease", ["held", "of another type"])
+async def test_keys_written_one_by_one_are_fenced_one_by_one(
+    store: Store, redis: Redis, lease: str
+) -> None:
     stale = Fence(NAME, "not the holder", 0)
-    assert await Lease(store, NAME, LONG_S).take()
+    if lease == "held":
+        assert await Lease(store, NAME, LONG_S).take()
+    else:
+        redis.command("RPUSH", NAME, "somebody's")
     async with store.client() as client:
         replies = await Writes(StoreAccess(redis.url))._scripted(
             client, {KERNEL: b"old"}, writes._SET_IF_OURS, (NAME,), stale.token

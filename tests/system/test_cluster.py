@@ -18,6 +18,7 @@ from poller.store.writes import Fence
 from tests.support.freshness import evaluated, stale
 from tests.support.live import LivePoller, tables
 from tests.support.redis_cluster import ClusterNode
+from tests.support.rights import LEAST
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import RedisCluster, slot_of, wait_until
 from tests.support.world import World
@@ -161,6 +162,33 @@ async def test_keys_in_a_slot_that_moves_are_written_in_every_stage(
     assert (await store.read(world.ids)).values == values(world, "moved")
     assert cluster.owner(slot) == target
     assert cluster.keys() == set(world.ids)
+
+
+async def test_a_right_that_is_missing_for_a_key_in_motion_fails_that_key(
+    store: Store, cluster: RedisCluster, world: World
+) -> None:
+    """Keys in motion are asked for with ASKING; the README's rights with these two are enough."""
+    least = LEAST.format("nodes").split()[2:] + ["+cluster|slots", "+asking"]
+    for node in cluster.nodes:
+        node.command("ACL", "SETUSER", "least", *least)
+    kernel = world.ids[2]
+    slot = slot_of(kernel)
+    target = (cluster.owner(slot) + 1) % 3
+    access = StoreAccess(
+        url_of(cluster), timeout_s=TIMEOUT_S, credentials=lambda: ("least", "nodes")
+    )
+    cluster.begin_move(slot, target)
+    try:
+        async with Store(access) as narrow:
+            lease = Lease(narrow, LEASE, 30.0)
+            assert await lease.take()
+            assert (await narrow.write(values(world), lease.fence)).failed == {}
+            assert len(await narrow.ages(world.ids)) == KERNELS
+            cluster.nodes[target].command("ACL", "SETUSER", "least", "-asking")
+            assert (await narrow.read(world.ids)).failed == {kernel: "forbidden"}
+            assert (await narrow.write(values(world), lease.fence)).failed == {kernel: "forbidden"}
+    finally:
+        cluster.finish_move(slot, target)
 
 
 async def test_a_lease_in_a_slot_that_moves_is_kept(store: Store, cluster: RedisCluster) -> None:

@@ -22,17 +22,12 @@ from tests.support.answers import Answer, unauthorized
 from tests.support.command import environment, poller
 from tests.support.live import PATIENT, LivePoller, settings, tables
 from tests.support.process import HOST
+from tests.support.rights import LEAST, UUID
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis
 from tests.support.tls import TlsFiles, tls_files
 from tests.support.world import World
 
-UUID = "????????-????-????-????-????????????"
-LEAST = (
-    f"user poller on >{{}} resetkeys ~{UUID} ~livestat-poller:* resetchannels -@all"
-    " +get +set +pttl +time +eval +watch +multi +exec"
-)
-"""The README's: `+info` may be added, so that `check` can tell the version."""
 COMMANDS = re.findall(r"\+(\w+)", LEAST)
 SPARABLE = ("pttl", "multi", "exec")
 """Without `pttl` nobody can tell when a key was written; without the others each costs a script."""
