@@ -57,6 +57,7 @@ class Cycle:
         self.restorer = restorer
         self.publisher = publisher
         self._due: dict[str, None] = {}  # in the order of their measurements
+        self._doubted: list[str] = []
         self._anew = True
         self._had_kernels = False
 
@@ -128,9 +129,12 @@ class Cycle:
         self._check_empty(batch)
         fed = await self._remember(batch, outcome)
         with outcome.timed("backfill"):
-            await self.restorer.restore(
-                self._due, outcome, self.patience(), keep_missing, needs_store
+            doubted = self._in_doubt()
+            read = self._due | dict.fromkeys(doubted) if doubted else self._due
+            absent = await self.restorer.restore(
+                read, outcome, self.patience(), keep_missing, needs_store
             )
+            self._due |= dict.fromkeys(name for name in doubted if name in absent)
         kernels = await self._writable(batch, fed, outcome)
         self._anew = False
         outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
@@ -185,6 +189,18 @@ class Cycle:
         outcome.saw_history(self.history, fed)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed
+
+    def _in_doubt(self) -> list[str]:
+        """Return the kernels whose key may have been lost, though nothing was measured since.
+
+        Only those that their agent still tells of.
+        """
+        if self._doubted:
+            known, living = self.history.kernels, self.history.living.all()
+            self._doubted = [
+                name for name in self._doubted if name in living and not known[name].key_read
+            ]
+        return self._doubted
 
     def patience(self) -> Patience:
         """Return how long standing still is believed, by what is known of the intervals."""
@@ -273,9 +289,14 @@ class Cycle:
         return jumped
 
     def read_keys_again(self) -> None:
-        """Read every key once more before it is written: another poller may have written it."""
+        """Read every key once more before it is written: another poller may have written it.
+
+        One that is gone is written at once; one that is there waits for its next measurement, since
+        what it holds may be newer than what is known here.
+        """
         for kernel in self.history.kernels.values():
             kernel.key_read = False
+        self._doubted = list(self.history.kernels)
         self.publisher.begin_anew()
         self._anew = True
 
@@ -285,6 +306,7 @@ class Cycle:
         self.publisher.begin_anew()
         self.history.forget_all()
         self._due.clear()
+        self._doubted.clear()
         self._anew = True
 
     async def stand_by(self) -> None:

@@ -66,14 +66,16 @@ class Restorer:
         patience: Patience,
         keep_missing: bool,
         needs_store: bool,
-    ) -> None:
+    ) -> set[str]:
         """Read the keys of kernels that are due, and backfill what is owed, as there is time.
 
         `keep_missing`: with the metrics that only the key has. `needs_store`: raise the
-        `StoreError` if keys cannot be read; else go on without what they know.
+        `StoreError` if keys cannot be read; else go on without what they know. Returns the kernels
+        that have no key.
         """
+        absent = set[str]()
         try:
-            await self._read_keys(due, outcome, keep_missing)
+            await self._read_keys(due, outcome, keep_missing, absent)
         except StoreError as error:
             if needs_store:
                 raise
@@ -81,8 +83,11 @@ class Restorer:
             for kernel in self._history.kernels.values():
                 kernel.key_read = True
         await self._backfill(outcome, patience)
+        return absent
 
-    async def _read_keys(self, due: Iterable[str], outcome: Outcome, keep_missing: bool) -> None:
+    async def _read_keys(
+        self, due: Iterable[str], outcome: Outcome, keep_missing: bool, absent: set[str]
+    ) -> None:
         """Read the keys that are to be written next, where that has not been done.
 
         Those for which there is no time are read by the next cycle, and wait for it.
@@ -96,6 +101,7 @@ class Restorer:
             found = await read_keys(self._store, self._history, some, keep_missing, self._fresh_s)
             outcome.invalid_keys += found.invalid
             outcome.failed += Counter(found.failed.values())
+            absent |= set(some) - found.values.keys() - found.foreign - found.failed.keys()
             publisher.found(found.values)
             publisher.found_foreign(found.foreign, outcome.time)
             within_s = self._time.keys_within_s

@@ -155,6 +155,51 @@ async def test_also_of_an_agent_that_is_scraped_in_the_middle_of_the_first_batch
         holds(lives, kernel)
 
 
+async def with_keys_lost() -> tuple[Lives, dict[str, bytes]]:
+    """Return a cluster whose keys were all lost after the last cycle, at 600; and what they held.
+
+    The first agent hangs, the second is dead; the next cycle meets a new measurement of few.
+    """
+    lives = Lives(agents=10)
+    lives.agents[0].measures = outside(300, 10_000)
+    lives.agents[1].up = outside(550, 10_000)
+    lives.until(100)
+    outcomes = await lives.poll(100, 600)
+    assert outcomes[-1].withheld == {lives.kernels[0].id: "stalled"}
+    assert outcomes[-1].written < 5
+    held, lives.memory.keys = lives.memory.keys, {}
+    lives.memory.written.clear()
+    lives.cycle.read_keys_again()
+    return lives, held
+
+
+async def test_keys_that_were_lost_are_written_again_at_once_where_the_agent_lives():
+    lives, held = await with_keys_lost()
+    (outcome,) = await lives.poll(600, 605)
+    silent = {kernel.id for kernel in lives.kernels[:2]}
+    assert lives.memory.keys.keys() == held.keys() - silent
+    as_before = [
+        kernel for kernel in lives.memory.keys if lives.memory.keys[kernel] == held[kernel]
+    ]
+    assert len(as_before) >= 3
+    await lives.poll(605, 700)
+    assert not lives.memory.keys.keys() & silent
+    for kernel in lives.kernels[2:]:
+        holds(lives, kernel)
+
+
+async def test_keys_that_were_not_lost_are_left_until_they_are_measured_again():
+    """Another poller may have written them since: what it knew may be newer than what we know."""
+    lives, held = await with_keys_lost()
+    theirs = {kernel: held[lives.kernels[2].id] for kernel in held}
+    lives.memory.keys |= theirs
+    await lives.poll(600, 605)
+    left = [kernel for kernel in held if lives.memory.keys[kernel] == theirs[kernel]]
+    assert len(left) >= 5
+    (outcome,) = await lives.poll(605, 610)
+    assert outcome.written < 5
+
+
 async def test_a_metric_that_only_the_key_knew_at_a_start_goes_on_when_it_is_measured_again():
     lives = Lives()
     for kernel in lives.kernels:
