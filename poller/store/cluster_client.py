@@ -120,6 +120,7 @@ class Cluster:
         self._rest_s = rest_s
         self._nodes: dict[Address, _Node] = {}
         self._is_stale = True
+        self._seeds_rest_until = float("-inf")
         self._learning = asyncio.Lock()
 
     @property
@@ -237,16 +238,17 @@ class Cluster:
 
         Those others may have left the cluster since.
         """
-        asked = self._rested(self._seeds)
         others = [one for one in self.known.addresses if one not in self._seeds]
-        if others:
+        asked = self._rested([*self._seeds, *others])
+        if others and time.monotonic() >= self._seeds_rest_until:
             try:
                 async with asyncio.timeout(_HEAD_START * self._rest_s):
-                    return await first(map(self._ask_members, asked))
+                    return await first(map(self._ask_members, self._rested(self._seeds)))
             except TimeoutError:
-                asked = [*asked, *others]
+                pass  # they may answer yet
             except (gone_wrong.RedisError, OSError):
-                asked = others
+                asked = self._rested(others)
+            self._seeds_rest_until = time.monotonic() + self._rest_s
         return await first(map(self._ask_members, asked))
 
     def _rested(self, addresses: Sequence[Address]) -> list[Address]:

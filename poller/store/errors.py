@@ -111,7 +111,7 @@ _BY_TEXT = (
         "another cluster answers",
         "cluster_down",
         "what answers is of another cluster",
-        "a node that left this one; start those of redis.url",
+        "it is a node that left this one; start those of redis.url",
     ),
     (
         "LATE",

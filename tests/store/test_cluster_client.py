@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,12 +56,14 @@ def members(*owners: str, ids: Sequence[str] = (OURS,)) -> Members:
     return known
 
 
-def cluster(nodes: dict[str, Node], seeds: str, known: Members | None = None) -> Cluster:
+def cluster(
+    nodes: dict[str, Node], seeds: str, known: Members | None = None, timeout_s: float = TIMEOUT_S
+) -> Cluster:
     """Return a client of some nodes, of which the settings name those in `seeds`."""
     return Cluster(
         [at(host) for host in seeds.split()],
         lambda host, port: nodes[host],  # type: ignore[arg-type,return-value]
-        TIMEOUT_S,
+        timeout_s,
         known,
     )
 
@@ -82,6 +85,17 @@ async def test_a_node_of_the_settings_goes_before_one_that_was_learned() -> None
 async def test_where_no_node_of_the_settings_answers_a_learned_one_is_asked(seed: Node) -> None:
     nodes = {"set": seed, "old": Node(slots("new", "another", OURS)), "new": Node(REFUSED)}
     assert await owners(cluster(nodes, "set", members("old"))) == ["new"]
+
+
+async def test_silent_nodes_of_the_settings_are_waited_for_once_in_a_while() -> None:
+    """While a node is dead the owners are asked for with every portion of a write."""
+    nodes = {"set": Node([], 1000.0), "old": Node(slots("old", OURS))}
+    made = cluster(nodes, "set", members("old"), timeout_s=4.0)
+    began = time.monotonic()
+    for _ in range(10):
+        made._is_stale = True
+        assert await owners(made) == ["old"]
+    assert time.monotonic() - began < 8.0
 
 
 async def test_a_learned_node_of_another_cluster_is_not_followed() -> None:
