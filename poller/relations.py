@@ -26,7 +26,8 @@ _FORMS = {
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name, as HTTP has it (RFC 9110, token)."""
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header may hold, and no secret."""
 _BREAK = "a line break or another control character; HTTP allows none"
 
 _NEEDS = (
@@ -180,9 +181,9 @@ def _headers(config: Config) -> list[tuple[str, str]]:
             text = "holds a name that HTTP does not allow; take letters, digits, - and _"
             problems.append((f"prometheus.{key}", text))
     values = [one.get_secret_value() for one in prometheus.headers.values()]
-    if any(map(_FORBIDDEN.search, values)):
+    if any(map(CONTROL.search, values)):
         problems.append(("prometheus.headers", f"holds a value with {_BREAK}"))
-    if _FORBIDDEN.search(prometheus.bearer_token.get_secret_value()):
+    if CONTROL.search(prometheus.bearer_token.get_secret_value()):
         problems.append(("prometheus.bearer_token", f"holds {_BREAK}"))
     return problems
 

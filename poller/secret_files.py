@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from poller.errors import UnreadableFile
+from poller.relations import CONTROL
 from poller.settings import Prometheus, RedisSection
 
 HIDDEN = "(hidden)"
@@ -37,7 +38,10 @@ class SecretFile:
         self._text = ""
 
     def __call__(self) -> str:
-        """Return the secret. A file that vanishes for a moment keeps its last content."""
+        """Return the secret. A file that vanishes or is empty for a moment keeps its last content.
+
+        Raises `UnreadableFile` where it never held a secret.
+        """
         try:
             status = self._path.stat()
             if (status.st_mtime_ns, status.st_size) != self._seen:
@@ -54,6 +58,10 @@ def _one_line(text: str) -> str:
     line = text.rstrip("\r\n")
     if "\n" in line or "\r" in line:
         raise ValueError("it holds several lines, and a secret is one")
+    if not line.strip():  # it would pass for no authentication at all
+        raise ValueError("it is empty")
+    if CONTROL.search(line):
+        raise ValueError("it holds a control character")
     return line
 
 
