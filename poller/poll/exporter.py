@@ -141,9 +141,8 @@ class Exporter:
         """Whether a scrape should have come since the last one, and has not, or failed."""
         return at - (self.scraped or 0.0) > (self.scrape_s or 0.0)
 
-    def state(self, newest: float) -> ExporterState:
-        """Return what to tell of it; `newest` is the time of the newest scrape of all."""
-        behind_s = newest - (self.scraped or 0.0)
+    def state(self, behind_s: float) -> ExporterState:
+        """Return what to tell of it; others have been scraped for so many seconds since it was."""
         return ExporterState(
             self.instance,
             self.agent,

@@ -7,14 +7,19 @@ rules are the format description's, section "Rounds".
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
 from poller.poll.counters import Identity, Sorter
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
-from poller.values import Stamp
+from poller.values import DEFAULT_INTERVAL_S, Stamp
+
+_LONGER = 1.5
+"""So many scrape intervals without a scrape of anybody: nobody was scraped, and nobody silent."""
+_PAUSES = 16
 
 
 class Rounds:
@@ -25,6 +30,8 @@ class Rounds:
         self.at: float | None = None
         self._of_instance: dict[str, list[Exporter]] = {}
         self._sorter = Sorter()
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)
+        self._last = 0.0
 
     def see(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
         """Take what was asked at the time `at`; yield each target's instance and new rounds.
@@ -39,7 +46,18 @@ class Rounds:
             exporter = self.exporters[identity]
             stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
             yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
+        self._note_pauses(found)
         self.at = at
+
+    def _note_pauses(self, found: Mapping[Identity, Iterable[float]]) -> None:
+        """Learn in which times nobody was scraped: Prometheus was down, as a rule."""
+        times = {scraped: identity for identity, scrapes in found.items() for scraped in scrapes}
+        for scraped in sorted(times):
+            usual_s = self.exporters[times[scraped]].scrape_s or DEFAULT_INTERVAL_S
+            passed_s = scraped - self._last
+            if self._last and passed_s > _LONGER * usual_s:
+                self._pauses.append((scraped, passed_s))
+            self._last = max(self._last, scraped)
 
     def _unseen(self, answer: Iterable[Series]) -> dict[Identity, dict[float, Scrape]]:
         """Sort raw samples that were not seen by target and scrape.
@@ -114,8 +132,13 @@ class Rounds:
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
         there = (self.of(instance) for instance in sorted(self._of_instance))
-        latest = self.latest
-        return [exporter.state(latest) for exporter in there if exporter is not None]
+        return [one.state(self._behind_s(one)) for one in there if one is not None]
+
+    def _behind_s(self, exporter: Exporter) -> float:
+        """Return for how long others were scraped since an exporter was, in seconds."""
+        scraped = exporter.scraped or 0.0
+        paused_s = sum(length_s for ended, length_s in self._pauses if ended > scraped)
+        return self._last - scraped - paused_s
 
     @property
     def latest(self) -> float:
@@ -147,6 +170,12 @@ class Rounds:
         """Return the instances that answer while their rounds stand still."""
         there = (self.of(instance) for instance in self._of_instance)
         return {one.instance for one in there if one is not None and one.stalled}
+
+    def clear(self) -> None:
+        """Forget everything: the clock that all of it went by holds no more."""
+        self.forget(float("inf"))
+        self._pauses.clear()
+        self._last, self.at = 0.0, None
 
     def forget(self, before: float) -> None:
         """Drop exporters that were last scraped before that time."""

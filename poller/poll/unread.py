@@ -70,7 +70,7 @@ class Unread:
 
         Samples with the times of now would be passed over until that clock is where it was.
         """
-        self._rounds.forget(float("inf"))
+        self._rounds.clear()
         self._trail.clear()
         self._sampled.clear()
 

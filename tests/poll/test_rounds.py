@@ -268,6 +268,45 @@ def test_an_exporter_is_silent_where_others_were_scraped_since():
     assert [one.silent for one in followed([count(*steady), late]).states()] == [False, True]
 
 
+@pytest.mark.parametrize("outage_s", [6, 12, 25, 200])
+@pytest.mark.parametrize("every_s", [2, 5])
+def test_a_time_in_which_nobody_was_scraped_makes_nobody_silent(outage_s: int, every_s: int):
+    rounds, targets = Rounds(), [{**A, "instance": f"{name}:1"} for name in "abcd"]
+    down = range(60, 60 + outage_s)
+    for now in range(10, 120 + outage_s, 3):
+        if now in down:
+            continue  # who was to ask, was not answered
+        answer = []
+        for first, one in enumerate(targets):
+            scrapes = (at for at in range(first, now, every_s) if at not in down)
+            answer.append(count(*((at, at) for at in scrapes), target=one))
+        look(rounds, answer, float(now))
+        assert [one.instance for one in rounds.states() if one.silent] == []
+
+
+def test_an_exporter_that_does_not_come_back_after_an_outage_is_silent():
+    other = {**A, "instance": "b:1"}
+    before = [(at, at) for at in range(0, 60, 5)]
+    after = [(at, at) for at in range(300, 400, 5)]
+
+    def silent(scrapes: int) -> list[bool]:
+        rounds = followed([count(*before), count(*before, target=other)])
+        look(rounds, [count(*after[:scrapes])], 500.0)
+        return [one.silent for one in rounds.states()]
+
+    assert silent(3) == [False, False]
+    assert silent(6) == [False, True]
+
+
+def test_an_exporter_is_silent_though_the_last_one_of_the_others_misses_scrapes():
+    gone = {**A, "instance": "b:1"}
+    steady = [(at, at) for at in range(0, 60, 5)]
+    limping = [(at, at) for at in range(60, 120, 5) if at % 15]
+    rounds = followed([count(*steady), count(*steady, target=gone)])
+    look(rounds, [count(*limping)], 120.0)
+    assert [one.silent for one in rounds.states()] == [False, True]
+
+
 def test_an_exporter_tells_its_agent():
     rounds = followed(scraped(sleeping(5.0, [(0.1, 0.1)] * 3), every(2.0, 15.0)))
     assert state(rounds).agent == "i-a"
