@@ -75,19 +75,28 @@ class Publisher:
     async def yielded(self, kernels: Sequence[str], now: float) -> set[str]:
         """Return which kernels are left to their rivals now; those quiet for long are not."""
         ours = [kernel for kernel in kernels if kernel in self.rivals]
-        if not ours:
-            return set()
         if not self._yields:
             return set()
-        held = await self._store.read(ours)
-        for kernel in ours:
+        await self._look_at(ours, now)
+        return {kernel for kernel in ours if kernel in self.rivals}
+
+    async def _look_at(self, rivals: Sequence[str], now: float) -> None:
+        """Read rivals' keys: one that is not as it was last seen has been written by its rival."""
+        if not rivals:
+            return
+        held = await self._store.read(rivals)
+        for kernel in rivals:
             value = held.values.get(kernel)
             if value is not None and hash(value) != self._left.get(kernel):
                 self._left[kernel] = hash(value)
                 self.rivals[kernel] = now
-            else:
+            elif kernel not in held.failed:
                 self._calm(kernel, now)
-        return {kernel for kernel in ours if kernel in self.rivals}
+
+    async def _look_again(self, now: float) -> None:
+        """Look at rivals that may be quiet and were not looked at: their agent stands still."""
+        due = [name for name, last in self.rivals.items() if now - last >= self._quiet_s]
+        await self._look_at(due, now)
 
     def _calm(self, kernel: str, now: float) -> None:
         """Take that a key was as it had been left; for long enough, and nobody else writes it."""
@@ -101,7 +110,7 @@ class Publisher:
         """Write portions of (kernel, bytes), and yield what became of each.
 
         One portion is on its way while the next is made. What was written before a failure is
-        yielded before it is raised.
+        yielded before it is raised. Afterwards rivals' keys that are written no more are looked at.
         """
         under_way: set[asyncio.Task[Written]] = set()
         self._since = now if self._since is None else self._since
@@ -117,6 +126,7 @@ class Publisher:
                 done, under_way = await _some(under_way)
                 for written in _results(done):
                     yield written
+            await self._look_again(now)
         finally:
             for task in under_way:
                 task.cancel()

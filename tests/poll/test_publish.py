@@ -27,6 +27,8 @@ class Memory:
         self.keys: dict[str, bytes] = {}
         self.refused: dict[str, Exception] = {}
         self.foreign: set[str] = set()
+        self.unreadable: set[str] = set()
+        self.looked_at: list[str] = []
         self.fences: list[Fence | None] = []
         self.under_way = self.most_under_way = 0
         self.cancelled = 0
@@ -57,8 +59,10 @@ class Memory:
         return Written(before, dict.fromkeys(values.keys() - good.keys(), "wrong_type"))
 
     async def read(self, kernels: list[str]) -> Found:
-        held = {kernel: self.keys[kernel] for kernel in kernels if kernel in self.keys}
-        return Found(held, frozenset())
+        self.looked_at += kernels
+        there = [kernel for kernel in kernels if kernel in self.keys]
+        held = {kernel: self.keys[kernel] for kernel in there if kernel not in self.unreadable}
+        return Found(held, frozenset(), dict.fromkeys(self.unreadable, "timeout"))
 
 
 def publisher(store: Memory | None = None, yields: bool = True) -> Publisher:
@@ -273,6 +277,33 @@ async def test_a_rival_that_nobody_looked_at_is_no_quiet_one() -> None:
     assert made.rivals == {"a": after}
     await published(made, portions("a"), after + QUIET_INTERVALS * INTERVAL_S)
     assert made.rivals == {}
+
+
+@pytest.mark.parametrize("yields", [False, True])
+async def test_a_rivals_key_that_is_not_written_is_looked_at_when_it_may_be_quiet(
+    yields: bool,
+) -> None:
+    store = Memory()
+    made = publisher(store, yields)
+    await meet_rival(store, made, "a", "b")
+    quiet = 105.0 + QUIET_INTERVALS * INTERVAL_S
+    store.keys["a"] = b"theirs again"
+    await published(made, [], quiet - 1)
+    assert store.looked_at == []
+    await published(made, [], quiet)
+    assert store.looked_at == ["a"]
+    assert made.rivals == {"a": quiet}
+    await published(made, [], quiet + QUIET_INTERVALS * INTERVAL_S)
+    assert made.rivals == {}
+
+
+async def test_a_rivals_key_that_cannot_be_read_is_no_quiet_one() -> None:
+    store = Memory()
+    made = publisher(store)
+    await meet_rival(store, made, "a")
+    store.unreadable.add("a")
+    await published(made, [], 105.0 + QUIET_INTERVALS * INTERVAL_S)
+    assert made.rivals == {"a": 105.0}
 
 
 async def test_that_there_is_no_rival_is_known_after_some_intervals_of_watching() -> None:
