@@ -39,10 +39,12 @@ Show = Callable[[Table | Text], None]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is to be shown: the kernels' keys, and what went wrong with reading them."""
+    """What is to be shown: the kernels' keys, what went wrong with reading them, and a note on
+    which kernels those are."""
 
     rows: Sequence[KeyRow]
     trouble: str = ""
+    note: str = ""
 
 
 async def read(
@@ -115,6 +117,8 @@ def _caption(look: Look, shown: int, order: Order, stale_after_s: float) -> Text
     text = Text(f"{datetime.now():%H:%M:%S}  {counts}", style="default")
     if shown < total:
         text.append(f", {total - shown} not shown, {FIRST[order]} first")
+    if look.note:
+        text.append(f"; {look.note}")
     if look.trouble:
         text.append(f"  {look.trouble}", style="red")
     return text
@@ -211,13 +215,15 @@ async def live(
     stale_after_s: float,
     ended: asyncio.Event,
     order: Order = "id",
+    note: str = "",
 ) -> None:
     """Show what `look` gives every so often until `ended`, and once more at the end.
 
     On a terminal the table stays in its place; elsewhere each one is printed, in plain text.
+    `note` says which kernels those are.
     """
     console = Console() if sys.stdout.isatty() else _plain()
-    seen = Look(await look())
+    seen = Look(await look(), note=note)
     with _screen(console) as show:
         while True:
             if console.is_terminal:
@@ -232,9 +238,9 @@ async def live(
 
 async def _again(look: Callable[[], Awaitable[Sequence[KeyRow]]], before: Look) -> Look:
     try:
-        return Look(await look())
+        return Look(await look(), note=before.note)
     except CycleError as error:  # it may be back at the next look
-        return Look(before.rows, f"{error.subject}: {error.detail}")
+        return Look(before.rows, f"{error.subject}: {error.detail}", before.note)
 
 
 async def _wait(ended: asyncio.Event, seconds: float) -> None:

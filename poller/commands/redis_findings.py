@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from poller.commands.finding import Finding, agreed, counted, failed, listed
 from poller.commands.found_keys import REAL
 from poller.commands.freshness import lately_s, written_lately
-from poller.commands.writers import Strangers, strangers, trying
+from poller.commands.writers import Strangers, deserted, strangers, trying
 from poller.config import Config
 from poller.errors import CycleError, StoreError
 from poller.poll import assembly
@@ -101,6 +101,8 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
             yield _strangers(found, prefix)
             if found.left:
                 yield _left(found.left, within_s, prefix)
+            if lost := await deserted(cycle, outcome, found.older):
+                yield _deserted(lost, within_s, prefix)
 
 
 def _fresh(fresh: int, all_of_them: int, within_s: float, prefix: str) -> Finding:
@@ -170,4 +172,18 @@ def _left(kernels: Collection[str], within_s: float, prefix: str) -> Finding:
         "keys",
         f"{text} and {are} still written: {names}",
         "does Prometheus still scrape their agents? look again in a minute",
+    )
+
+
+def _deserted(kernels: Collection[str], within_s: float, prefix: str) -> Finding:
+    """Tell of keys that nobody writes any more, though nothing tells that the kernels ended."""
+    count = len(kernels)
+    was, are = agreed(count, "was", "were"), agreed(count, "is", "are")
+    return Finding(
+        "warn",
+        "keys",
+        f"{count}{_under(prefix)} that {was} written within the last hour {are} older than "
+        f"{within_s:.0f} s, and no sample comes of their kernels nor of their agents: "
+        f"{listed(kernels)}",
+        "is an agent down, or scraped no more? its kernels' keys stay as they are meanwhile",
     )

@@ -22,6 +22,7 @@ from poller.prometheus.client import Client
 from poller.store.keys import Store
 
 EVERY_S = 1.0
+_NOT_ALL = "kernels that Prometheus does not hold are not shown"
 _LIST_EVERY_S = 15.0
 """How often Prometheus is asked which kernels there are."""
 
@@ -78,7 +79,8 @@ async def watch(
                 known = await active.now()
             return await live_table.read(store, asked, known)
 
-        await live_table.live(look, EVERY_S, lately_s(config, ()), ended, order)
+        note = "" if asked else _NOT_ALL
+        await live_table.live(look, EVERY_S, lately_s(config, ()), ended, order, note)
 
 
 def ending(duration_s: float | None) -> asyncio.Event:

@@ -26,6 +26,8 @@ from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S
 
 _AT_ONCE = 500
+_LASTING_S = 3600.0
+"""A key that was written last for longer ago is an ended kernel's, as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,14 @@ class Strangers:
     """Kernels whose key somebody writes and that Prometheus does not know.
 
     `left` are those that it has known lately: a kernel that has just ended is none of them, since
-    its key was not written for longer than a scrape after Prometheus saw it last. `allowed`:
+    its key was not written for longer than a scrape after Prometheus saw it last. `older` are
+    kernels unknown now whose key was written within the last hour, and not lately. `allowed`:
     whether the server let us look for them.
     """
 
     kernels: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    older: tuple[str, ...] = ()
     allowed: bool = True
 
 
@@ -101,11 +105,14 @@ async def strangers(
     within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
     scope, now = cycle.observer.limits.scope, cycle.clock.now
     written: dict[str, float] = {}
+    older: set[str] = set()
     try:
         async for portion in kernels_with_keys(store):
             new = [one for one in portion if one not in known and _is_of(scope, one)]
-            found = written_lately(await store.ages(new), ttl_s, within_s)
+            ages = await store.ages(new)
+            found = written_lately(ages, ttl_s, within_s)
             written |= {kernel: now() - age_s for kernel, age_s in found.items()}
+            older |= written_lately(ages, ttl_s, _LASTING_S).keys() - found.keys()
     except StoreError as error:
         if error.reason != "forbidden":
             raise
@@ -113,7 +120,24 @@ async def strangers(
     seen = await _last_seen(cycle.observer.client, sorted(written), at or now(), within_s)
     grace_s = (outcome.scrape_s or DEFAULT_INTERVAL_S) + TOLERANCE_S
     left = {one for one in seen if at is None and written[one] > seen[one] + grace_s}
-    return Strangers(tuple(sorted(written.keys() - seen.keys())), tuple(sorted(left)))
+    unknown = written.keys() - seen.keys()
+    return Strangers(tuple(sorted(unknown)), tuple(sorted(left)), tuple(sorted(older)))
+
+
+async def deserted(cycle: Cycle, outcome: Outcome, older: Sequence[str]) -> list[str]:
+    """Return those of some kernels whose agent is not scraped either; the others have ended."""
+    known = cycle.history.kernels.values()
+    names = [(one.agent, one.instance) for one in outcome.exporters if not one.silent]
+    scraped = {name for pair in names for name in pair} - {""}
+    scraped |= {name for one in known for name in (one.agent, one.instance) if name}
+    ended = set()
+    for start in range(0, len(older), _AT_ONCE):
+        scope = Scope(kernels=tuple(older[start : start + _AT_ONCE]))
+        query = lookup_queries.homes_query(_LASTING_S, scope)
+        for row in await cycle.observer.client.vector(query, cycle.clock.now()):
+            if scraped & {row.metric.agent_id, row.metric.instance}:
+                ended.add(row.metric.kernel_id)
+    return [kernel for kernel in older if kernel not in ended]
 
 
 def _is_of(scope: Scope, kernel: str) -> bool:

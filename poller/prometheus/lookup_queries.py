@@ -125,6 +125,12 @@ def existed_query(ago_s: float, scope: Scope) -> str:
     return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
 
 
+def homes_query(range_s: float, scope: Scope) -> str:
+    """Return which agents and exporters told of each kernel in the last `range_s` seconds."""
+    series = f"{selector(ESSENTIAL[0], 'current', scope)}[{duration(range_s)}]"
+    return f"count by (kernel_id, agent_id, instance) (last_over_time({series}))"
+
+
 def older_query(ago_s: float, scope: Scope) -> str:
     """Return the kernels that are older than that, by their essential metrics: a third as dear."""
     series = named(ESSENTIAL, "current", scope)

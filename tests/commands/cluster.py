@@ -28,8 +28,8 @@ class Agent:
 
     `writes`: it counts tries to write keys. `lacks`: metrics that it does not export. `counts`
     False: an old agent, that counts no stages. `stalled_s`: so long ago it stopped measuring;
-    `down_s`: so long ago it was scraped last; `born_s`: so long ago its kernels began.
-    `leaps`: gauges grow by half with each measurement.
+    `down_s`: so long ago it was scraped last; `born_s`: so long ago its kernels began, `ended_s`:
+    so long ago they ended. `leaps`: gauges grow by half with each measurement.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Agent:
     stalled_s: float | None = None
     down_s: float | None = None
     born_s: float = BEFORE_S
+    ended_s: float | None = None
     leaps: bool = False
     numbers: list[int] = field(default_factory=list)
 
@@ -106,13 +107,14 @@ class Cluster:
         self, agent: Agent, kernel: Kernel, target: Labels, times: list[float]
     ) -> Iterator[tuple[Mapping[str, str], list[tuple[float, float]]]]:
         born = self.now - agent.born_s
+        ended = self.now + AFTER_S if agent.ended_s is None else self.now - agent.ended_s
         for metric in METRICS:
             if metric.name in agent.lacks:
                 continue
             samples = [
                 (at, leap * kernel.current(metric, 5.0 * rounds, 5.0 * rounds))
                 for at in times
-                if at >= born
+                if born <= at <= ended
                 for rounds in [self._rounds(agent, at) - self._rounds(agent, born)]
                 for leap in [1.5**rounds if agent.leaps and not metric.is_counter else 1]
             ]

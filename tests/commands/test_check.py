@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from poller.commands.prometheus_findings import WITHHELD
 from poller.poll.withhold import REASONS
-from tests.commands.cluster import Place, lines
+from tests.commands.cluster import Agent, Cluster, Place, lines
 from tests.support.servers import HOST, Prometheus, Redis, free_port
 
 STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
@@ -260,3 +264,39 @@ def test_kernels_that_have_just_ended_are_no_strangers(parted: Place):
     done = parted.run("check")
     assert done.returncode == 0, done.stdout
     assert "left Prometheus" not in done.stdout
+
+
+@pytest.fixture
+def bereft(tmp_path: Path) -> Iterator[Place]:
+    """An agent that died, one whose kernels have ended, and one whose kernels run on."""
+    cluster = Cluster(
+        tmp_path, Agent("i-dead", down_s=100), Agent("i-idle", ended_s=100), Agent("i-runs")
+    )
+    soon = ["--query.lookback-delta=10s"]
+    with Prometheus(samples=cluster.samples, arguments=soon) as prometheus, Redis() as redis:
+        yield Place(cluster, prometheus, redis)
+
+
+def test_keys_that_a_dead_agent_has_left_are_told_and_those_of_ended_kernels_are_not(
+    bereft: Place,
+):
+    dead = bereft.agent("i-dead").ids
+    bereft.put(*bereft.agent("i-runs").ids)
+    bereft.put(*bereft.agent("i-idle").ids, age_s=100)
+    bereft.put(STRANGERS[0], age_s=3700)
+    done = bereft.run("check")
+    assert done.returncode == 0, done.stdout
+    assert "written within the last hour" not in done.stdout
+    bereft.put(*dead, STRANGERS[1], age_s=100)
+    done = bereft.run("check")
+    assert done.returncode == 0, done.stdout
+    told = "3 that were written within the last hour are older than 60 s, and no sample comes"
+    named = ", ".join(sorted([*dead, STRANGERS[1]]))
+    assert f"warn: {told} of their kernels nor of their agents: {named}" in lines(
+        done.stdout, "keys"
+    )
+    assert "-> is an agent down, or scraped no more?" in done.stdout
+    bereft.put(STRANGERS[1], age_s=3700)
+    bereft.put(dead[0], age_s=3700)
+    done = bereft.run("check")
+    assert "1 that was written within the last hour is older than 60 s" in done.stdout

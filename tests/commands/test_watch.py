@@ -228,6 +228,7 @@ def test_watch_shows_the_real_keys_of_all_active_kernels(redis_server: Redis):
     for kernel in ids[:2]:
         assert cells(frames[-1], kernel[:8])[1] == "148.5"
     assert "no key" in " ".join(cells(frames[-1], ids[2][:8]))
+    assert "; kernels that Prometheus does not hold are not shown" in frames[-1]
 
 
 def test_watch_shows_the_kernels_and_the_prefix_asked_for(redis_server: Redis):
@@ -237,6 +238,7 @@ def test_watch_shows_the_kernels_and_the_prefix_asked_for(redis_server: Redis):
     assert done.returncode == 0, done.stderr
     last = done.stdout.split(" kernel ")[-1]
     assert "1 kernel, 1 key" in last
+    assert "not shown" not in last
     assert cells(last, "3f9d4d5e")[1] == "148.5"
 
 

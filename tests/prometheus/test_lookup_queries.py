@@ -65,6 +65,7 @@ def test_what_tells_duplicates_apart_keeps_every_label_but_the_metrics_and_the_a
         lookup_queries.measurements_query(ONE),
         lookup_queries.moved_query(60.0, ONE),
         lookup_queries.existed_query(60.0, ONE),
+        lookup_queries.homes_query(60.0, ONE),
         lookup_queries.older_query(60.0, ONE),
         lookup_queries.openings_query(["cpu_util"], 60.0, ONE),
         lookup_queries.births_query(["mem"], 60.0, ONE),
