@@ -85,7 +85,7 @@ class Comparison:
             "unknown_looked_for": self.strangers.allowed,
             "agents_writing": list(self.agents.writing),
             "agents_silent": list(self.agents.silent),
-            "agents_untold": list(self.agents.untold),
+            "agents_untold": sorted((*self.agents.untold, *self.agents.unseen)),
             "written_lately": self.fresh,
             "invalid": self.invalid,
             "lease": self.lease,

@@ -26,22 +26,28 @@ from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S
 
 _AT_ONCE = 500
+_UNSEEN = "unseen"
 _LASTING_S = 3600.0
 """A key that was written last for longer ago is an ended kernel's, as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentsWriting:
-    """Agents by whether they still try to write keys; `untold` are those that do not count it."""
+    """Agents by whether they still try to write keys.
+
+    `untold` are those that do not count it, `unseen` those that stand still or are not scraped:
+    what they counted last says nothing of now.
+    """
 
     writing: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def told(self) -> list[str]:
         """Return it for people, one part for each kind of agents that there are."""
-        count, untold = len(self.writing), len(self.untold)
-        total = count + untold + len(self.silent)
+        count, untold, unseen = len(self.writing), len(self.untold), len(self.unseen)
+        total = count + untold + unseen + len(self.silent)
         parts = []
         if count:
             tries = agreed(count, "tries", "try")
@@ -54,6 +60,9 @@ class AgentsWriting:
             does = agreed(untold, "does", "do")
             agents = counted(untold, "agent")
             parts.append(f"{agents} {does} not count writes: {listed(self.untold)}")
+        if unseen:
+            stands = agreed(unseen, "stands still or is", "stand still or are")
+            parts.append(f"{counted(unseen, 'agent')} {stands} down: {listed(self.unseen)}")
         return parts
 
 
@@ -75,10 +84,11 @@ class Strangers:
 
 def agents_writing(exporters: Iterable[ExporterState]) -> AgentsWriting:
     """Sort the agents by what their counters say of their own writes."""
-    found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    found: dict[bool | None | str, list[str]] = {True: [], False: [], None: [], _UNSEEN: []}
     for one in exporters:
-        found[one.writes_itself].append(one.agent or one.instance)
-    return AgentsWriting(*(tuple(sorted(found[told])) for told in (True, False, None)))
+        told = _UNSEEN if one.stalled or one.silent else one.writes_itself
+        found[told].append(one.agent or one.instance)
+    return AgentsWriting(*(tuple(sorted(names)) for names in found.values()))
 
 
 def trying(exporters: Iterable[ExporterState]) -> dict[str, str]:

@@ -142,7 +142,8 @@ def test_no_kernel_at_all_fails_unless_that_is_in_order(healthy: Place):
 
 def test_who_writes_is_told_by_the_agents_own_counters(mixed: Place):
     told = (
-        "warn: 1 of 6 agents still tries to write: i-writes; 1 agent does not count writes: i-old"
+        "warn: 1 of 6 agents still tries to write: i-writes; 1 agent does not count writes: i-old; "
+        "1 agent stands still or is down: i-stalled"
     )
     assert lines(mixed.run("check").stdout, "writers") == [told]
     # Neither a lease nor its absence tells who writes.
@@ -240,6 +241,9 @@ def test_agents_that_write_nothing_are_no_contradiction(healthy: Place):
 def test_an_agent_that_is_scraped_no_more_is_told_at_once(parted: Place):
     done = parted.run("check")
     assert lines(done.stdout, "agents") == ["warn: not scraped lately: i-gone"]
+    assert lines(done.stdout, "writers") == [
+        "warn: 1 of 2 agents still tries to write: i-here; 1 agent stands still or is down: i-gone"
+    ]
 
 
 def test_keys_still_written_after_prometheus_has_lost_them_fail(parted: Place):

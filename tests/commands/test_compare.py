@@ -56,7 +56,7 @@ def test_kernels_whose_keys_nobody_would_write_differ(mixed: Place):
     assert found["withheld"] == {"incomplete": 2, "stalled": 2}
     assert found["missing"] == {kernel: ["mem"] for kernel in mixed.agent("i-nomem").ids}
     assert found["agents_writing"] == ["i-writes"]
-    assert found["agents_untold"] == ["i-old"]
+    assert found["agents_untold"] == ["i-old", "i-stalled"]
 
 
 def test_a_missing_key_takes_one_line(healthy: Place):
