@@ -46,6 +46,11 @@ _EITHER = (
     ("redis.sentinel_password", "redis.sentinel_password_file"),
 )
 """Settings of which only one can count."""
+_BESIDE_URL = {
+    "redis": ("username", "password", "password_file"),
+    "prometheus": ("username", "password", "password_file", "bearer_token", "bearer_token_file"),
+}
+"""Settings that cannot count together with a user or password in a URL."""
 
 
 def problems(config: Config) -> list[tuple[str, str]]:
@@ -90,7 +95,7 @@ def problems(config: Config) -> list[tuple[str, str]]:
     ]
     told = [(key, text) for bad, key, text in wrong if bad]
     told += _window(config) + _urls(config) + _headers(config) + _credentials(config)
-    return told + _metrics(config)
+    return told + _twice(config) + _metrics(config)
 
 
 def _window(config: Config) -> list[tuple[str, str]]:
@@ -107,13 +112,19 @@ def _window(config: Config) -> list[tuple[str, str]]:
 
 def _urls(config: Config) -> list[tuple[str, str]]:
     problems = []
-    for place, url in enumerate(config.prometheus.urls):
-        key = "prometheus.url" if place == 0 else f"prometheus.fallback_urls.{place - 1}"
+    for key, url in _prometheus_urls(config):
         parts = _parts(url)
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             problems.append((key, "must be http://host:port or https://host:port"))
     problems += _redis_url(config.redis.url.get_secret_value())
     return problems
+
+
+def _prometheus_urls(config: Config) -> list[tuple[str, str]]:
+    """Return every URL of Prometheus by its dotted key."""
+    others = enumerate(config.prometheus.fallback_urls)
+    named = [(f"prometheus.fallback_urls.{place}", url) for place, url in others]
+    return [("prometheus.url", config.prometheus.url), *named]
 
 
 def _parts(url: str) -> SplitResult | None:
@@ -199,6 +210,28 @@ def _credentials(config: Config) -> list[tuple[str, str]]:
             empty = "is empty" if len(others) == 1 else "are empty"
             problems.append((key, f"needs {' or '.join(others)}, which {empty}"))
     return problems
+
+
+def _twice(config: Config) -> list[tuple[str, str]]:
+    """Return the URLs that hold a user or password while the settings do, too."""
+    urls = [("redis.url", config.redis.url.get_secret_value()), *_prometheus_urls(config)]
+    problems = []
+    for key, url in urls:
+        section = key.partition(".")[0]
+        names = [f"{section}.{name}" for name in _BESIDE_URL[section]]
+        given = [name for name in names if _is_given(config, name)]
+        if given and _holds_credentials(url):
+            told = f"its user or password cannot go together with {' and '.join(given)}"
+            problems.append((key, f"{told}; take one of them out"))
+    return problems
+
+
+def _holds_credentials(url: str) -> bool:
+    parts = _parts(url)
+    if parts is None:
+        return False
+    options = parse_qs(parts.query)
+    return bool(parts.username or parts.password or options.keys() & {"username", "password"})
 
 
 def _is_given(config: Config, key: str) -> bool:

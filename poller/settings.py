@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -24,6 +24,14 @@ def _seconds(value: object) -> object:
 
 def _seconds_or_auto(value: object) -> object:
     return value if value == "auto" else _seconds(value)
+
+
+def _named(host: str) -> str:
+    if not host.strip():
+        raise ValueError(
+            "is empty, which would be every interface; say 0.0.0.0 or :: if that is meant"
+        )
+    return host
 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -129,7 +137,7 @@ class Http(Section):
     """The daemon's own endpoints."""
 
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_named)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 9188
     unready_after: Annotated[int, Field(ge=1)] = 3
 

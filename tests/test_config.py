@@ -272,6 +272,51 @@ def test_a_cluster_has_no_databases_to_choose_from(monkeypatch, url: str):
         config.load(None)
 
 
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_not_every_interface(monkeypatch, host: str):
+    monkeypatch.setenv("POLLER_HTTP__HOST", host)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((key, text),) = caught.value.problems
+    assert (key, caught.value.status) == ("http.host", 2)
+    assert text == "is empty, which would be every interface; say 0.0.0.0 or :: if that is meant"
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "others"),
+    [
+        ("redis://u:hush@h:1", {"password": "hush"}, "redis.password"),
+        ("redis://u@h:1", {"password_file": "F"}, "redis.password_file"),
+        ("redis://:hush@h:1", {"username": "me", "password_file": "F"},
+         "redis.username and redis.password_file"),
+        ("unix:///run/r.sock?username=u&password=hush", {"password": "hush"}, "redis.password"),
+        ("redis+sentinel://u:hush@a:1,b:2/m", {"password": "hush"}, "redis.password"),
+        ("http://u:hush@h:1", {"username": "me", "password": "hush"},
+         "prometheus.username and prometheus.password"),
+        ("https://u:hush@h:1", {"bearer_token_file": "F"}, "prometheus.bearer_token_file"),
+        ("https://hush@h:1", {"bearer_token": "hush"}, "prometheus.bearer_token"),
+    ],
+)  # fmt: skip
+def test_credentials_in_a_url_are_refused_beside_those_of_the_settings(
+    monkeypatch, tmp_path, url: str, more: dict[str, str], others: str
+):
+    section = others.partition(".")[0]
+    monkeypatch.setenv(environment.variable(section, "url"), url)
+    config.load(None)
+    for key, value in more.items():
+        given = str(written(tmp_path, "hush")) if value == "F" else value
+        monkeypatch.setenv(environment.variable(section, key), given)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    told = f"its user or password cannot go together with {others}; take one of them out"
+    assert caught.value.problems == [(f"{section}.url", told)]
+
+
+def test_credentials_in_the_url_of_a_fallback_are_refused_too(tmp_path):
+    text = "[prometheus]\nfallback_urls = ['http://a:1', 'http://u:p@b:1']\nbearer_token = 'x'\n"
+    assert refused(tmp_path, text) == ["prometheus.fallback_urls.1"]
+
+
 def test_every_problem_is_told_at_once(tmp_path):
     keys = refused(tmp_path, "[poll]\nfoo = 1\n[redis]\nttl_s = 'x'\n[http]\nport = -1\n")
     assert keys == ["poll.foo", "redis.ttl_s", "http.port"]

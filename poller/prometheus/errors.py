@@ -17,7 +17,7 @@ from poller.errors import DroppedConnection, PrometheusError
 
 TOO_MUCH = frozenset(("rejected", "oversized", "timeout"))
 """Reasons that a smaller question may not meet."""
-_SECRET = "check prometheus.username, password_file or bearer_token_file"
+_SECRET = "check prometheus.username, password_file or bearer_token_file, or those in its URL"
 _PROXY = "a proxy before Prometheus cannot reach it"
 _REASONS = {
     400: ("rejected", "Prometheus refused the query; see the detail"),

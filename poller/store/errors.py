@@ -16,7 +16,7 @@ import redis.exceptions as gone_wrong
 from poller.errors import StoreError
 
 _RIGHTS = "compare the ACL user with the README's"
-_SECRET = "check redis.username and password_file"
+_SECRET = "check redis.username and password_file, or those in redis.url"
 _REACH = "start the server, or check redis.url"
 _BROKE = "start the server, or look whether its maxclients are reached"
 _BY_CLASS: tuple[tuple[type[Exception], str, str, str], ...] = (

@@ -35,7 +35,7 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
         f'url = "http://me:{SECRET}@prometheus.example:9090"\n'
         '[metrics.acme]\nkind = "rate"\n'
     )
-    user = {"prometheus__username": "me", "prometheus__password": SECRET}
+    user = {"redis__sentinel_username": "me", "redis__sentinel_password": SECRET}
     env = environment(poll__interval_s=2, **user)
     done = poller("--config", str(path), "check", "--settings", env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -47,12 +47,12 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
     assert told["poll.deadline_s"] == "default, auto"
     assert told["redis.ttl_s"] == "default"
     assert told["poll.interval_s"] == "environment, POLLER_POLL__INTERVAL_S"
-    assert told["prometheus.password"] == "environment, POLLER_PROMETHEUS__PASSWORD"
+    assert told["redis.sentinel_password"] == "environment, POLLER_REDIS__SENTINEL_PASSWORD"
     values = tomllib.loads(done.stdout)  # it reads as the file does
     assert values["poll"]["deadline_s"] == pytest.approx(1.8)
     assert values["redis"]["url"] == "redis://u:(hidden)@redis.example/3"
     assert values["prometheus"]["url"] == "http://me:(hidden)@prometheus.example:9090"
-    assert values["prometheus"]["password"] == "(hidden)"
+    assert values["redis"]["sentinel_password"] == "(hidden)"
     assert values["prometheus"]["headers"] == {"X-Token": "(hidden)"}
     assert values["redis"]["password"] == ""
     assert done.stdout.startswith(f"# settings: {path}, 4 environment variables\n")

@@ -129,8 +129,7 @@ def test_no_secret_is_ever_logged(style: str, tmp_path: Path) -> None:
             "log__level": "debug",
             "log__format": style,
             "prometheus__headers": json.dumps({"X-Token": f"{SECRET}-header"}),
-            "prometheus__username": "user",
-            "prometheus__password_file": password_file,
+            "prometheus__header_files": json.dumps({"X-Other": str(password_file)}),
         }
         dead = f"http://user:{SECRET}-query@127.0.0.1:9"
         with DaemonProcess(dead, url, **settings) as daemon:

@@ -92,11 +92,11 @@ async def test_user_information_in_the_url_is_basic_authentication(
     assert sent(prometheus, "Authorization") == {basic("me", SECRET)}
 
 
-async def test_credentials_of_the_settings_go_before_those_of_the_url(
+async def test_an_authorization_header_of_the_settings_goes_before_what_the_url_says(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     url = prometheus.url.replace("://", "://other:wrong@")
-    more = {"prometheus__bearer_token": SECRET}
+    more = {"prometheus__headers": {"Authorization": f"Bearer {SECRET}"}}
     async with opened(tmp_path, url, redis.url, **more) as cycle:
         await cycle.poll()
     assert sent(prometheus, "Authorization") == {f"Bearer {SECRET}"}
@@ -382,25 +382,29 @@ SECRETS = {
 def with_secrets(
     directory: Path, prometheus_url: str, redis_url: str, form: str = "basic"
 ) -> dict[str, dict[str, Any]]:
-    """Return settings with every secret that may be in them; of `basic` and `bearer` one."""
+    """Return settings with every secret that may be in them together; `form`: to authenticate."""
     paths = {}
     for name in ("header_file", "bearer", "redis"):
         paths[name] = directory / f"{name}.secret"
         paths[name].write_text(SECRETS[name])
+    redis_file = {"redis__password_file": paths["redis"]}
+    basic = {"prometheus__username": "user", "prometheus__password": SECRETS["basic"]}
     forms: dict[str, dict[str, Any]] = {
-        "basic": {"prometheus__username": "user", "prometheus__password": SECRETS["basic"]},
-        "bearer": {"prometheus__bearer_token_file": paths["bearer"]},
+        "basic": basic | redis_file,
+        "bearer": {"prometheus__bearer_token_file": paths["bearer"]} | redis_file,
+        "url": {"prometheus__fallback_urls": [f"http://user:{SECRETS['url']}@{HOST}:9"]},
     }
+    if form == "url":
+        prometheus_url = prometheus_url.replace("://", f"://user:{SECRETS['url']}@")
+        redis_url = redis_url.replace("://", f"://user:{SECRETS['redis_url']}@")
     return tables(
-        prometheus_url.replace("://", f"://user:{SECRETS['url']}@"),
-        redis_url.replace("://", f"://user:{SECRETS['redis_url']}@"),
+        prometheus_url,
+        redis_url,
         0.5,
         leader__enabled=True,
         log__level="debug",
-        prometheus__fallback_urls=[f"http://user:{SECRETS['url']}@{HOST}:9"],
         prometheus__headers={"X-One": SECRETS["header"]},
         prometheus__header_files={"X-Two": paths["header_file"]},
-        redis__password_file=paths["redis"],
         redis__sentinel_password=SECRETS["sentinel"],
         **forms[form],
     )
@@ -422,7 +426,7 @@ def commands(path: Path) -> str:
     return told
 
 
-@pytest.mark.parametrize("form", ["basic", "bearer"])
+@pytest.mark.parametrize("form", ["basic", "bearer", "url"])
 def test_no_output_tells_a_secret_whoever_refuses_it(
     world: World, tmp_path: Path, form: str
 ) -> None:
@@ -458,7 +462,7 @@ def test_no_output_tells_a_secret_whoever_refuses_it(
     ],
 )
 def test_a_refusal_of_settings_tells_no_secret(tmp_path: Path, old: str, new: str) -> None:
-    made = with_secrets(tmp_path, f"http://{HOST}:9", f"redis://{HOST}:9/0")
+    made = with_secrets(tmp_path, f"http://{HOST}:9", f"redis://{HOST}:9/0", "url")
     live = LivePoller(tmp_path, made)
     live.path.write_text(live.path.read_text().replace(old, new))
     done = poller("--config", str(live.path), "run", env=environment())
