@@ -61,6 +61,19 @@ def test_the_readmes_user_and_settings_reach_a_guarded_redis(
     assert guarded.command("EXISTS", *world.ids) == 2
 
 
+def test_another_database_takes_the_right_that_the_readme_names(guarded: Redis) -> None:
+    (right,) = re.findall(r"database other than 0 takes `(\+\w+)`", README)
+    world, user = World(2), acl(README).split()[0]
+    with ScriptedPrometheus(world.handler) as prometheus:
+        url = f"redis://{user}:{SECRET}@127.0.0.1:{guarded.port}/3"
+        env = clean(prometheus.url, url)
+        refused = poller("once", env=env)
+        assert refused.returncode == 1
+        assert "may not run SELECT" in refused.stderr
+        guarded.command("ACL", "SETUSER", user, right)
+        assert poller("once", env=env).returncode == 0
+
+
 def test_the_user_has_one_name_everywhere() -> None:
     name = tomllib.loads(least_settings())["redis"]["username"]
     tests = (ROOT / "tests" / "README.md").read_text("utf-8")
