@@ -35,6 +35,8 @@ _NEEDS = (
     ("redis.sentinel_username", ("redis.sentinel_password", "redis.sentinel_password_file")),
     ("prometheus.password", ("prometheus.username",)),
     ("prometheus.password_file", ("prometheus.username",)),
+    ("prometheus.key_file", ("prometheus.cert_file",)),
+    ("redis.key_file", ("redis.cert_file",)),
 )
 """Settings that are not used without one of the others."""
 _EITHER = (

@@ -265,6 +265,19 @@ def test_a_user_of_redis_is_told_with_a_password_only(monkeypatch, user: str):
     config.load(None)
 
 
+@pytest.mark.parametrize("section", ["prometheus", "redis"])
+def test_a_key_needs_its_certificate(monkeypatch, tmp_path, section: str):
+    key = str(written(tmp_path, "a key"))
+    monkeypatch.setenv(environment.variable(section, "key_file"), key)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == [
+        (f"{section}.key_file", f"needs {section}.cert_file, which is empty")
+    ]
+    monkeypatch.setenv(environment.variable(section, "cert_file"), key)
+    config.load(None)
+
+
 @pytest.mark.parametrize("url", ["redis+cluster://a:1,b:2/3", "rediss+cluster://a:1?db=3"])
 def test_a_cluster_has_no_databases_to_choose_from(monkeypatch, url: str):
     monkeypatch.setenv("POLLER_REDIS__URL", url)

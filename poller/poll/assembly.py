@@ -6,11 +6,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from poller.clock import Clock
 from poller.config import Config
-from poller.errors import ConfigError
+from poller.errors import ConfigError, UnreadableFile
 from poller.poll.backfill import Backfiller, Reach
 from poller.poll.batch import Limits, Observer
 from poller.poll.cycle import Cycle, Rules
@@ -36,6 +37,7 @@ _FOR_KEYS = 0.7
 """Share of a deadline after which a cycle reads no more keys."""
 _FOR_WRITES = 0.9
 """Share of a deadline after which a cycle begins to write no more portion."""
+_NO_CERTIFICATE = "it holds no certificate in PEM form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,39 @@ class Choice:
 
 
 def _tls_context(settings: Prometheus | RedisSection, section: str) -> ssl.SSLContext | None:
+    """Return how to make TLS connections; `UnreadableFile` names the file that does not serve."""
     if not (settings.ca_file or settings.cert_file):
         return None
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
-        problem = f"cannot be loaded: {type(error).__name__}"
-        raise ConfigError([(f"{section}.ca_file, cert_file, key_file", problem)]) from error
+    except OSError as error:
+        raise _unloadable(error, f"{section}.ca_file", settings.ca_file, _NO_CERTIFICATE) from error
+    if settings.cert_file:
+        _load_certificate(context, settings.cert_file, settings.key_file, section)
     return context
+
+
+def _load_certificate(
+    context: ssl.SSLContext, certificate: Path, key: Path | None, section: str
+) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+    except OSError as error:
+        raise _unloadable(error, f"{section}.cert_file", certificate, _NO_CERTIFICATE) from error
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        why = "it holds no key in PEM form"
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            why = f"it is not the key of {certificate}"
+        name = "key_file" if key else "cert_file"
+        raise _unloadable(error, f"{section}.{name}", key or certificate, why) from error
+
+
+def _unloadable(error: OSError, name: str, path: Path | None, why: str) -> UnreadableFile:
+    if not isinstance(error, ssl.SSLError):
+        why = error.strerror or type(error).__name__
+    return UnreadableFile([(name, f"{path} cannot be loaded: {why}")])
 
 
 def prometheus_access(settings: Prometheus) -> PrometheusAccess:
