@@ -39,9 +39,16 @@ _ALLOW_EMPTY = click.option(
 _DURATION = click.option(
     "--duration",
     "duration_s",
-    type=click.FloatRange(min=0),
+    type=options.Seconds(),
     metavar="SECONDS",
     help="End after so long; without it: Ctrl-C.",
+)
+_AT = click.option(
+    "--time",
+    "at",
+    type=options.UnixSeconds(),
+    metavar="UNIX_SECONDS",
+    help="Evaluate at that instant.",
 )
 
 
@@ -113,8 +120,9 @@ def run(parent: Path | None, path: Path | None) -> None:
 @cli.command()
 @options.common
 @_KERNELS
-@click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
+@_AT
 @click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
+@_ALLOW_EMPTY
 @click.pass_obj
 def once(
     parent: Path | None,
@@ -122,8 +130,13 @@ def once(
     kernels: tuple[str, ...],
     at: float | None,
     dry_run: bool,
+    allow_empty: bool,
 ) -> None:
-    """Run one cycle."""
+    """Run one cycle.
+
+    Exits 1 if there is no kernel, or none that could be written though there are some, or not one
+    that was asked for.
+    """
     from poller.commands import once, printing
     from poller.commands.finding import counted
     from poller.poll import assembly
@@ -145,7 +158,11 @@ def once(
         click.echo(f"{counted(count, 'kernel')} withheld: {why}", err=True)
     for kernel in outcome.absent:
         click.echo(f"{kernel}: Prometheus holds no such kernel", err=True)
-    sys.exit(1 if outcome.absent else 0)
+    made = sum(map(bool, stats.values())) if dry_run else outcome.written
+    trouble = once.trouble(outcome, made, allow_empty)
+    if trouble:
+        click.echo(trouble, err=True)
+    sys.exit(1 if trouble or outcome.absent else 0)
 
 
 @_example("livestat-poller --config /etc/livestat-poller/config.toml check")
@@ -190,7 +207,7 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settin
 @click.option(
     "--prefix", help="Compare the keys under this prefix instead of what would be written."
 )
-@click.option("--time", "at", type=float, metavar="UNIX_SECONDS", help="Evaluate at that instant.")
+@_AT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @_ALLOW_EMPTY
 @click.pass_obj

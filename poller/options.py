@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,38 @@ from poller.daemon import logs
 from poller.errors import ConfigError
 
 _LEVEL = "poller.log_level"
+_MILLISECONDS = 1e11
+"""No instant in Unix seconds that anybody asks for; one of today in milliseconds is larger."""
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, finite and not negative."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; what is none is a usage error."""
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return found
+
+
+class UnixSeconds(Seconds):
+    """An instant in Unix seconds."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the instant; what cannot be one is a usage error."""
+        found = super().convert(value, param, ctx)
+        if found > _MILLISECONDS:
+            self.fail(f"{value} is too late; is it in milliseconds? take seconds.", param, ctx)
+        return found
+
 
 CONFIG = click.option(
     "--config",

@@ -76,6 +76,16 @@ async def _polled(cycle: Cycle, lease: Lease | None, at: float | None) -> Outcom
         await lease.release()
 
 
+def trouble(outcome: Outcome, made: int, allow_empty: bool) -> str:
+    """Return why a cycle that made so many keys came to nothing; empty where it did not."""
+    if made or outcome.absent:
+        return ""
+    if not outcome.kernels:
+        told = "Prometheus holds no kernel at all; if the cluster is empty, say --allow-empty"
+        return "" if allow_empty else told
+    return "not one kernel could be written" if outcome.withheld else ""
+
+
 async def stats(
     config: Config,
     kernels: Sequence[str] | None = None,

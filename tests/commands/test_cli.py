@@ -96,6 +96,59 @@ def test_only_the_kernels_asked_for_are_written_and_one_without_samples_is_empty
     assert place.keys().keys() == {one}
 
 
+def test_once_fails_where_there_is_no_kernel_unless_that_is_in_order(place: Place):
+    with Prometheus() as empty:
+        for more in ([], ["--dry-run"]):
+            done = place.run("once", *more, prometheus__url=empty.url)
+            assert done.returncode == 1
+            assert "no kernel at all; if the cluster is empty, say --allow-empty" in done.stderr
+            allowed = place.run("once", *more, "--allow-empty", prometheus__url=empty.url)
+            assert allowed.returncode == 0
+            assert "no kernel at all" not in allowed.stderr
+    assert not place.keys()
+
+
+def test_once_fails_where_nothing_was_written_and_kernels_are_withheld(place: Place):
+    kernels = list(place.agents_values)
+    with place.redis.client() as client:
+        for kernel in kernels:
+            client.rpush(kernel, "another's")
+    done = place.run("once", "--time", place.at, "--dry-run")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {})
+    done = place.run("once", "--time", place.at)
+    assert done.returncode == 1
+    assert f"{len(kernels)} kernels withheld: foreign" in done.stderr
+    place.redis.command("DEL", kernels[0])
+    assert place.run("once", "--time", place.at).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["once", "compare"])
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ("nan", "is no finite number"),
+        ("inf", "is no finite number"),
+        ("-1", "not in the range"),
+        ("1732600000000", "milliseconds"),
+        ("x", "is not a valid float"),
+    ],
+)
+def test_a_time_that_cannot_be_is_refused(command: str, at: str, told: str):
+    done = poller(command, "--time", at, env=environment())
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["watch", "demo"])
+@pytest.mark.parametrize("duration", ["nan", "inf", "-1"])
+def test_a_duration_that_cannot_be_is_refused(command: str, duration: str):
+    done = poller(command, "--duration", duration, env=environment())
+    assert done.returncode == 2
+    assert "--duration" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_failed_cycle_exits_1_and_leaves_every_key_as_it_was(place: Place):
     before = dict.fromkeys(place.agents_values, b"as it was")
     place.put(before)
