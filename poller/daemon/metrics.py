@@ -107,7 +107,7 @@ class Telemetry:
         self.steps = self._counter("clock_steps", "Steps of the wall clock.")
         self.leading = self._gauge("leader", "1 if this poller writes, 0 if it stands by.")
         self.interval = self._gauge("interval_seconds", "The poll interval.")
-        self.window = self._gauge("rate_window_seconds", "The range of every rate.")
+        self.window = self._gauge("rate_window_seconds", "The widest range of stand-in rates.")
         self.scrape = self._gauge("scrape_interval_seconds", "The scrape interval found.")
         self.lag = self._gauge("sample_lag_seconds", "Age of the newest sample.")
         self.late = self._gauge("late_exporters", "Exporters whose measurement had to wait.")
