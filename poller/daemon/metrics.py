@@ -42,7 +42,7 @@ class AgentCollector(Collector):
         """Yield the agents' gauges; nothing of an agent that is gone stays."""
         labels = ("agent", "instance", "counter")
         interval = GaugeMetricFamily(
-            f"{_PREFIX}_agent_interval_seconds", "An agent's measurement interval.", labels=labels
+            f"{_PREFIX}_agent_interval_seconds", "How often an agent measures.", labels=labels
         )
         measured = GaugeMetricFamily(
             f"{_PREFIX}_agent_measured_timestamp_seconds",

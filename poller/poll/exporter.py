@@ -45,7 +45,10 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class ExporterState:
-    """What an operator may want to know of one exporter. Times in Unix seconds, None: unknown."""
+    """What an operator may want to know of one exporter. Times in Unix seconds, None: unknown.
+
+    `interval_s` is how often its agent measures, what a round takes included.
+    """
 
     instance: str
     agent: str
@@ -148,7 +151,7 @@ class Exporter:
             self.agent,
             self.counter,
             self._count,
-            self.interval_s,
+            self.period_s,
             self._first_scraped or None,
             self.scraped,
             self.stalled,

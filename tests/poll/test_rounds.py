@@ -141,6 +141,13 @@ def state(rounds: Rounds) -> ExporterState:
     return found
 
 
+def interval_of(rounds: Rounds) -> float | None:
+    """Return what the agent keeps beside its rounds' durations."""
+    clock = rounds.of(state(rounds).instance)
+    assert clock is not None
+    return clock.interval_s
+
+
 def stamps_of(answer: Sequence[Series]) -> tuple[Rounds, list[Stamp]]:
     made = Rounds()
     return made, look(made, answer, 1e6)["a:1"]
@@ -367,7 +374,7 @@ def test_a_poller_that_starts_later_learns_the_same_from_raw_samples():
     scrapes = every(2.0, 120.0)
     early, late = followed(scraped(rounds, scrapes)), followed(scraped(rounds, scrapes[30:]))
     assert late.stamps(0.0)["a:1"].number == early.stamps(0.0)["a:1"].number
-    assert state(late).interval_s == state(early).interval_s
+    assert interval_of(late) == interval_of(early)
 
 
 # The interval, and the time between measurements.
@@ -390,7 +397,7 @@ def test_a_sleeping_agents_interval_and_every_step_are_found(
     rounds = sleeping(interval_s, uneven(120, 0.25, 0.05))
     scrapes = every(scrape_s, rounds[-1].ended, jitter_s=0.1 * scrape_s)
     clocks, stamps = stamps_of(scraped(rounds, scrapes, late_s=late_s))
-    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
     for before, after in zip(stamps[-40:], stamps[-39:], strict=False):
         step = clocks.step(before, after)
         assert step is not None
@@ -398,11 +405,20 @@ def test_a_sleeping_agents_interval_and_every_step_are_found(
         assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
 
 
+def test_what_is_told_is_how_often_an_agent_measures_its_rounds_durations_included():
+    slow = sleeping(3.0, [(0.4, 0.8)] * 60)
+    clocks, _ = stamps_of(scraped(slow, every(2.0, slow[-1].ended)))
+    assert state(clocks).interval_s == pytest.approx(4.2, rel=0.01)
+    timed = firing(3.0, [0.4] * 100)
+    clocks, _ = stamps_of(scraped(timed, every(2.0, timed[-1].ended), TIMER))
+    assert state(clocks).interval_s == pytest.approx(3.0, rel=0.01)
+
+
 @pytest.mark.parametrize(("interval_s", "scrape_s"), [(5.0, 2.0), (3.0, 2.0), (3.0, 10.0)])
 def test_a_timers_interval_and_every_step_are_found(interval_s: float, scrape_s: float):
     rounds = firing(interval_s, [gather for gather, _ in uneven(200, 0.05, 0.0)])
     clocks, stamps = stamps_of(scraped(rounds, every(scrape_s, rounds[-1].ended), TIMER))
-    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
     for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
         step = clocks.step(before, after)
         assert step is not None
@@ -474,7 +490,7 @@ def test_unseen_rounds_count():
 
 def test_before_the_interval_is_known_the_scrapes_tell_the_time():
     clocks, stamps = stamps_of([count((0.0, 5), (4.0, 6))])
-    assert state(clocks).interval_s is None
+    assert interval_of(clocks) is None
     step = clocks.step(*stamps)
     assert step is not None
     assert step == Step(1.0, 4.0, sure=False)  # the first one may have been long before 0
@@ -568,7 +584,7 @@ def test_a_counter_that_falls_gives_no_step_and_keeps_the_interval():
     clocks, old = stamps_of(scraped(rounds, [at for at in scrapes if at < boundary]))
     new = look(clocks, scraped(again, [at for at in scrapes if at >= again[0].measured]), 1e6)
     assert clocks.step(old[-1], new["a:1"][0]) is None
-    assert state(clocks).interval_s == pytest.approx(3.0, rel=0.01)
+    assert interval_of(clocks) == pytest.approx(3.0, rel=0.01)
 
 
 def test_no_step_leads_from_one_life_of_an_agent_into_the_middle_of_another():
@@ -610,7 +626,7 @@ def test_a_pause_that_no_duration_explains_is_noticed_and_forgotten():
     step = clocks.step(stamps[paused - 1], stamps[paused])
     assert step is not None
     assert abs(step.elapsed_s - 25.2) <= 2.0 + 0.2  # a scrape at each end, and its lateness
-    assert state(clocks).interval_s == pytest.approx(5.0, rel=0.01)
+    assert interval_of(clocks) == pytest.approx(5.0, rel=0.01)
     step = clocks.step(stamps[paused], stamps[paused + 1])
     assert step is not None
     assert step.elapsed_s == pytest.approx(5.2, rel=0.01)
@@ -641,7 +657,7 @@ def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
               last.lasted_s + one.lasted_s) for one in then
     ]  # fmt: skip
     clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
-    assert state(clocks).interval_s == pytest.approx(interval_s, rel=0.01)
+    assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
     step = clocks.step(stamps[-2], stamps[-1])
     assert step is not None
     assert step.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
