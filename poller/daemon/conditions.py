@@ -48,11 +48,17 @@ class Conditions:
         )
 
     def bad(
-        self, subject: str, reason: str, detail: str, advice: str = "", again: bool = False
+        self,
+        subject: str,
+        reason: str,
+        detail: str,
+        advice: str = "",
+        again: bool = False,
+        level: int = logging.ERROR,
     ) -> None:
         """Note that a subject is not well, and why; logged unless it was told already.
 
-        `again`: it is worse than when it was told.
+        `again`: it is worse than when it was told. `level`: that of the line.
         """
         trouble = self._troubles.setdefault(subject, _Trouble(reason, self._monotonic()))
         trouble.count += 1
@@ -60,7 +66,8 @@ class Conditions:
         if reason in trouble.told and not again:
             return
         trouble.told.add(reason)
-        log.error(
+        log.log(
+            level,
             "%s: %s%s",
             _one_line(subject),
             _one_line(detail),

@@ -210,6 +210,7 @@ class Report:
                 " too, probably agents",
                 "that may stay so; see the README's cut-over",
                 again=rivals >= _MANY_MORE * self._rivals,
+                level=logging.WARNING,
             )
             self._rivals = max(rivals, self._rivals)
         elif outcome.rivals_known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_a_moment_in_which_measurements_wait_is_not_told(caplog: pytest.LogCaptu
     for late in (5, 5, 0) * 4:
         report.succeeded(Outcome(kernels=9, written=1, late=late))
     assert lines(caplog) == []
+
+
+def test_that_somebody_else_writes_may_stay_so_and_is_no_error(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    report.succeeded(Outcome(kernels=9, written=9, rivals=2, failed=Counter(timeout=1)))
+    told = {record.getMessage().partition(":")[0]: record.levelname for record in caplog.records}
+    assert told == {"rivals": "WARNING", "redis": "ERROR"}
 
 
 def test_a_key_of_another_type_is_told_once_with_the_names_of_a_few(
