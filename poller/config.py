@@ -211,7 +211,7 @@ def _resolved(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError([(str(path), f"cannot be read: {error.strerror}")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -237,13 +237,15 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         place = [str(part) for part in one["loc"]]
         # A union adds its branch to the place, which is no key of the file.
         key = ".".join(part for part in place if part not in _BRANCHES)
-        problems.append((key, _message(key, one["type"], one["msg"])))
+        of_two = not _BRANCHES.isdisjoint(place)  # each branch has its say
+        problems.append((key, _AUTO if of_two else _message(key, one["type"], one["msg"])))
     return list(dict.fromkeys(problems))
 
 
 _BRANCHES = frozenset(
     {"literal['auto']", "float", "constrained-float", "function-before[_seconds(), float]"}
 )
+_AUTO = 'must be "auto" or a number of seconds above 0'
 
 
 def _message(key: str, kind: str, message: str) -> str:

@@ -91,6 +91,7 @@ def _hint(name: str, names: Names) -> str:
     known = [
         variable(section, DELIMITER.join([*metric, key]) if section == _FREE else key)
         for section, keys in names.items()
+        if metric or section != _FREE  # of a metric without a name there is no setting
         for key in keys
     ]
     nearest = difflib.get_close_matches(name.upper(), [*known, *_OTHERS], n=1)

@@ -264,7 +264,7 @@ def unreadable(config: Config) -> list[tuple[str, str]]:
     problems = []
     for key, path in paths.items():
         if isinstance(path, Path) and (why := _why_unreadable(path)):
-            problems.append((key, f"{path} cannot be read: {why}"))
+            problems.append((key, f"{path.absolute()} cannot be read: {why}"))
     return problems
 
 

@@ -32,7 +32,7 @@ class SecretFile:
     """A file that holds one line, read again whenever the file has changed."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._key = key
         self._seen: tuple[int, int] | None = None
         self._text = ""

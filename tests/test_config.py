@@ -365,6 +365,15 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypat
     assert text.endswith(told) or "config.toml" in told
 
 
+@pytest.mark.parametrize("name", ["POLLER_METRICS_STATS", "POLLER_METRIC_KIND"])
+def test_no_setting_of_a_metric_without_a_name_is_suggested(monkeypatch, name: str):
+    monkeypatch.setenv(name, "5")
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    ((_, text),) = caught.value.problems
+    assert "POLLER_METRICS__" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -420,7 +429,10 @@ def test_every_list_and_table_is_known_to_be_json():
 
 
 def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tmp_path):
-    text = "[poll]\ninterval = 5\n[promteheus]\nurl = 'x'\n[metrics.acme]\nstat = ['max']\n"
+    text = (
+        "[poll]\ninterval = 5\n[promteheus]\nurl = 'x'\n[metrics.acme]\nstat = ['max']\n"
+        "[metric]\nstats = ['max']\n"
+    )
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         config.load(path)
@@ -428,6 +440,7 @@ def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tm
         ("poll.interval", "no such setting; did you mean poll.interval_s?"),
         ("metrics.acme.stat", "no such setting; did you mean metrics.acme.stats?"),
         ("promteheus", "no such setting; did you mean prometheus?"),
+        ("metric", "no such setting; did you mean metrics?"),
     ]
 
 
@@ -467,6 +480,37 @@ def test_a_file_that_cannot_be_read_is_named_and_may_come_later(tmp_path):
     with pytest.raises(ConfigError) as caught:
         config.load(written(tmp_path, text + "window = '1s'\n"))
     assert caught.value.status == 2  # another start would not help
+
+
+def test_a_file_of_a_relative_path_is_named_with_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreadableFile) as caught:
+        config.load(written(tmp_path, "[redis]\npassword_file = 'secret'\n"))
+    ((_, text),) = caught.value.problems
+    assert text == f"{tmp_path / 'secret'} cannot be read: No such file or directory"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf[redis]\nttl_s = 7000\n")
+    assert config.load(path).redis.ttl_s == 7000
+
+
+@pytest.mark.parametrize("key", ["poll.deadline_s", "prometheus.timeout_s", "redis.timeout_s"])
+@pytest.mark.parametrize("value", ["2s", "-1", "0", "nan"])
+def test_what_is_neither_auto_nor_seconds_is_told_in_one_line(
+    tmp_path, monkeypatch, key: str, value: str
+):
+    section, _, name = key.partition(".")
+    told = [(key, 'must be "auto" or a number of seconds above 0')]
+    given = f"'{value}'" if value == "2s" else value
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(tmp_path, f"[{section}]\n{name} = {given}\n"))
+    assert caught.value.problems == told
+    monkeypatch.setenv(environment.variable(section, name), value)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None)
+    assert caught.value.problems == told
 
 
 @pytest.mark.parametrize("text", ["[poll", "a = ", "\x00"])

@@ -47,6 +47,14 @@ def test_a_file_that_is_truncated_for_a_moment_keeps_its_last_content(
     assert secret() == "second"
 
 
+def test_a_file_of_a_relative_path_is_named_with_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreadableFile, match=f": {tmp_path / 'secret'} cannot be read"):
+        SecretFile(Path("secret"), "redis.password_file")()
+
+
 def test_an_empty_file_is_not_no_authentication(tmp_path: Path):
     empty = tmp_path / "empty"
     empty.touch()

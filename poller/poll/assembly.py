@@ -96,7 +96,7 @@ def _load_certificate(
 def _unloadable(error: OSError, name: str, path: Path | None, why: str) -> UnreadableFile:
     if not isinstance(error, ssl.SSLError):
         why = error.strerror or type(error).__name__
-    return UnreadableFile([(name, f"{path} cannot be loaded: {why}")])
+    return UnreadableFile([(name, f"{path and path.absolute()} cannot be loaded: {why}")])
 
 
 def prometheus_access(settings: Prometheus) -> PrometheusAccess:
