@@ -16,7 +16,7 @@ from rich.text import Text
 from poller.commands.compare import Comparison
 from poller.commands.differences import VERDICTS, Difference, totals
 from poller.commands.finding import Finding, agreed, counted, listed
-from poller.commands.prometheus_findings import interval
+from poller.commands.prometheus_findings import how_often
 from poller.commands.show import Shown
 from poller.poll.exporter import ExporterState
 
@@ -215,5 +215,5 @@ def _exporter(one: ExporterState) -> str:
     stalled = ", and stands still" if one.stalled else ""
     return (
         f"{who} at {one.instance}: rounds by {one.counter or 'no counter'} "
-        f"every {interval(one.interval_s)}, last measured {measured}{stalled}"
+        f"{how_often(one.interval_s)}, last measured {measured}{stalled}"
     )

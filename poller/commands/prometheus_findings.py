@@ -117,16 +117,16 @@ def _rounds(outcome: Outcome) -> Finding:
     if not outcome.exporters:
         advice = "rates are then averages over a window; does relabelling drop the counters?"
         return Finding("warn", "rounds", "no exporter counts its rounds", advice)
-    kinds = Counter((one.counter or "none", interval(one.interval_s)) for one in outcome.exporters)
+    kinds = Counter((one.counter or "none", how_often(one.interval_s)) for one in outcome.exporters)
     told = ", ".join(
-        f"{count} by {counter} every {every}" for (counter, every), count in sorted(kinds.items())
+        f"{count} by {counter} {often}" for (counter, often), count in sorted(kinds.items())
     )
     return Finding("ok", "rounds", f"{counted(len(outcome.exporters), 'exporter')}: {told}")
 
 
-def interval(seconds: float | None) -> str:
+def how_often(seconds: float | None) -> str:
     """Return an interval for people."""
-    return "an interval not known yet" if seconds is None else f"{seconds:.3g} s"
+    return "at an interval not known yet" if seconds is None else f"every {seconds:.3g} s"
 
 
 def _agents(outcome: Outcome) -> Iterator[Finding]:

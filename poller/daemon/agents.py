@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from poller.daemon.words import told
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 
@@ -69,7 +70,7 @@ def counting(outcome: Outcome) -> str:
     for one in outcome.exporters:
         counted.setdefault(one.counter or "nothing", []).append(one)
     return "; ".join(
-        f"{len(group)} by {counter}, every {_intervals(group)}"
+        f"{len(group)} by {counter}, {_intervals(group)}"
         for counter, group in sorted(counted.items())
     )
 
@@ -77,8 +78,8 @@ def counting(outcome: Outcome) -> str:
 def _intervals(group: list[ExporterState]) -> str:
     found = sorted({f"{one.interval_s:.3g}" for one in group if one.interval_s is not None})
     if not found:
-        return "interval not known yet"
-    return " or ".join(found[:_NAMED]) + (" s" if len(found) <= _NAMED else " s or others")
+        return "at an interval not known yet"
+    return f"every {' or '.join(found[:_NAMED])} s" + (" or others" if len(found) > _NAMED else "")
 
 
 def roundless(outcome: Outcome) -> AgentTrouble | None:
@@ -88,6 +89,7 @@ def roundless(outcome: Outcome) -> AgentTrouble | None:
     named = ", ".join(name or "without instance" for name in outcome.roundless[:_NAMED])
     return AgentTrouble(
         "roundless",
-        f"{len(outcome.roundless)} exporters count no rounds ({named}); their rates are averages",
+        told(len(outcome.roundless), "exporter counts", "exporters count")
+        + f" no rounds ({named}); rates are averages there",
         "scrape the series that the README lists; agents before 25.12 have none",
     )

@@ -13,6 +13,7 @@ from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
 from poller.daemon.status import Result
 from poller.daemon.withheld import LONG_CYCLES, Withheld
+from poller.daemon.words import told
 from poller.errors import CycleError
 from poller.poll.outcome import Outcome
 from poller.values import Drop, Stage
@@ -63,16 +64,17 @@ class Report:
         if not (self._succeeded or stands_by):
             return "no good cycle yet"
         if self._failures >= unready_after:
-            return f"{self._failures} cycles failed one after another: {self._at_fault()}"
+            failed = told(self._failures, "cycle failed", "cycles failed one after another")
+            return f"{failed}: {self._at_fault()}"
         return ""
 
     def status(self, stands_by: bool) -> str:
         """Return one line for the service manager."""
         if self._failures:
-            return f"{self._failures} cycles failed: {self._at_fault()}"
+            return f"{told(self._failures, 'cycle', 'cycles')} failed: {self._at_fault()}"
         if stands_by:
             return "standing by"
-        return f"{self._last.written} keys written" if self._last else "starting"
+        return told(self._last.written, "key written", "keys written") if self._last else "starting"
 
     def _at_fault(self) -> str:
         """Return which neighbours made cycles fail; other troubles did not end one."""
@@ -162,7 +164,8 @@ class Report:
             "redis",
             bool(outcome.failed),
             "keys_failed",
-            f"{sum(outcome.failed.values())} keys were not written ({_listed(outcome.failed)})",
+            f"{told(outcome.failed.total(), 'key was', 'keys were')} not written "
+            f"({_listed(outcome.failed)})",
             "they are written again in the next cycle",
         )
         self._weigh_rivals(outcome)
@@ -172,8 +175,8 @@ class Report:
             "foreign keys",
             foreign > 0,
             "foreign",
-            f"{foreign} kernels' keys hold another type than string ({names}{more}); "
-            "they are left alone",
+            told(foreign, "kernel's key holds", "kernels' keys hold")
+            + f" another type than string ({names}{more}); they are left alone",
             "find out who uses kernel ids as keys in this database",
         )
         for reason in outcome.dropped.keys() - _EXPECTED_DROPS:
@@ -181,7 +184,7 @@ class Report:
                 f"rows ({reason})",
                 True,
                 reason,
-                f"{outcome.dropped[reason]} rows of the answers cannot serve",
+                f"{told(outcome.dropped[reason], 'row', 'rows')} of the answers cannot serve",
                 "look for the exporter or relabelling that makes them",
             )
         for subject in self._conditions.troubled:
@@ -206,8 +209,8 @@ class Report:
             self._conditions.bad(
                 "rivals",
                 "rivals",
-                f"{'1 key is' if rivals == 1 else f'{rivals} keys are'} written by somebody else"
-                " too, probably agents",
+                f"{told(rivals, 'key is', 'keys are')} written by somebody else too, probably "
+                "agents",
                 "that may stay so; see the README's cut-over",
                 again=rivals >= _MANY_MORE * self._rivals,
                 level=logging.WARNING,
@@ -252,8 +255,8 @@ class Report:
             self._late > LONG_CYCLES,
             "late",
             "there is not time for all that was measured; "
-            f"{outcome.late} agents and {outcome.unwritten} keys wait for a later cycle, and rates "
-            "are taken over more than one measurement",
+            f"{told(outcome.late, 'agent', 'agents')} and {told(outcome.unwritten, 'key', 'keys')} "
+            "wait for a later cycle, and rates are taken over more than one measurement",
             "give Prometheus cores, raise poll.interval_s, or shard; keys that wait may also be "
             "due to a slow Redis",
         )
@@ -264,8 +267,8 @@ class Report:
             self._conditions.bad(
                 f"withheld ({long.reason})",
                 long.reason,
-                f"{self._withheld.long[long.reason]} kernels are not written for longer than "
-                f"{LONG_CYCLES} cycles: {', '.join(long.names)}",
+                told(self._withheld.long[long.reason], "kernel is", "kernels are")
+                + f" not written for longer than {LONG_CYCLES} cycles: {', '.join(long.names)}",
                 "livestat-poller show KERNEL says what is missing",
             )
         for reason in noted.ended:
@@ -289,18 +292,18 @@ class Report:
 
 def _details(reason: str, outcome: Outcome) -> str:
     """Return what a cycle did and where its time went, for the log at level debug."""
-    told = [reason] if reason else []
+    parts = [reason] if reason else []
     if outcome.observed:
-        told += [f"{outcome.kernels} kernels", f"{outcome.written} written"]
-        told += [f"{count} {why}" for why, count in outcome.withheld_counts.items()]
-    told += [f"{part} {spent:.3f} s" for part, spent in outcome.seconds.items()]
-    return "".join(f", {one}" for one in told)
+        parts += [f"{outcome.kernels} kernels", f"{outcome.written} written"]
+        parts += [f"{count} {why}" for why, count in outcome.withheld_counts.items()]
+    parts += [f"{part} {spent:.3f} s" for part, spent in outcome.seconds.items()]
+    return "".join(f", {one}" for one in parts)
 
 
 def _unwritten(outcome: Outcome, reason: str) -> CycleError:
     return CycleError(
         reason,
-        f"none of {sum(outcome.failed.values())} keys could be written ({reason})",
+        f"none of {told(outcome.failed.total(), 'key', 'keys')} could be written ({reason})",
         "look at the server's log; every key is as it was",
     )
 

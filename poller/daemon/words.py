@@ -48,6 +48,11 @@ def many(count: int, what: str) -> str:
     return f"{number(count)} {what}" if count == 1 else f"{number(count)} {what}s"
 
 
+def told(count: int, one: str, several: str) -> str:
+    """Return a count and what is told of so many: `1 key is`, `2 keys are`."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def seconds(value: float | None) -> str:
     """Return a short duration in seconds or milliseconds."""
     if value is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.commands.prometheus_findings import WITHHELD
+from poller.commands.prometheus_findings import WITHHELD, how_often
 from poller.poll.withhold import REASONS
 from tests.commands.cluster import Agent, Cluster, Place, lines
 from tests.support.servers import HOST, Prometheus, Redis, free_port
@@ -162,6 +162,10 @@ def test_keys_that_once_wrote_are_no_sign_of_agents(healthy: Place):
     assert lines(done.stdout, "writers") == ["ok: 2 of 2 agents write no keys"]
     assert lines(done.stdout, "keys")[0].startswith("ok: 4 of 4 kernels were written")
     assert "still" not in healthy.run("compare").stdout
+
+
+def test_how_often_an_agent_measures_is_told_in_words_where_it_is_not_known():
+    assert [how_often(3.019), how_often(None)] == ["every 3.02 s", "at an interval not known yet"]
 
 
 def test_check_knows_what_every_reason_to_withhold_a_kernel_means():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.withheld import LONG_CYCLES
 from poller.errors import CycleError, PrometheusError, StoreError
+from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 
 
@@ -81,6 +83,43 @@ def test_a_key_of_another_type_is_told_once_with_the_names_of_a_few(
     report.succeeded(Outcome(kernels=9))
     report.succeeded(Outcome(kernels=9, foreign=7, foreign_kernels=tuple("abcde")))
     assert "7 kernels' keys hold another type than string (a, b, c, d, e, …)" in caplog.text
+
+
+def test_one_of_a_kind_is_told_in_the_singular(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    one = Outcome(
+        kernels=9, written=1, late=1, unwritten=1, rivals=1, foreign=1, foreign_kernels=("3f",),
+        failed=Counter(timeout=1), dropped=Counter(nan=1), withheld={"kernel": "incomplete"},
+        roundless=("a:1",),
+    )  # fmt: skip
+    for _ in range(LONG_CYCLES + 1):
+        report.succeeded(one)
+    for told in (
+        "redis: 1 key was not written (timeout)",
+        "foreign keys: 1 kernel's key holds another type than string (3f)",
+        "rows (nan): 1 row of the answers cannot serve",
+        "rounds: 1 exporter counts no rounds (a:1)",
+        "load: there is not time for all that was measured; 1 agent and 1 key wait",
+        "withheld (incomplete): 1 kernel is not written for longer than",
+    ):
+        assert told in caplog.text
+    report.failed(CycleError("unavailable", "HTTP 503"), Outcome())
+    assert report.status(stands_by=False) == "1 cycle failed: cycle"
+    assert report.why_not_ready(1, stands_by=False) == "1 cycle failed: cycle"
+
+
+def test_how_often_agents_measure_is_told_also_where_it_is_not_known(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    known = ExporterState("a:1", "i-a", "gather_measures", 5.0, 3.2, 1.0, 1.0, False, False, None)
+    report.succeeded(Outcome(exporters=(known, replace(known, interval_s=None, counter=None))))
+    assert (
+        "rounds: counted 1 by gather_measures, every 3.2 s; "
+        "1 by nothing, at an interval not known yet"
+    ) in caplog.text
 
 
 def test_who_stands_by_is_well_again_where_its_neighbours_are_and_tells_nothing_of_kernels(
