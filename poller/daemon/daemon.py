@@ -84,6 +84,7 @@ class Daemon:
         self._running = False
         self._goes_on = False
         self._mixed: deque[frozenset[str]] = deque(maxlen=_TICKS)
+        self._listens_on = ""
 
     def stop(self) -> None:
         """Ask for the end, as SIGTERM does; `run` returns when the last cycle has ended."""
@@ -125,7 +126,7 @@ class Daemon:
         self.telemetry.interval.set(config.poll.interval_s)
         look_up = partial(self._look_up, config) if self._look_up is not None else None
         endpoints = Endpoints(self.telemetry, lambda: self._status(config), look_up)
-        listener = Listener(endpoints, config.http, self.conditions)
+        listener = Listener(endpoints, config.http, self.conditions, self._listens_on)
         choice = assembly.Choice(hooks=hooks)
         async with assembly.cycle(config, choice, self._history, self._rounds) as cycle:
             self._history, self._rounds = cycle.history, cycle.observer.rounds
@@ -147,6 +148,7 @@ class Daemon:
                 if run.lease is not None and self._stop.is_set():
                     await self.leadership.hand_over(run.lease)
                 await listener.close()
+                self._listens_on = listener.told
 
     def _status(self, config: Config) -> Status:
         """Return what is told now on the page and in JSON."""

@@ -115,13 +115,17 @@ class Endpoints:
 class Listener:
     """Keeps endpoints open. An address that cannot be had is tried again until it can.
 
-    Nobody can watch the poller meanwhile, but the keys matter more: polling goes on.
+    Nobody can watch the poller meanwhile, but the keys matter more: polling goes on. `told` is the
+    address that the log has named last.
     """
 
-    def __init__(self, endpoints: Endpoints, settings: Http, conditions: Conditions) -> None:
+    def __init__(
+        self, endpoints: Endpoints, settings: Http, conditions: Conditions, told: str = ""
+    ) -> None:
         self._endpoints = endpoints
         self._settings = settings
         self._conditions = conditions
+        self.told = told
         self._trying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -154,7 +158,10 @@ class Listener:
             self._conditions.bad("http", f"errno {error.errno}", detail, _advice(error))
             return False
         self._conditions.good("http")
-        log.info("http: listening on %s:%d", host, port)
+        address = f"{host}:{port}"
+        if address != self.told:
+            log.info("http: listening on %s", address)
+        self.told = address
         return True
 
 

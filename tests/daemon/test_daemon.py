@@ -299,6 +299,7 @@ def test_good_settings_are_taken_and_bad_ones_refused_while_the_old_go_on(
         done = live.metric("cycles_total", result="success")
         live.wait_metric("cycles_total", done + 2, result="success")
         assert live.stop() == 0
+    assert len(live.lines("http: listening on")) == 1  # it did not change
     (line,) = live.lines("settings: read again")
     assert " INFO " in line
     assert line.endswith("changed: poll.interval_s, poll.deadline_s, prometheus.timeout_s, "
