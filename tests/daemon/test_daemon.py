@@ -387,7 +387,7 @@ def test_the_log_level_of_the_command_line_goes_first_and_debug_tells_of_every_c
     good = live.lines("cycle: success in ")[-1]
     assert " DEBUG " in good
     assert re.search(r", 3 kernels, 3 written, .*query 0\.\d{3} s", good)
-    assert ", unavailable, " in live.lines("cycle: failed in ")[-1]
+    assert ", unavailable" in live.lines("cycle: failed in ")[-1]
 
 
 # --- one line a change of state -----------------------------------------------------------------
