@@ -15,6 +15,7 @@ COUNTERS: tuple[CounterName, ...] = ("gather_measures", "before_observe", "durat
 """What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
 still as soon as an agent's own writes are refused."""
 
+_STAGES = frozenset(COUNTERS[:2])
 _STALL_PERIODS = 4
 """So long a standstill is none yet; by that it is also judged how fresh a key's rates are, whether
 a round is of another life, and how far duplicate series are followed."""
@@ -65,8 +66,9 @@ class ExporterState:
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
-    `scraped` is the time of the last one, `scrape_s` how far apart they are, in seconds; `began`
-    that of the first one, if many rounds that were never scraped went before it.
+    `scraped` is the time of the last one, `counted` of the last one that had the count of a
+    stage, `scrape_s` how far apart they are, in seconds; `began` that of the first one, if many
+    rounds that were never scraped went before it.
     """
 
     def __init__(self, instance: str) -> None:
@@ -74,6 +76,7 @@ class Exporter:
         self.agent = ""
         self.counter: CounterName | None = None
         self.scraped: float | None = None
+        self.counted: float | None = None
         self.began: float | None = None
         self.scrape_s: float | None = None
         self.arrivals = Arrivals()
@@ -166,6 +169,8 @@ class Exporter:
         if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
             self._gaps.append(at - before)
             self.scrape_s = statistics.median(self._gaps)
+        if not _STAGES.isdisjoint(scrape.counts):
+            self.counted = at
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None

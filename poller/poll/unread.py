@@ -87,7 +87,7 @@ class Unread:
         return frozenset(
             dict(identity)["instance"]
             for identity, scraped in newest.items()
-            if identity not in clocks or clocks[identity].scraped != scraped
+            if identity not in clocks or clocks[identity].counted != scraped
         )
 
     def taken(self, batch: Batch) -> None:
