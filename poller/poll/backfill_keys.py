@@ -1,4 +1,4 @@
-"""Keys that are already there: read, and told to the history; what is valid, `encode` says."""
+"""Keys that are already there: read, judged by age and validity, and told to the history."""
 
 from __future__ import annotations
 

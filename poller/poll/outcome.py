@@ -1,4 +1,4 @@
-"""What a cycle saw and did: numbers of metrics, log and page begin here; what it would write."""
+"""What a cycle did, as `cycle` and `restore` put it down for metrics, log and page; its values."""
 
 from __future__ import annotations
 

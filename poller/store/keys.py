@@ -1,4 +1,4 @@
-"""Each kernel's key in Redis or Valkey: read, its age, written with the TTL; how, `writes` says."""
+"""Each kernel's key: read, its age, written with the TTL, and what became of it (how: `writes`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values are written: in one transaction under the lease, by a script a key, or plainly."""
+"""The commands that write values: one transaction under the lease, a script a key, or plain."""
 
 from __future__ import annotations
 
