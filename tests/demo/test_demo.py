@@ -362,10 +362,12 @@ def assert_shown(text: str, found: dict[str, Any], busy_percent: Any) -> None:
     (busy,) = (line for line in frames[-1].splitlines() if line.split()[:1] == ["e81257fc"])
     assert float(busy.split()[1]) == busy_percent
     assert busy.split()[2:6] == ["14.0", "GB", "25.8", "GB"]
-    last = re.fullmatch(r"The poller ran (\d+) cycles and wrote (\d+) keys\.", lines(text)[-1])
+    told = r"The poller ran (\d+) cycles(?: \((\d+) failed\))? and wrote (\d+) keys\."
+    last = re.fullmatch(told, lines(text)[-1])
     assert last is not None
     assert int(last[1]) >= 4
-    assert int(last[2]) >= 22  # every kernel twice; a cycle may fail on a busy machine
+    # Every kernel twice; on a busy machine a cycle may fail, and what it measured is not written.
+    assert int(last[3]) >= (11 if last[2] else 22)
 
 
 def lines(text: str) -> list[str]:
