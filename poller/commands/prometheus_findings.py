@@ -9,11 +9,11 @@ from poller.clock import TOLERANCE_S
 from poller.commands.finding import Finding, Level, agreed, counted, failed, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError, PrometheusError
+from poller.poll.census import count_kernels
 from poller.poll.cycle import Cycle
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
-from poller.prometheus.lookup_queries import census_query
 from poller.values import Survey
 
 _UNSEEN_S = 60.0
@@ -54,12 +54,12 @@ async def findings(
 async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
     """Tell whether the other servers of the settings would do, should they be needed."""
     client, limits = cycle.observer.client, cycle.observer.limits
-    query, at = census_query(limits.scope), await cycle.evaluation_time()
-    told = await client.each(lambda: client.vector(query, at), limits.within_s)
+    at = await cycle.evaluation_time()
+    told = await client.each(lambda: count_kernels(client, limits.scope, at), limits.within_s)
     known = {
-        url: sum(int(row.value[1]) for row in rows if row.value)
-        for url, rows in told.items()
-        if not isinstance(rows, PrometheusError)
+        url: sum(census.kernels.values())
+        for url, census in told.items()
+        if not isinstance(census, PrometheusError)
     }
     here = known.get(client.url, 0)
     for url, answer in told.items():

@@ -60,10 +60,10 @@ def number(text: str) -> str | None:
 
 def of_float(value: float) -> str:
     """Return a float64 as the format writes it; what is beyond all numbers as the largest one."""
-    return _rounded(value) or _plain(Decimal(repr(finite(value))), _THOUSANDTH)
+    return _rounded(value) or _plain(Decimal(repr(_finite(value))), _THOUSANDTH)
 
 
-def finite(value: float) -> float:
+def _finite(value: float) -> float:
     """Return a number that fits: sums and rates of numbers near the largest one may not."""
     return min(max(value, -_LARGEST), _LARGEST) if value == value else 0.0
 
@@ -117,7 +117,7 @@ def percentage(value: float, capacity: str | None, text: str | None = None) -> s
             nearest = round(hundredths)
             if -_SURE <= hundredths - nearest <= _SURE or _is_sure(hundredths, nearest):
                 return f"{nearest // 100}{_OF_A_HUNDRED[nearest % 100]}"
-    return _decimal_percentage(repr(value) if text is None else text, capacity)
+    return _decimal_percentage(repr(_finite(value)) if text is None else text, capacity)
 
 
 def _decimal_percentage(text: str, capacity: str) -> str:

@@ -60,15 +60,8 @@ class Arrivals:
 
     @property
     def interval_s(self) -> float | None:
-        """The interval that the agent keeps beside its rounds' durations; None if not known.
-
-        The one that was known before stands for as long as it is as likely as any other.
-        """
-        known_s, likely_s = self._known_s, self._likely_s
-        if known_s is None or likely_s is None:
-            return known_s if likely_s is None else likely_s
-        low_s, high_s = _near_the_middle(self._low_s, self._high_s)
-        return known_s if low_s <= known_s <= high_s else likely_s
+        """The interval that the agent keeps beside its rounds' durations; None if not known."""
+        return self._known_s if self._likely_s is None else self._likely_s
 
     @property
     def least_s(self) -> float:
@@ -106,7 +99,7 @@ class Arrivals:
 
     def _narrow_to(self, low_s: float, high_s: float) -> None:
         self._low_s, self._high_s = low_s, high_s
-        self._likely_s = _likeliest(low_s, high_s)
+        self._likely_s = _likeliest(low_s, high_s, self._known_s)
 
     def _bounds(
         self, arrival: Arrival, others: Iterable[Arrival], within: tuple[float, float]
@@ -189,21 +182,19 @@ def _apart(first: Arrival, last: Arrival) -> tuple[float, float]:
     return last.after - first.by - _LATE_S, last.by + _LATE_S - first.after
 
 
-def _near_the_middle(low_s: float, high_s: float) -> tuple[float, float]:
-    middle = math.sqrt(low_s * high_s)
-    return max(low_s, middle / _NEAR), min(high_s, middle * _NEAR)
+def _likeliest(low_s: float, high_s: float, known_s: float | None) -> float | None:
+    """Return the likeliest interval between two bounds; None where open.
 
-
-def _likeliest(low_s: float, high_s: float) -> float | None:
-    """Return the roundest interval between two bounds, or their middle; None where open.
-
-    Bounds that are far apart, as after three scrapes, have rounder ones than the true one near
-    their ends: one that is twice as long halves every rate.
+    It is the one that was known before, the roundest, or the middle. Bounds that are far apart, as
+    after three scrapes, have rounder ones than the true one near their ends: one that is twice as
+    long halves every rate.
     """
     if high_s == float("inf") or low_s <= 0.0:
         return None
     middle = math.sqrt(low_s * high_s)
-    low_s, high_s = _near_the_middle(low_s, high_s)
+    low_s, high_s = max(low_s, middle / _NEAR), min(high_s, middle * _NEAR)
+    if known_s is not None and low_s <= known_s <= high_s:
+        return known_s
     for unit in _LIKELY_S:
         nearest = max(1, round(middle / unit)) * unit
         if low_s <= nearest <= high_s:

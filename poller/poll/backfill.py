@@ -141,8 +141,9 @@ class Backfiller:
         range_s = self._reach.window_s if owed.start is None else owed.end - owed.start
         ask = Questioner(client, owed.end, self._reach.timeout_s, self.pace)
         scope = Scope(kernels=tuple(kernels))
-        names = self._owed_metrics(kernels, owed)
-        told = {name for name, kept in self._owing(kernels, owed) if kept.prior_average is not None}
+        owing = list(self._owing(kernels, owed))
+        names = self._history.catalog.ordered({name for name, _ in owing})
+        told = {name for name, kept in owing if kept.prior_average is not None}
         past = await self._past(ask, names, told, range_s, scope)
         moved, young = await movements(ask, kernels, patience, owed.end, scope)
         born: dict[str, float] = {}
@@ -177,9 +178,6 @@ class Backfiller:
                 total, count = counted
                 known = past.get(place, Past())
                 past[place] = known._replace(total=total, samples=count, replayed=True)
-
-    def _owed_metrics(self, kernels: Iterable[str], owed: Owed) -> list[str]:
-        return self._history.catalog.ordered({name for name, _ in self._owing(kernels, owed)})
 
     def _owing(self, kernels: Iterable[str], owed: Owed) -> Iterator[tuple[str, MetricState]]:
         """Yield the metrics of some kernels, by name, of which this is owed."""

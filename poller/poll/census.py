@@ -22,7 +22,7 @@ _SOON_DONE = 0.1
 """A count that takes a smaller share of a batch's time is waited for, and taken after a failure."""
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
     kernels: dict[str, int]
     at: float
     took_s: float
@@ -39,7 +39,7 @@ class Census:
         self.took_s = 0.0
         self._within_s = within_s
         self._at: float | None = None
-        self._counting: dict[str, asyncio.Task[_Counted]] = {}
+        self._counting: dict[str, asyncio.Task[Counted]] = {}
         self._server = ""
         self._noted: dict[str, int] = {}
 
@@ -52,7 +52,7 @@ class Census:
         if self._server not in self._counting and self._is_due(at, anew):
             if not self._counting:
                 self._noted = {}
-            self._counting[self._server] = asyncio.create_task(_count(client, scope, at))
+            self._counting[self._server] = asyncio.create_task(count_kernels(client, scope, at))
 
     def _is_due(self, at: float, anew: bool) -> bool:
         if self._at is None or not 0 <= at - self._at < CENSUS_S:
@@ -93,7 +93,8 @@ class Census:
         await asyncio.gather(*counts.values(), return_exceptions=True)
 
 
-async def _count(client: Client, scope: Scope, at: float) -> _Counted:
+async def count_kernels(client: Client, scope: Scope, at: float) -> Counted:
+    """Count the kernels of every exporter at a time."""
     started = time.perf_counter()
     rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
     kernels = {
@@ -101,4 +102,4 @@ async def _count(client: Client, scope: Scope, at: float) -> _Counted:
         for row in rows
         if row.value and numbers.fault(row.value[1]) is None and float(row.value[1]) >= 0
     }
-    return _Counted(kernels, at, time.perf_counter() - started)
+    return Counted(kernels, at, time.perf_counter() - started)

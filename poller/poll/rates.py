@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from poller.format.numbers import finite
 from poller.values import DEFAULT_INTERVAL_S, Window
 
 SCRAPES = 5
@@ -27,7 +26,7 @@ _SIZES_S = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 
 def between(before: float, after: float, elapsed_s: float) -> float:
     """Return the rate between two measurements of a counter; 0 where it began anew."""
     grown = after - before
-    return finite(grown / elapsed_s) if grown > 0.0 else 0.0
+    return grown / elapsed_s if grown > 0.0 else 0.0
 
 
 def window(scrape_s: float | None, measure_s: float | None, given_s: float | None = None) -> Window:

@@ -31,7 +31,6 @@ class Rounds:
         self._of_instance: dict[str, list[Exporter]] = {}
         self._sorter = Sorter()
         self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)
-        self._last = 0.0
 
     def see(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
         """Take what was asked at the time `at`; yield each target's instance and new rounds.
@@ -40,24 +39,23 @@ class Rounds:
         something else after each target. What was yielded has been seen, also if the caller then
         breaks off; the time `at` has not.
         """
-        found = self._unseen(answer)
+        latest, found = self.latest, self._unseen(answer)
         self._sorter.forget(len(answer))
         for identity, scrapes in found.items():
             exporter = self.exporters[identity]
             stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
             yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
-        self._note_pauses(found)
+        self._note_pauses(latest, found)
         self.at = at
 
-    def _note_pauses(self, found: Mapping[Identity, Iterable[float]]) -> None:
-        """Learn in which times nobody was scraped: Prometheus was down, as a rule."""
+    def _note_pauses(self, last: float, found: Mapping[Identity, Iterable[float]]) -> None:
+        """Learn in which times nobody was scraped since the last scrape of all."""
         times = {scraped: identity for identity, scrapes in found.items() for scraped in scrapes}
         for scraped in sorted(times):
             usual_s = self.exporters[times[scraped]].scrape_s or DEFAULT_INTERVAL_S
-            passed_s = scraped - self._last
-            if self._last and passed_s > _LONGER * usual_s:
-                self._pauses.append((scraped, passed_s))
-            self._last = max(self._last, scraped)
+            if last and scraped - last > _LONGER * usual_s:
+                self._pauses.append((scraped, scraped - last))
+            last = max(last, scraped)
 
     def _unseen(self, answer: Iterable[Series]) -> dict[Identity, dict[float, Scrape]]:
         """Sort raw samples that were not seen by target and scrape.
@@ -132,13 +130,14 @@ class Rounds:
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
         there = (self.of(instance) for instance in sorted(self._of_instance))
-        return [one.state(self._behind_s(one)) for one in there if one is not None]
+        latest = self.latest
+        return [one.state(self._behind_s(one, latest)) for one in there if one is not None]
 
-    def _behind_s(self, exporter: Exporter) -> float:
+    def _behind_s(self, exporter: Exporter, latest: float) -> float:
         """Return for how long others were scraped since an exporter was, in seconds."""
         scraped = exporter.scraped or 0.0
         paused_s = sum(length_s for ended, length_s in self._pauses if ended > scraped)
-        return self._last - scraped - paused_s
+        return latest - scraped - paused_s
 
     @property
     def latest(self) -> float:
@@ -175,7 +174,7 @@ class Rounds:
         """Forget everything: the clock that all of it went by holds no more."""
         self.forget(float("inf"))
         self._pauses.clear()
-        self._last, self.at = 0.0, None
+        self.at = None
 
     def forget(self, before: float) -> None:
         """Drop exporters that were last scraped before that time."""

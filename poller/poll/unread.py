@@ -99,8 +99,9 @@ class Unread:
         known = {**self._sampled, **batch.sampled}
         census = batch.census or {}
         self._sampled = {name: at for name, at in known.items() if name in census}
+        looked_at = batch.mixed - batch.hidden
         self._trail = {
-            name: stamps[-1:] if name in batch.mixed - batch.hidden else stamps
+            name: stamps[-1:] if name in looked_at else stamps
             for name, stamps in self._trail.items()
             if name not in batch.stamps and self._rounds.of(name) is not None
         }

@@ -81,7 +81,8 @@ class Client:
         self._on_query = on_query
         self._on_warning = on_warning
         self._clock = clock
-        self._failover = Failover(len(self._urls), access.prefer_again_s)
+        told = [str(url.with_user(None).with_query(None)) for url in self._urls]
+        self._failover = Failover(told, access.prefer_again_s)
         self._victoria: set[int] = set()
         self.server_ahead_s: float | None = None
 
@@ -103,7 +104,7 @@ class Client:
     @property
     def url(self) -> str:
         """The server that is asked now, without user information."""
-        return str(self._urls[self._failover.at].with_user(None).with_query(None))
+        return self._failover.address
 
     async def rows(
         self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
@@ -153,13 +154,13 @@ class Client:
         Nothing of one server is put together with something of another. Together they get
         `within_s` seconds.
         """
-        return await self._failover.run(attempt, within_s, lambda: self.url)
+        return await self._failover.run(attempt, within_s)
 
     async def each(
         self, attempt: Callable[[], Awaitable[T]], within_s: float
     ) -> dict[str, T | PrometheusError]:
         """Run attempt against every server; return what each answered or why not, by address."""
-        return await self._failover.each(attempt, within_s, lambda: self.url)
+        return await self._failover.each(attempt, within_s)
 
     @property
     def passed_over(self) -> PrometheusError | None:
