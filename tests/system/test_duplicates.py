@@ -113,21 +113,14 @@ def test_a_restarted_agents_lingering_series_do_not_count(tmp_path):
     assert fields["cpu_used"]["capacity"] == "50000"
 
 
-def test_a_new_start_of_the_agent_is_told_by_a_label_nobody_listed(tmp_path):
+@pytest.mark.parametrize("label", ["service_id", "job"])
+def test_a_new_start_of_the_agent_is_told_by_any_label(tmp_path, label):
+    """One that nobody listed, or a job's name: who stops to rename it puts no end to old series."""
+    old, new = {label: "1"}, {label: "2"}
     fields = read(
         tmp_path,
-        series(OWNED, stamps(200, 30), mem=9 * GIB, base=50_000, rate=700, service_id="1"),
-        series(OWNED, stamps(20, 0), mem=4 * GIB, base=175_000, rate=700, service_id="2"),
-    )
-    assert fields["mem"]["current"] == str(4 * GIB)
-
-
-def test_the_series_of_a_job_that_was_renamed_do_not_count(tmp_path):
-    """A server that was stopped to rename it has put no end to the old ones."""
-    fields = read(
-        tmp_path,
-        series(OWNED, stamps(200, 30), mem=9 * GIB, base=50_000, rate=700, job="agents"),
-        series(OWNED, stamps(20, 0), mem=4 * GIB, base=175_000, rate=700, job="kernels"),
+        series(OWNED, stamps(200, 30), mem=9 * GIB, base=50_000, rate=700, **old),
+        series(OWNED, stamps(20, 0), mem=4 * GIB, base=175_000, rate=700, **new),
     )
     assert fields["mem"]["current"] == str(4 * GIB)
 

@@ -304,6 +304,18 @@ def _text(entry: dict[Any, Any], name: str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+@asynccontextmanager
+async def leading(
+    tmp_path: Path, prometheus: ScriptedPrometheus, guarded: Redis
+) -> AsyncIterator[tuple[Cycle, Lease]]:
+    """Open a cycle under the README's ACL, and its lease, which is not asked for yet."""
+    made = settings(tmp_path, prometheus.url, guarded_url(guarded), leader__enabled=True)
+    async with assembly.cycle(made, PATIENT) as cycle:
+        lease = assembly.lease(made, cycle.store)
+        assert lease is not None
+        yield cycle, lease
+
+
 async def everything(cycle: Cycle, lease: Lease) -> None:
     """Use every command that the poller has."""
     assert await lease.take()
@@ -317,10 +329,7 @@ async def everything(cycle: Cycle, lease: Lease) -> None:
 async def test_the_readmes_acl_allows_nothing_that_is_not_needed(
     prometheus: ScriptedPrometheus, guarded: Redis, tmp_path: Path
 ) -> None:
-    made = settings(tmp_path, prometheus.url, guarded_url(guarded), leader__enabled=True)
-    async with assembly.cycle(made, PATIENT) as cycle:
-        lease = assembly.lease(made, cycle.store)
-        assert lease is not None
+    async with leading(tmp_path, prometheus, guarded) as (cycle, lease):
         await everything(cycle, lease)
         needed = []
         for command in COMMANDS:
@@ -338,10 +347,7 @@ async def test_the_readmes_acl_allows_nothing_that_is_not_needed(
 async def test_a_lost_lease_is_told_as_one_under_the_readmes_acl(
     prometheus: ScriptedPrometheus, guarded: Redis, tmp_path: Path
 ) -> None:
-    made = settings(tmp_path, prometheus.url, guarded_url(guarded), leader__enabled=True)
-    async with assembly.cycle(made, PATIENT) as cycle:
-        lease = assembly.lease(made, cycle.store)
-        assert lease is not None
+    async with leading(tmp_path, prometheus, guarded) as (cycle, lease):
         assert await lease.take()
         guarded.command("ACL", "LOG", "RESET")
         guarded.command("DEL", lease.name)
