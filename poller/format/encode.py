@@ -15,7 +15,14 @@ from typing import Final, Protocol
 import msgpack
 
 from poller.format.catalog import Catalog, Metric
-from poller.format.numbers import number, of_float, percentage, whole_number
+from poller.format.numbers import (
+    number,
+    of_float,
+    percentage,
+    whole_number,
+    written,
+    written_whole,
+)
 from poller.values import Fields, LiveStat, Remembered
 
 SENTINEL: Final = "9223372036854775807"
@@ -57,13 +64,12 @@ PLAIN = Manner()
 
 def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     """Return one metric as readers see it."""
-    text_of = _whole if metric.whole else _text
-    rate = kept.rate or 0.0
-    capacity = kept.capacity
+    text_of = written_whole if metric.whole else written
+    raw, rate, capacity = kept.current, kept.rate or 0.0, kept.capacity
     if capacity is None:
-        capacity = _stand_in(kept, manner)
+        capacity = SENTINEL if manner.capacity_of == "sentinel" else kept.first or raw
     if metric.kind == "gauge":
-        current, pct = text_of(kept.current), percentage(kept.value, capacity, kept.current)
+        current, pct = text_of(raw), percentage(kept.value, capacity, raw)
     else:
         current, pct = of_float(rate), percentage(rate, capacity)
         if metric.whole:
@@ -76,9 +82,9 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     }
     for stat in metric.stats:
         if stat == "max":
-            made["stats.max"] = text_of(kept.maximum or kept.current)
+            made["stats.max"] = text_of(kept.maximum or raw)
         elif stat == "min":
-            made["stats.min"] = text_of(kept.minimum or kept.current)
+            made["stats.min"] = text_of(kept.minimum or raw)
         elif stat == "avg":
             made["stats.avg"] = _average(kept)
         elif stat == "rate":
@@ -90,24 +96,10 @@ def fields(metric: Metric, kept: Kept, manner: Manner = PLAIN) -> Fields:
     return made
 
 
-def _text(raw: str) -> str:
-    return number(raw) or "0"
-
-
-def _whole(raw: str) -> str:
-    """Return a number that readers call `int()` on."""
-    return whole_number(number(raw) or "0")
-
-
-def _stand_in(kept: Kept, manner: Manner) -> str:
-    """Return the capacity that is written where there is none."""
-    return SENTINEL if manner.capacity_of == "sentinel" else kept.first or kept.current
-
-
 def _average(kept: Kept) -> str:
     if kept.prior_average is not None:
-        return _text(kept.prior_average)
-    return of_float(kept.total / kept.count) if kept.count else _text(kept.current)
+        return written(kept.prior_average)
+    return of_float(kept.total / kept.count) if kept.count else written(kept.current)
 
 
 def live_stat(metrics: Iterable[tuple[Metric, Kept]], manner: Manner = PLAIN) -> LiveStat:

@@ -58,6 +58,20 @@ def number(text: str) -> str | None:
     return None if fault(text) is not None else _plain(Decimal(text), _THOUSANDTH)
 
 
+def written(text: str) -> str:
+    """Return a number that is known to be finite as the format writes it."""
+    if text.isdigit() and text[0] != "0" and len(text) < _SURE_DIGITS and text.isascii():
+        return text
+    return number(text) or "0"
+
+
+def written_whole(text: str) -> str:
+    """Return a number that is known to be finite as readers take it with `int()`."""
+    if text.isdigit() and text[0] != "0" and len(text) < _SURE_DIGITS and text.isascii():
+        return text
+    return whole_number(number(text) or "0")
+
+
 def of_float(value: float) -> str:
     """Return a float64 as the format writes it; what is beyond all numbers as the largest one."""
     return _rounded(value) or _plain(Decimal(repr(_finite(value))), _THOUSANDTH)

@@ -81,6 +81,7 @@ class Cycle:
 
     async def _poll(self, lease: Lease | None, at: float | None, outcome: Outcome) -> Outcome:
         computed = await self.compute(at, outcome)
+        await asyncio.sleep(0)  # the event loop's turn, before values are made
         if lease is not None and lease.held and lease.runs_out:
             await lease.renew()  # the last cycle failed and did not, or this one took long
         if lease is not None and not lease.held:
@@ -175,8 +176,10 @@ class Cycle:
         with outcome.timed("history"):
             portions = self.history.feeding(batch, self.observer.rounds, fed)
             try:
+                await asyncio.sleep(0)
                 for _ in portions:
                     await asyncio.sleep(0)
+                await asyncio.sleep(0)
             except asyncio.CancelledError:
                 for _ in portions:  # half a batch would be counted again by the next one
                     pass
