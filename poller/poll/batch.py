@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -111,7 +112,10 @@ class Observer:
         with timed("survey"):
             await self._census.arrive()  # for the next batch
         with timed("merge"):
+            for _ in merger.fold():
+                await asyncio.sleep(0)
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
+            await asyncio.sleep(0)
             batch = self._settling.suspect(batch, read.known, turns=len(known.survey.metrics))
         if batch.conflicts:
             with timed("settle"):

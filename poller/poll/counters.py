@@ -48,6 +48,7 @@ class Sorter:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Told | None] = {}
+        self._targets: dict[Identity, Identity] = {}
 
     def told(self, labels: Mapping[str, str]) -> Told | None:
         """Return what a series of these labels tells."""
@@ -55,13 +56,20 @@ class Sorter:
         try:
             return self._known[key]
         except KeyError:
-            told = self._known[key] = _told(labels)
+            told = self._known[key] = self._with_one_target(_told(labels))
             return told
+
+    def _with_one_target(self, told: Told | None) -> Told | None:
+        """Let all series of a target have one object for it: to compare two takes its time."""
+        if told is None:
+            return None
+        return told._replace(target=self._targets.setdefault(told.target, told.target))
 
     def forget(self, there: int) -> None:
         """Forget all, if far more series are remembered than there are."""
         if len(self._known) > 2 * there + _TO_SPARE:
             self._known.clear()
+            self._targets.clear()
 
 
 def _told(labels: Mapping[str, str]) -> Told | None:

@@ -40,6 +40,8 @@ class Merger:
     conflicts: set[str] = field(default_factory=set)
     agents: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
+    observations: dict[str, Observation] = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
@@ -139,17 +141,32 @@ class Merger:
             if part == "current" and column
         }
 
-    def finish(self, at: float, asked: Iterable[str] = ()) -> Batch:
-        """Return the batch. Kernels `asked` for and not found are in it, empty."""
-        observations: dict[str, Observation] = {kernel: {} for kernel in asked}
+    def fold(self) -> Iterator[None]:
+        """Put together what each metric's columns say of the kernels, when all have come.
+
+        The caller may see to something else after each metric.
+        """
+        observations = self.observations
         names = [name for part, name in self.columns if part == "current"]
         for name in names:
+            if name in self.folded:
+                continue
+            self.folded.add(name)
             current = self.columns["current", name]
             for kernel, reading in self._readings(name, current):
                 try:
                     observations[kernel][name] = reading
                 except KeyError:
                     observations[kernel] = {name: reading}
+            yield
+
+    def finish(self, at: float, asked: Iterable[str] = ()) -> Batch:
+        """Return the batch. Kernels `asked` for and not found are in it, empty."""
+        for _ in self.fold():
+            pass
+        observations = self.observations
+        for kernel in asked:
+            observations.setdefault(kernel, {})
         samples = self.columns.get(("samples", ESSENTIAL[0]), {})
         return Batch(
             time=at,

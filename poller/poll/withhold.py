@@ -105,8 +105,9 @@ def reason(
         return "waiting"
     if is_still(kernel, now, patience):
         return "still"
-    if not all(_is_known(kernel, name) for name in ESSENTIAL):
-        return "waiting"
+    for name in ESSENTIAL:
+        if not _is_known(kernel, name):
+            return "waiting"
     if kernel_id in grounds.foreign:
         return "foreign"
     return "yielded" if kernel_id in grounds.yielded else None
