@@ -274,4 +274,6 @@ def _why_unreadable(path: Path) -> str | None:
             file.read(1)
     except OSError as error:
         return error.strerror
+    except ValueError:
+        return "no path holds a NUL"
     return None

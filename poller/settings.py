@@ -31,6 +31,10 @@ def _named(host: str) -> str:
         raise ValueError(
             "is empty, which would be every interface; say 0.0.0.0 or :: if that is meant"
         )
+    try:
+        host.encode("idna")  # as the system's resolver is asked; it would end the daemon
+    except UnicodeError:
+        raise ValueError("cannot be the name of a host") from None
     return host
 
 

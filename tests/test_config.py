@@ -549,3 +549,12 @@ def test_the_settings_are_frozen():
     loaded = config.load(None)
     with pytest.raises(ValueError, match="frozen"):
         loaded.poll.interval_s = 3.0
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example", "x" * 64 + ".example"])
+def test_a_host_that_no_resolver_can_be_asked_for_is_refused(tmp_path, host: str):
+    assert refused(tmp_path, f"[http]\nhost = '{host}'\n") == ["http.host"]
+
+
+def test_a_path_that_cannot_be_is_a_file_that_cannot_be_read(tmp_path):
+    assert refused(tmp_path, '[redis]\nca_file = "a\\u0000b"\n') == ["redis.ca_file"]

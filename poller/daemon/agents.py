@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from poller.daemon.words import told
@@ -33,6 +34,19 @@ def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
         elif name in outcome.stalled:
             found[name] = _stalled(one)
     return found
+
+
+def still_silent(before: Mapping[str, AgentTrouble], outcome: Outcome) -> dict[str, AgentTrouble]:
+    """Return the agents that were silent and that nothing was heard of since.
+
+    Their rounds are forgotten after some minutes, and they are as dead as before.
+    """
+    heard = {name_of(one) for one in outcome.exporters} | outcome.roundless_agents
+    return {
+        agent: trouble
+        for agent, trouble in before.items()
+        if trouble.reason == "silent" and agent not in heard
+    }
 
 
 def is_down(one: ExporterState, outcome: Outcome) -> bool:

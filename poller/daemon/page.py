@@ -74,12 +74,13 @@ def _head(status: Status, refreshes: bool) -> str:
 def _told(status: Status) -> tuple[str, str]:
     """Return (how well it is, what the poller does now)."""
     if status.role == "stands by":
-        return "good", "Stands by"
+        fails = status.fails_since is not None
+        return ("bad", "Stands by and fails") if fails else ("good", "Stands by")
     if status.publishes_since is None and status.fails_since is None:
         return "dim", "Starts"
     if status.fails_since is not None:
         return "bad", "Fails" if status.role == "does not lead" else "Leads and fails"
-    if status.kernels and not status.written:
+    if status.kernels and not any(one.written for one in status.cycles):
         return "warn", "Leads and writes no key"
     return "good", "Leads and publishes"
 
@@ -92,7 +93,7 @@ def _headline(status: Status) -> str:
 def _since(status: Status) -> str:
     now = status.now
     ready = "" if not status.why_not_ready else f" Not ready: {text(status.why_not_ready)}."
-    if status.role == "stands by":
+    if status.role == "stands by" and status.fails_since is None:
         return f"{text(status.holder or 'Another poller')} writes the keys."
     if status.publishes_since is not None:
         since = status.publishes_since

@@ -16,7 +16,7 @@ from poller.daemon.withheld import LONG_CYCLES, Withheld
 from poller.daemon.words import told
 from poller.errors import CycleError
 from poller.poll.outcome import Outcome
-from poller.values import Drop, Stage
+from poller.values import DEFAULT_INTERVAL_S, Drop, Stage
 
 log = logging.getLogger("poller")
 
@@ -30,6 +30,8 @@ _EXPECTED_DROPS: frozenset[Drop] = frozenset({"duplicate"})
 _NAMED = 5
 _MANY_MORE = 1.5
 """Rivals are told of again when there are so many times as many."""
+_QUIET_ROUNDS = 2
+"""Rows that cannot serve are no more when there were none for so many measurements."""
 _MANY = 500
 """So many kernels' past takes Prometheus a while."""
 
@@ -45,10 +47,12 @@ class Report:
         self._succeeded = False
         self._backfilling = False
         self._agents: frozenset[str] = frozenset()
+        self._troubles: Mapping[str, AgentTrouble] = {}
         self._counting = ""
         self._withheld = Withheld()
         self._rivals = 0
         self._late = 0
+        self._dropped: dict[Drop, float] = {}
         self._last: Outcome | None = None
         self._result: tuple[Result, str] = ("failed", "")
         self.facts = Facts()
@@ -89,6 +93,8 @@ class Report:
         self._failures = self._late = 0
         self._faults.clear()
         self._withheld = Withheld()
+        self._dropped.clear()
+        self._troubles = {}
         for subject in _OF_BOTH:
             self._conditions.good(subject)
         self._conditions.drop_others(_OF_ALL)
@@ -129,7 +135,8 @@ class Report:
     def succeeded(self, outcome: Outcome) -> None:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
-        troubles = agents.troubles(outcome)
+        troubles = agents.still_silent(self._troubles, outcome) | agents.troubles(outcome)
+        self._troubles = troubles
         self._telemetry.saw(outcome, troubles.values())
         self.facts.saw(outcome)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
@@ -179,21 +186,31 @@ class Report:
             + f" another type than string ({names}{more}); they are left alone",
             "find out who uses kernel ids as keys in this database",
         )
-        for reason in outcome.dropped.keys() - _EXPECTED_DROPS:
-            self._state(
-                f"rows ({reason})",
-                True,
-                reason,
-                f"{told(outcome.dropped[reason], 'row', 'rows')} of the answers cannot serve",
-                "look for the exporter or relabelling that makes them",
-            )
-        for subject in self._conditions.troubled:
-            if subject.startswith("rows (") and subject[6:-1] not in outcome.dropped:
-                self._conditions.good(subject)
+        self._weigh_rows(outcome)
         self._weigh_agents(outcome, troubles)
         self._weigh_load(outcome)
         self._weigh_withheld(outcome)
         self._telemetry.long_withheld(self._withheld.long)
+
+    def _weigh_rows(self, outcome: Outcome) -> None:
+        """Note rows that cannot serve; they are no more when every agent was read without any.
+
+        A cycle reads those agents that have measured: most see nothing of the one at fault.
+        """
+        for reason in outcome.dropped.keys() - _EXPECTED_DROPS:
+            self._dropped[reason] = outcome.time
+            self._conditions.bad(
+                f"rows ({reason})",
+                reason,
+                f"{told(outcome.dropped[reason], 'row', 'rows')} of the answers cannot serve",
+                "look for the exporter or relabelling that makes them",
+            )
+        intervals = [one.interval_s or DEFAULT_INTERVAL_S for one in outcome.exporters]
+        quiet_s = _QUIET_ROUNDS * max(intervals, default=0.0)
+        for reason, last in list(self._dropped.items()):
+            if reason not in outcome.dropped and not 0 <= outcome.time - last < quiet_s:
+                del self._dropped[reason]
+                self._conditions.good(f"rows ({reason})")
 
     def _weigh_fallback(self, passed_over: CycleError | None) -> None:
         if passed_over is None:

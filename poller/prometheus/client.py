@@ -81,8 +81,8 @@ class Client:
         self._on_query = on_query
         self._on_warning = on_warning
         self._clock = clock
-        told = [str(url.with_user(None).with_query(None)) for url in self._urls]
-        self._failover = Failover(told, access.prefer_again_s)
+        self._told = [str(url.with_user(None).with_query(None)) for url in self._urls]
+        self._failover = Failover(self._told, access.prefer_again_s)
         self._victoria: set[int] = set()
         self.server_ahead_s: float | None = None
 
@@ -231,8 +231,7 @@ class Client:
         told = "prometheus.params decide as of when it answers"
         if not servers.decided(self._access.params):
             told = "it is asked with nocache=1, or it would tell of 30 s ago"
-        url = str(self._urls[place].with_user(None))
-        log.info("prometheus: %s answers at %s; %s", servers.VICTORIA, url, told)
+        log.info("prometheus: %s answers at %s; %s", servers.VICTORIA, self._told[place], told)
 
     def _weigh_warnings(self, warnings: Iterable[str]) -> None:
         # Since 2.48 Prometheus puts its notes on queries in with them: those miss no data.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.exceptions as gone_wrong
 from redis.asyncio import Redis, Sentinel
@@ -103,6 +103,18 @@ def _options(access: StoreAccess) -> dict[str, Any]:
     }
 
 
+def _credentials(access: StoreAccess) -> Callable[[], tuple[str | None, str | None]]:
+    """Return what gives user and password: the settings, or the URL where those have none.
+
+    The library reads them in the URL of one server alone.
+    """
+    parts = urlsplit(access.url)
+    if parts.password is None or access.credentials()[1]:
+        return access.credentials
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    return lambda: (user or None, password or None)
+
+
 def _secret(ask: Callable[[], tuple[str | None, str | None]]) -> dict[str, Any]:
     return {"credential_provider": _Secrets(ask)} if ask()[1] else {}
 
@@ -160,7 +172,7 @@ def _sentinel(
         sentinel_kwargs={**options, **tls, **_secret(access.sentinel_credentials)},
         **options,
         **tls,
-        **_secret(access.credentials),
+        **_secret(_credentials(access)),
     )
     master = group.master_for(service, db=int(database or 0))
     return master, list(group.sentinels)
@@ -169,7 +181,7 @@ def _sentinel(
 def _cluster(
     access: StoreAccess, scheme: str, options: dict[str, Any], known: Members | None
 ) -> Cluster:
-    options = options | _secret(access.credentials) | {"max_connections": _CONNECTIONS}
+    options = options | _secret(_credentials(access)) | {"max_connections": _CONNECTIONS}
     if scheme == "rediss":
         options |= {"connection_class": SSLConnection, **access.tls}
 

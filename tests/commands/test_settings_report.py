@@ -78,6 +78,7 @@ def test_every_setting_that_is_set_is_in_the_report() -> None:
         (f"redis://host?username=u&PASSWORD={SECRET}", "redis://host?username=u&PASSWORD=(hidden)"),
         ("redis://u@host", "redis://u@host"),
         (f"http://{SECRET}@host:9090/x", "http://(hidden)@host:9090/x"),
+        (f"HTTPS://{SECRET}@host:9090/x", "HTTPS://(hidden)@host:9090/x"),
         (f"https://host/?authKey={SECRET}", "https://host/?authKey=(hidden)"),
         (f"https://u:{SECRET}@host/x@y", "https://u:(hidden)@y"),
         ("unix:///run/redis.sock?db=0", "unix:///run/redis.sock?db=0"),

@@ -111,8 +111,22 @@ def test_the_page_says_what_the_poller_does(name: str, words: list[str]) -> None
 
 
 def test_who_writes_no_key_does_not_publish() -> None:
-    status = replace(statuses.full(), written=0, withheld={"stalled": 10})
+    cycles = tuple(replace(one, written=0) for one in statuses.full().cycles)
+    status = replace(statuses.full(), written=0, withheld={"stalled": 10}, cycles=cycles)
     assert "Leads and writes no key" in Outline(page.render(status)).said
+
+
+def test_a_cycle_in_which_no_agent_measured_is_in_order() -> None:
+    said = Outline(page.render(replace(statuses.full(), written=0))).said
+    assert "Leads and publishes" in said
+
+
+def test_who_stands_by_and_reaches_nobody_does_not_say_who_writes() -> None:
+    status = replace(statuses.standing_by(), fails_since=NOW - 60, why_not_ready="it fails")
+    said = Outline(page.render(status)).said
+    assert "Stands by and fails" in said
+    assert "Not ready: it fails" in said
+    assert "writes the keys" not in said
 
 
 def test_a_large_cluster_names_what_is_wrong_first_and_not_every_kernel() -> None:

@@ -16,6 +16,7 @@ from poller.daemon.withheld import LONG_CYCLES
 from poller.errors import CycleError, PrometheusError, StoreError
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.values import Drop
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -201,3 +202,39 @@ def test_a_deadline_while_the_lease_is_asked_for_is_redis(asks_lease: bool, at_f
     report = Report(Telemetry(), conditions)
     report.overran(Outcome(asks_lease=asks_lease), 4.0)
     assert conditions.troubled == [at_fault]
+
+
+def test_rows_that_cannot_serve_are_told_once_though_most_cycles_read_other_agents(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    agent = ExporterState("a:1", "i-a", "gather_measures", 5.0, 30.0, 1.0, 1.0, False, False, None)
+    for place in range(24):  # the agent measures every 30 s, the poller polls every 5 s
+        dropped = Counter(nan=1) if place % 6 == 0 else Counter[Drop]()
+        report.succeeded(Outcome(time=5.0 * place, exporters=(agent,), dropped=dropped))
+    assert [one.getMessage() for one in caplog.records if "rows" in one.getMessage()] == [
+        "rows (nan): 1 row of the answers cannot serve; look for the exporter or relabelling that "
+        "makes them"
+    ]
+    report.succeeded(Outcome(time=150.0, exporters=(agent,)))
+    assert caplog.records[-1].getMessage().startswith("rows (nan): well again")
+
+
+def test_an_agent_that_died_stays_told_when_its_rounds_are_forgotten(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    well = ExporterState("a:1", "i-a", "gather_measures", 5.0, 30.0, 1.0, 1.0, False, False, None)
+    dead = replace(well, instance="b:1", agent="i-b", silent=True)
+    report.succeeded(Outcome(exporters=(well, dead), held_of={"a:1": 1, "b:1": 1}))
+    report.succeeded(Outcome(exporters=(well,), held_of={"a:1": 1}))
+    assert telemetry.registry.get_sample_value("livestat_poller_silent_agents") == 1
+    back = replace(dead, silent=False)
+    report.succeeded(Outcome(exporters=(well, back), held_of={"a:1": 1, "b:1": 1}))
+    assert telemetry.registry.get_sample_value("livestat_poller_silent_agents") == 0
+    told = [one.getMessage() for one in caplog.records if "agent i-b" in one.getMessage()]
+    assert len(told) == 2
+    assert told[1].startswith("agent i-b: measures again after")

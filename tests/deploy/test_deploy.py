@@ -34,6 +34,7 @@ ROWS = [
 ALERTS = {
     "Absent",
     "AgentsStillWriting",
+    "AllDown",
     "ClockSkew",
     "CyclesFailing",
     "Down",
@@ -127,7 +128,7 @@ def test_an_alert_names_only_metrics_that_there_are(rule: dict[str, Any]) -> Non
     named = set(NAME.findall(rule["expr"] + rule["annotations"]["description"]))
     families = {family.name for family in Telemetry().registry.collect()}
     assert named <= sample_names() | families
-    assert named or rule["alert"] == "LivestatPollerDown"
+    assert named or rule["alert"] in ("LivestatPollerDown", "LivestatPollerAllDown")
 
 
 def test_the_alert_on_agents_that_write_says_what_the_readme_says() -> None:
@@ -150,8 +151,9 @@ def test_the_scrape_snippet_is_what_the_rules_expect(tmp_path: Path) -> None:
         shutil.copy(DEPLOY / name, tmp_path)
     checked("promtool", "check", "config", tmp_path / "prometheus-scrape.yml", cwd=tmp_path)
     jobs = yaml.safe_load((tmp_path / "prometheus-scrape.yml").read_text())["scrape_configs"]
-    down = next(rule for rule in rules() if rule["alert"] == "LivestatPollerDown")
-    assert f'job="{jobs[0]["job_name"]}"' in down["expr"]
+    for name in ("LivestatPollerDown", "LivestatPollerAllDown"):
+        down = next(rule for rule in rules() if rule["alert"] == name)
+        assert f'job="{jobs[0]["job_name"]}"' in down["expr"]
 
 
 # --- dashboard ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from poller.errors import StoreError
-from poller.store.connections import check
+from poller.store.connections import check, connect
 from poller.store.keys import Store, StoreAccess
 from tests.support.proxy import FaultProxy, blackhole, passing, refusing
 from tests.support.servers import Redis, wait_until
@@ -162,3 +162,15 @@ def test_an_option_of_the_url_that_cannot_be_is_refused(option: str) -> None:
 )  # fmt: skip
 def test_what_can_be_is_not_refused(url: str) -> None:
     check(StoreAccess(url))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://u:p%40q@a:1,b:2/m/0", "redis+cluster://u:p%40q@a:1"]
+)
+async def test_user_and_password_in_the_url_of_several_nodes_are_used(url: str) -> None:
+    client, beside = connect(StoreAccess(url))
+    node = client._make("a", 1) if url.startswith("redis+cluster") else client
+    given = node.connection_pool.connection_kwargs["credential_provider"]
+    assert given.get_credentials() == ("u", "p@q")
+    for one in (client, *beside):
+        await one.aclose()
