@@ -210,10 +210,12 @@ class Life:
 
     `moved` is the Unix time of its last known movement; None: it stands still for longer
     than `still_after_s`. `born` is the time of its first sample, None if that was before the
-    range of a rate. `older`: the kernel is older than the stretch.
+    range of a rate. `older`: the kernel is older than the stretch, by
+    about `spans` times.
     """
 
     moved: float | None
     born: float | None
     older: bool
     metrics: Mapping[str, Past]
+    spans: float = 1.0

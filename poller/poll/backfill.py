@@ -39,6 +39,9 @@ from poller.prometheus.errors import TOO_MUCH
 from poller.prometheus.selectors import Scope
 from poller.values import Life, Owed, Past
 
+_TIMES_OLDER = (2.0, 4.0, 8.0, 16.0)
+_HALF_MORE = 1.5
+"""How much older than so many restore windows a kernel is on average that is not twice as old."""
 ATTEMPTS = 3
 """After so many failed recalls a kernel goes on with what is known of it."""
 
@@ -148,7 +151,9 @@ class Backfiller:
         moved, young = await movements(ask, kernels, patience, owed.end, scope)
         born: dict[str, float] = {}
         older = await ask.kernels(lookup_queries.older_query(range_s, scope))
+        spans: dict[str, float] = {}
         if owed.start is None:
+            spans = await self._spans(ask, sorted(older) if told else [], range_s)
             means = [name for name in names if self._history.catalog[name].needs_mean]
             opened = await openings(ask, young, {*means, ESSENTIAL[0]}, patience)
             opened = without_older(opened, past)
@@ -160,10 +165,25 @@ class Backfiller:
                 moved=moved[kernel],
                 born=born.get(kernel),
                 older=kernel in older,
+                spans=spans.get(kernel, 1.0),
                 metrics={name: past[kernel, name] for name in names if (kernel, name) in past},
             )
             for kernel in kernels
         }
+
+    async def _spans(self, ask: Questioner, older: list[str], range_s: float) -> dict[str, float]:
+        """Return about how many times as old as the restore window kernels are that outlive it.
+
+        An average of a key must weigh a life, or a day would outweigh weeks.
+        """
+        spans = dict.fromkeys(older, _HALF_MORE)
+        for times in _TIMES_OLDER:
+            if not older:
+                break
+            scope = Scope(kernels=tuple(older))
+            older = sorted(await ask.kernels(lookup_queries.older_query(times * range_s, scope)))
+            spans |= dict.fromkeys(older, times * _HALF_MORE)
+        return spans
 
     def _replay(
         self, past: dict[Place, Past], opened: Mapping[Place, list[Series]], means: Iterable[str]

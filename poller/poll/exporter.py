@@ -254,13 +254,15 @@ class Exporter:
         return self._rested_s - (self._rested_s - rested_s) / max(1.0, count - ended)
 
     def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
-        """Return how long the last round of a timer's lasted, in seconds."""
+        """Return how long the last round of a timer's lasted, in seconds; of several the mean."""
         if rounds is None or lasted_s is None:
             return 0.0
         before, self._lasted = self._lasted, (rounds, lasted_s)
-        if before is None or rounds > before[0] + 1:
+        if before is None or rounds < before[0]:
             return self._mean_s
-        return self._shift_s if rounds == before[0] else lasted_s - before[1]
+        if rounds == before[0]:
+            return self._shift_s
+        return (lasted_s - before[1]) / (rounds - before[0])
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""

@@ -32,6 +32,8 @@ _LOOKS = 0.1
 """Share of the lookback after which it is looked for kernels to forget."""
 _TURN_S = 60.0
 """Kernels that were seen longer before the last batch were not in it: they waited for it."""
+_ALL_SEEN = 1.05
+"""An agent that measures more often in a scrape than this has peaks that no scrape saw."""
 _PORTION = 500
 """Kernels that are taken before the event loop may have its turn: some 20 ms at the most."""
 
@@ -67,6 +69,7 @@ class History:
         self.standing = Standing(catalog)
         self.lookback_s = lookback_s
         self._looked_through = float("-inf")
+        self._resumed = float("-inf")
 
     @property
     def waiting(self) -> int:
@@ -114,6 +117,8 @@ class History:
         known = self.stamps if batch.asked is not None else {}
         kept = {name: self.stamps[name] for name in batch.mixed if name in self.stamps}
         self.stamps = {**known, **kept, **batch.stamps}
+        if self.time is not None and batch.time - self.time > self.lookback_s:
+            self._resumed = batch.time
         self.time = batch.time
         fed.forgotten = self._forget(batch.time)
 
@@ -214,6 +219,8 @@ class History:
         """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
         if 0 <= at - self._looked_through < _LOOKS * self.lookback_s:
             return []
+        if 0 <= at - self._resumed < self.lookback_s:
+            return []  # nobody was looked at, and not all have been scraped again
         self._looked_through = at
         before = at - self.lookback_s
         living = self.living.all()  # also of agents that measure nothing
@@ -283,11 +290,15 @@ class History:
             recall.fit_rates(kernel, self.catalog, rated)
         owing = {name: kept for name, kept in kernel.metrics.items() if kept.owed == owed}
         older = life.older or any(
-            kept.outlives(life.metrics.get(name, Past()), self.catalog[name].cumulative)
+            kept.outlives(
+                life.metrics.get(name, Past()),
+                self.catalog[name].cumulative,
+                all_seen=kernel.weight <= _ALL_SEEN,
+            )
             for name, kept in owing.items()
         )
         for name, kept in owing.items():
-            kept.backfill(life.metrics.get(name, Past()), older, kernel.weight)
+            kept.backfill(life.metrics.get(name, Past()), older, kernel.weight, life.spans)
             kept.owed, kept.known = None, True
         self._settle(kernel_id, kernel)
 

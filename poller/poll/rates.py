@@ -67,6 +67,8 @@ def stand_in(rate: float | None, samples: float, over: Window, age_s: float | No
         return 0.0 if young and (not scrape_s or lived_s < _ONCE * scrape_s) else None
     if scrape_s and samples < _FILLED * lived_s / scrape_s:
         return None
+    if not scrape_s and not rate:
+        return None  # two scrapes of one measurement, perhaps
     return _scaled(rate, over, lived_s) if young else rate
 
 

@@ -7,6 +7,9 @@ from poller.poll import rates
 from poller.poll.state import KernelState, MetricState
 from poller.values import Owed, Remembered
 
+_UNSCRAPED_S = 120.0
+"""A key may tell of a measurement that comes so long after the newest one that was scraped."""
+
 
 def fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
     """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived."""
@@ -43,10 +46,20 @@ def recall_fields(kept: MetricState, metric: Metric, told: Remembered) -> None:
     if kept.owed is None or kept.owed.start is not None:
         return  # we have counted everything ourselves, but for a gap perhaps
     kept.prior_average = told.average
-    kept.prior_maximum = float(told.maximum) if told.maximum is not None else None
+    kept.prior_maximum = _of_the_past(kept, metric, told)
     beside = {"max": told.maximum, "min": told.minimum, "avg": told.average, "sum": None}
     whole = all(beside.get(stat, "") is not None for stat in metric.stats)
     kept.known = whole and (kept.capacity or kept.first) is not None
+
+
+def _of_the_past(kept: MetricState, metric: Metric, told: Remembered) -> float | None:
+    """Return a key's maximum, unless it may be that of a measurement that is not scraped yet."""
+    if told.maximum is None or told.maximum == told.raw:
+        return None
+    maximum = float(told.maximum)
+    if metric.cumulative and maximum <= kept.value + float(told.rate or 0) * _UNSCRAPED_S:
+        return None
+    return maximum
 
 
 def recall_rate(kept: MetricState, told: Remembered, fresh: bool) -> None:

@@ -178,7 +178,17 @@ class Rounds:
 
     def forget(self, before: float) -> None:
         """Drop exporters that were last scraped before that time."""
-        gone = [key for key, one in self.exporters.items() if (one.scraped or 0.0) < before]
+        self._drop([key for key, one in self.exporters.items() if (one.scraped or 0.0) < before])
+
+    def forget_silent(self, longer_s: float) -> None:
+        """Drop exporters that were not scraped for longer while others were.
+
+        Where nobody was, as while Prometheus is down, rounds go on and are counted afterwards.
+        """
+        latest, there = self.latest, self.exporters.items()
+        self._drop([key for key, one in there if self._behind_s(one, latest) > longer_s])
+
+    def _drop(self, gone: Iterable[Identity]) -> None:
         for identity in gone:
             exporter = self.exporters.pop(identity)
             there = self._of_instance[exporter.instance]

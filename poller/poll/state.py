@@ -77,12 +77,13 @@ class MetricState(msgspec.Struct, gc=False):
         self.owed = Owed(None, until)
         self.total = self.count = 0.0
 
-    def outlives(self, past: Past, counts_up: bool) -> bool:
+    def outlives(self, past: Past, counts_up: bool, all_seen: bool = True) -> bool:
         """Whether the key tells of a longer life than all that Prometheus knows of it.
 
-        It has a higher maximum, or its average is below a counter's least value.
+        It has a higher maximum where every measurement is scraped (`all_seen`), or its average is
+        below a counter's least value.
         """
-        higher, highest = self.prior_maximum, past.maximum
+        higher, highest = self.prior_maximum if all_seen else None, past.maximum
         if higher is not None and highest is not None and higher > most_written_as(highest):
             return True
         average, least = self.prior_average, past.minimum
@@ -90,16 +91,17 @@ class MetricState(msgspec.Struct, gc=False):
             return False
         return most_written_as(average) < float(least)
 
-    def backfill(self, past: Past, older: bool, weight: float = 1.0) -> None:
+    def backfill(self, past: Past, older: bool, weight: float = 1.0, spans: float = 1.0) -> None:
         """Count what was owed. `older`: the metric lived before that stretch began.
 
         `weight` is how many measurements a sample stands for. A key's average outlives it only
         where Prometheus cannot know the whole: it then stands for as many measurements as that
-        knows of, but for `_BEFORE` at the least, or a few new ones would outweigh a life.
+        knows of, `spans` times over, but for `_BEFORE` at the least, or a few new ones would
+        outweigh a life.
         """
         weight = 1.0 if past.replayed else weight
         if self.prior_average is not None and older:
-            measurements = max(past.samples * weight, _BEFORE)
+            measurements = max(past.samples * weight * spans, _BEFORE)
             self.total += float(self.prior_average) * measurements
             self.count += measurements
         else:

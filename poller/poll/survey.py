@@ -110,6 +110,7 @@ class Surveyor:
         self.last: Survey | None = None
         self._presumed = True
         self._met: dict[str, float] = {}
+        self._found_s: tuple[float | None, float | None] = (None, None)
 
     async def survey(self, client: Client, at: float, roundless: Collection[str]) -> Survey:
         """Return what there is. `roundless` are the exporters that count no rounds."""
@@ -118,7 +119,10 @@ class Surveyor:
             known = {name: metric_named(name).capacity for name in INTRINSIC}
             survey = Survey(known, None, None, timed=False, time=at)
         if roundless and _is_due(survey, at):
-            scrape_s, measure_s = await self._intervals(client, at, roundless)
+            found_s = await self._intervals(client, at, roundless)
+            # After an outage there are too few samples to tell, and agents have not changed.
+            self._found_s = (found_s[0] or self._found_s[0], found_s[1] or self._found_s[1])
+            scrape_s, measure_s = self._found_s
             survey = Survey(survey.metrics, scrape_s, measure_s, timed=True, time=at)
         elif not roundless and survey.timed:
             survey = Survey(survey.metrics, None, None, timed=False, time=at)

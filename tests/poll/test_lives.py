@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from poller.errors import PrometheusError
+from poller.errors import EmptyAnswer, PrometheusError
+from poller.format import encode
+from poller.poll.backfill import Reach
 from tests.support.lives import T0, Kernel, Lives
 
 HOLE = (1000.0, 1400.0)
@@ -501,3 +503,94 @@ async def test_one_kernels_numbers_near_the_largest_one_cost_no_other_kernel_its
         assert lives.memory.now - lives.memory.written[kernel.id] < 12.0
     for kernel in lives.kernels[1:]:
         holds(lives, kernel)
+
+
+async def prometheus_is_down(lives: Lives, start: float, end: float) -> None:
+    """Let Prometheus scrape nothing and answer nobody from start to end, and the poller go on."""
+    for agent in lives.agents:
+        agent.reachable = outside(start, end)
+    await lives.poll(start - 300, start)
+    lives.memory.down = True
+    await lives.poll(start, end)
+    lives.memory.down = False
+    for at in range(int(end), int(end) + 60, 5):
+        try:
+            await lives.poll(at, at + 5)
+        except EmptyAnswer:
+            continue
+
+
+async def test_measurements_while_prometheus_was_down_for_long_are_part_of_a_counters_mean():
+    lives = Lives()
+    lives.until(600)
+    await prometheus_is_down(lives, 900, 3000)
+    for kernel in lives.kernels:
+        assert means_of(lives, kernel)["cpu_util"] == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_busy_kernel_without_rounds_is_never_told_to_be_idle_after_prometheus_was_down(
+    restarted: bool,
+):
+    lives = Lives(agents=2, measure_s=30.0, scrape_s=10.0)
+    for agent in lives.agents:
+        agent.counts = False
+    for kernel in lives.kernels:
+        kernel.metrics["cpu_used"] = kernel.metrics["cpu_util"]  # it tells the intervals
+    lives.until(600)
+    await prometheus_is_down(lives, 900, 2700)
+    if restarted:
+        lives.start()
+    for at in range(2760, 2900, 5):
+        await lives.poll(at, at + 5)
+        for kernel in lives.kernels:
+            rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
+            assert rate > (0 if restarted else 350)
+
+
+async def test_a_kernel_older_than_the_restore_window_is_not_as_young_as_that_after_a_start():
+    lives = Lives(agents=2)
+    lives.reach = Reach(window_s=900.0)
+    for kernel in lives.kernels:
+        kernel.metrics["cuda_util"] = lambda at: (2.0 if at < 9000 else 90.0) + at % 1.7
+    lives.until(100)
+    await lives.poll(100, 9000, every_s=30.0)
+    lives.start()
+    await lives.poll(9000, 9900, every_s=30.0)
+    for kernel in lives.kernels:
+        assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.4)
+
+
+async def test_a_peak_that_no_scrape_saw_does_not_make_a_young_kernel_an_old_one():
+    lives = Lives(agents=1, measure_s=5.0, scrape_s=15.0)
+    (kernel,) = lives.kernels
+    kernel.metrics["mem"] = lambda at: 9e9 if at == 500.0 else 1e9 + at
+    kernel.metrics["cuda_util"] = lambda at: (2.0 if at < 600 else 90.0) + at % 1.7
+    lives.agents[0].leaves_out = lambda kernel, at: at < 480
+    lives.until(600)
+    stat = {
+        name: {"current": str(truth.values[-1][1]), "unit_hint": "count", "capacity": "1000",
+               "stats.max": str(truth.maximum), "stats.avg": str(truth.mean)}
+        for name, truth in kernel.truth.items()
+    }  # fmt: skip
+    lives.memory.keys[kernel.id] = encode.pack(stat)
+    await lives.poll(600, 900)
+    assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.05)
+
+
+async def test_a_key_that_is_newer_than_the_last_scrape_does_not_make_a_young_kernel_an_old_one():
+    lives = Lives(agents=1, measure_s=30.0, scrape_s=20.0)
+    (kernel,) = lives.kernels
+    kernel.metrics["cuda_util"] = lambda at: (2.0 if at < 600 else 90.0) + at % 1.7
+    lives.agents[0].leaves_out = lambda kernel, at: at < 300
+    lives.until(600)  # measured just now, and not scraped yet
+    stat = {
+        name: {"current": str(truth.values[-1][1]), "unit_hint": "count", "capacity": "1000",
+               "stats.max": str(truth.maximum), "stats.avg": str(truth.mean)}
+        for name, truth in kernel.truth.items()
+    }  # fmt: skip
+    stat["cpu_util"]["current"] = "700"
+    lives.memory.keys[kernel.id] = encode.pack(stat)
+    await lives.poll(600, 1800)
+    assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.05)
+    assert means_of(lives, kernel)["cpu_util"] == pytest.approx(1.0, abs=0.05)

@@ -425,6 +425,16 @@ def test_a_timers_interval_and_every_step_are_found(interval_s: float, scrape_s:
         assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
 
 
+def test_rounds_of_a_timer_that_came_two_at_a_time_lasted_as_long_as_these_did_not_a_whole_life():
+    durations = [4.0] * 40 + [0.1] * 40
+    rounds = firing(10.0, durations)
+    clocks, stamps = stamps_of(scraped(rounds, every(15.0, rounds[-1].ended), TIMER))
+    for before, after in zip(stamps[-20:], stamps[-19:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
+
+
 def test_durations_are_no_part_of_a_timers_period_and_are_of_a_sleepers():
     slow = [(0.9, 0.1)] * 60
     sleeper = followed(scraped(sleeping(5.0, slow), every(1.0, 300.0)))

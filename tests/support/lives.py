@@ -293,6 +293,7 @@ class Lives:
             for number, kernel in enumerate(self.kernels)
         ]
         self.memory = Memory()
+        self.reach = Reach()
         self.start()
 
     def start(self) -> None:
@@ -303,7 +304,7 @@ class Lives:
         limits = Limits(EVERYTHING, 2000, 3.2, LOOKBACK_S)
         observer = Observer(memory, Catalog(), Surveyor(Given()), limits)
         publisher = Publisher(memory, False, 5.0)
-        backfiller = Backfiller(self.history, Reach(), observer.rounds)
+        backfiller = Backfiller(self.history, self.reach, observer.rounds)
         time = TimeForThePast(0.05, None)
         restorer = Restorer(time, observer, memory, self.history, backfiller, publisher)
         rules = Rules(0.0, 900.0, None, "first")
