@@ -105,5 +105,6 @@ def roundless(outcome: Outcome) -> AgentTrouble | None:
         "roundless",
         told(len(outcome.roundless), "exporter counts", "exporters count")
         + f" no rounds ({named}); rates are averages there",
-        "scrape the series that the README lists; agents before 25.12 have none",
+        "scrape the series that the README lists, each agent under an instance of its own; "
+        "agents before 25.12 have none",
     )

@@ -36,9 +36,13 @@ _SILENT_S = 10.0
 
 @dataclass(slots=True)
 class Scrape:
-    """What one scrape saw of an exporter's counters; None where they are not there."""
+    """What one scrape saw of an exporter's counters; None where they are not there.
+
+    `agents` are those that count rounds of their own there.
+    """
 
     counts: dict[CounterName, float] = field(default_factory=dict)
+    agents: set[str] = field(default_factory=set)
     gathering_s: float | None = None
     lasted_s: float | None = None
     writes: float | None = None
@@ -66,7 +70,8 @@ class ExporterState:
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
-    `scraped` is the time of the last one, `counted` of the last one that had the count of a
+    `shared`: several agents of one process measure there, and only their sum is counted with the
+    gauges, so it tells of none of them which round its kernels are in. `scraped` is the time of the last one, `counted` of the last one that had the count of a
     stage, `scrape_s` how far apart they are, in seconds; `began` that of the first one, if many
     rounds that were never scraped went before it.
     """
@@ -74,6 +79,7 @@ class Exporter:
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self.agent = ""
+        self.shared = False
         self.counter: CounterName | None = None
         self.scraped: float | None = None
         self.counted: float | None = None
@@ -96,7 +102,7 @@ class Exporter:
     @property
     def stamp(self) -> Stamp | None:
         """Which round its newest scrape saw; None where it counts none that can be relied on."""
-        if self._count is None or self.counter in (None, "successes"):
+        if self._count is None or self.counter in (None, "successes") or self.shared:
             return None
         return Stamp(self.instance, self._count, self._shift_s, self._first_scraped)
 
@@ -166,6 +172,7 @@ class Exporter:
         """Take one scrape, later than those before; return its stamp if it saw a new round."""
         before, self.scraped = self.scraped, at
         self._choose_counter(scrape)
+        self.shared = len(scrape.agents) > 1
         if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
             self._gaps.append(at - before)
             self.scrape_s = statistics.median(self._gaps)

@@ -78,6 +78,8 @@ class Rounds:
                     scrape = scrapes.get(scraped)
                     if scrape is None:
                         scrape = scrapes[scraped] = Scrape()
+                    if told.agent:
+                        scrape.agents.add(told.agent)
                     told.put(scrape, float(text))
         return found
 
@@ -113,10 +115,12 @@ class Rounds:
     def stamps(self, scraped_after: float) -> dict[str, Stamp]:
         """Return the round that the newest scrape of every exporter saw that is scraped still."""
         found = {}
-        for instance in self._of_instance:
+        for instance, there in self._of_instance.items():
             exporter = self.of(instance)
             if exporter is None or (exporter.scraped or 0.0) <= scraped_after:
                 continue
+            if len(there) > 1 and _tell_of_several(there, scraped_after):
+                continue  # kernels are known by their instance: whose round they are in is not
             stamp = exporter.stamp
             if stamp is not None:
                 found[instance] = stamp
@@ -195,3 +199,13 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
+
+
+def _tell_of_several(exporters: Iterable[Exporter], scraped_after: float) -> bool:
+    """Whether exporters of one instance that are scraped still are of several agents.
+
+    Two clusters in one Prometheus may have the same addresses, told apart by another label.
+    """
+    there = (one for one in exporters if (one.scraped or 0.0) > scraped_after)
+    agents = {one.agent for one in there if one.agent}
+    return len(agents) > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from poller.errors import EmptyAnswer, PrometheusError
 from poller.format import encode
 from poller.poll.backfill import Reach
-from tests.support.lives import T0, Kernel, Lives
+from tests.support.lives import COUNTER, T0, Kernel, Lives
 
 HOLE = (1000.0, 1400.0)
 """Longer than the lookback."""
@@ -594,3 +594,33 @@ async def test_a_key_that_is_newer_than_the_last_scrape_does_not_make_a_young_ke
     await lives.poll(600, 1800)
     assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.05)
     assert means_of(lives, kernel)["cpu_util"] == pytest.approx(1.0, abs=0.05)
+
+
+async def test_two_agents_of_one_process_have_no_rate_that_is_0_or_the_double():
+    """Its counter of rounds is the sum of both: a step of it says that one of them measured."""
+    lives = Lives(agents=2, measure_s=10.0, scrape_s=5.0)
+    first, second = lives.agents
+    second.instance, second.next_scraped = first.instance, float("inf")
+    own, other = first._exported, second._exported
+
+    def exported(at: float) -> Iterator[tuple[dict[str, str], float]]:
+        counted = 0.0
+        for labels, value in (*own(at), *other(at)):
+            if labels["__name__"] == "backendai_stage_count_total":
+                counted += value
+            else:
+                yield labels, value
+        target = {"instance": first.instance, "job": "agents"}
+        yield {**target, **COUNTER}, counted
+        for agent in lives.agents:
+            ended = {"__name__": "backendai_stat_task_duration_sec_count", "agent_id": agent.name}
+            yield {**target, **ended, "stat_scope": "container"}, float(agent._rounds)
+
+    first._exported = exported  # type: ignore[method-assign]
+    for at in range(0, 300):
+        lives.until(at)
+    for at in range(300, 600, 5):
+        await lives.poll(at, at + 5)
+        for kernel in lives.kernels:
+            rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
+            assert rate == pytest.approx(700, rel=0.3)

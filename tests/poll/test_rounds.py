@@ -761,3 +761,32 @@ def test_how_often_most_exporters_are_scraped_and_how_far_behind_the_newest_is()
     assert rounds.scrape_s == 5.0
     assert rounds.lag_s(70.0) == 15.0
     assert (Rounds().scrape_s, Rounds().lag_s(70.0)) == (None, None)
+
+
+# Several agents behind one exporter, or one name.
+
+
+def tasks_of(agent: str, *samples: tuple[float, float], **target: str) -> Series:
+    """Return how many rounds of one agent have ended: (time, count)."""
+    return count(*samples, name="ends", agent_id=agent, **target)
+
+
+def test_a_counter_that_several_agents_of_one_process_share_tells_of_none_of_them_a_round():
+    both = [(float(at), at // 5) for at in range(0, 60, 5)]
+    each = [(float(at), at // 10) for at in range(0, 60, 5)]
+    rounds = followed([count(*both), tasks_of("i-a", *each), tasks_of("i-b", *each)])
+    assert rounds.stamps(0.0) == {}
+    assert rounds.stalled() == set()
+    alone = [(float(at), 12 + (at - 60) // 5) for at in range(60, 90, 5)]
+    look(rounds, [count(*alone), tasks_of("i-a", *alone)], 90.0)  # the other one is gone
+    assert rounds.stamps(0.0)["a:1"].number == 17.0
+
+
+def test_an_instance_that_two_clusters_have_tells_of_no_round():
+    moving = [(float(at), at // 5) for at in range(0, 60, 5)]
+    other = [(at + 1.0, number + 4000) for at, number in moving]
+    east = [count(*moving, cluster="e"), tasks_of("i-a", *moving, cluster="e")]
+    west = [count(*other, cluster="w"), tasks_of("i-b", *other, cluster="w")]
+    assert followed([*east, *west]).stamps(0.0) == {}
+    replica = [count(*other, cluster="w"), tasks_of("i-a", *other, cluster="w")]
+    assert followed([*east, *replica]).stamps(0.0).keys() == {"a:1"}

@@ -37,7 +37,7 @@ T = TypeVar("T")
 T0 = 1_790_000_000.0
 LOOKBACK_S = 300.0
 _CAPACITIES = {"cpu_util": 1000.0, "mem": 1e12, "cuda_util": 100.0}
-_COUNTER = {
+COUNTER = {
     "__name__": "backendai_stage_count_total",
     "stage": "gather_measures",
     "upper_layer": "collect_container_stat",
@@ -169,7 +169,7 @@ class Agent:
                 yield {**labels, "value_type": "capacity"}, _CAPACITIES[name]
         if self.counts and self._rounds:
             said = self.counted(at)
-            yield {**target, **_COUNTER}, float(self._rounds) if said is None else said
+            yield {**target, **COUNTER}, float(self._rounds) if said is None else said
 
 
 class Memory:
