@@ -111,8 +111,17 @@ def of_all(failures: Sequence[PrometheusError]) -> PrometheusError:
 def refusal(status: int, start: bytes) -> PrometheusError:
     """Return the fault of a status other than 200, with what the body's start tells of it."""
     reason, advice = _REASONS.get(status, ("http_status", "see what answers at prometheus.url"))
+    if status == 503 and _error_type(start) == "timeout":  # its own limit: less may be answered
+        reason, advice = "timeout", "look at Prometheus' load and its --query.timeout"
     told = _error_text(start)[:_TOLD]
     return PrometheusError(reason, f"HTTP {status}: {told}".rstrip(" :"), advice)
+
+
+def _error_type(start: bytes) -> str:
+    try:
+        return _HEAD.decode(start).error_type
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _error_text(start: bytes) -> str:

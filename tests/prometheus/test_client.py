@@ -41,7 +41,7 @@ async def ask(url: str, **more: object) -> list[str]:
 
 STATUSES = [
     (answers.replaying(), "unavailable", "HTTP 503: Service Unavailable"),
-    (answers.timed_out(), "unavailable", "HTTP 503: query timed out in expression evaluation"),
+    (answers.timed_out(), "timeout", "HTTP 503: query timed out in expression evaluation"),
     (answers.bad_gateway(), "bad_gateway", "HTTP 502: an HTML page"),
     (Answer(504, b"<html>", "text/html"), "bad_gateway", "HTTP 504: an HTML page"),
     (answers.bad_query("no such function"), "rejected", "HTTP 400: no such function"),
