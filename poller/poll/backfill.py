@@ -48,12 +48,17 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far back and in what portions: seconds, kernels a query, queries at once."""
+    """How far back and in what portions: seconds, kernels a query, queries at once.
+
+    `pause_s`: so long after a failure it is not tried again. A server that starts or is overloaded
+    refuses at once, and all attempts within a moment would be one.
+    """
 
     window_s: float = 86_400.0
     chunk: int = 200
     concurrency: int = 2
     timeout_s: float = 30.0
+    pause_s: float = 10.0
 
 
 class Backfiller:
@@ -121,6 +126,8 @@ class Backfiller:
                 half = len(kernels) // 2
                 parts = (kernels[:half], kernels[half:])
                 return sum([await self._recall(client, owed, part, patience) for part in parts])
+            if error.reason not in TOO_MUCH:  # it may pass
+                await asyncio.sleep(self._reach.pause_s)
             return sum(map(self._failed, kernels))
         except PollerError:
             return sum(map(self._failed, kernels))

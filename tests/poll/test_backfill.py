@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -98,11 +99,29 @@ async def test_what_fails_again_and_again_is_given_up_and_what_succeeds_at_last_
 
     history = history_of(young=kernel(Owed(None, AT)), hour=kernel(Owed(None, AT)))
     async with Client(PrometheusAccess(("http://127.0.0.1:1",), 1.0, lambda: {})) as client:
-        backfiller = Backfiller(history, Reach(WINDOW_S, chunk=1), Rounds())
+        backfiller = Backfiller(history, Reach(WINDOW_S, chunk=1, pause_s=0.0), Rounds())
         monkeypatch.setattr(backfiller, "_lives", lives)
         assert await backfiller.backfill_all(client, Patience(900.0, 120.0)) == 1
     assert asked == {IDS["young"]: ATTEMPTS, IDS["hour"]: ATTEMPTS}
     assert not history.owing
+    assert backfiller.restored == 1
+
+
+async def test_a_server_that_refuses_for_a_moment_takes_no_kernels_past_away(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    began = time.monotonic()
+
+    async def lives(client: Client, owed: Owed, kernels: list[str], patience: Patience):
+        if time.monotonic() - began < 0.2:
+            raise PrometheusError("rate_limited", "too many outstanding requests")
+        return dict.fromkeys(kernels, Life(None, None, older=True, metrics={}))
+
+    history = history_of(hour=kernel(Owed(None, AT)))
+    async with Client(PrometheusAccess(("http://127.0.0.1:1",), 1.0, lambda: {})) as client:
+        backfiller = Backfiller(history, Reach(WINDOW_S, pause_s=0.15), Rounds())
+        monkeypatch.setattr(backfiller, "_lives", lives)
+        assert await backfiller.backfill_all(client, Patience(900.0, 120.0)) == 0
     assert backfiller.restored == 1
 
 
