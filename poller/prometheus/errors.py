@@ -138,6 +138,9 @@ def broken(error: Exception) -> PrometheusError:
         return PrometheusError("dns", "the host name does not resolve", "check prometheus.url")
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return PrometheusError("tls", _tls_words(error), "check prometheus.ca_file and the URL")
+    if _wants_certificate(error):
+        text = "the server wants a client certificate, or refuses the one it got"
+        return PrometheusError("tls", text, "check prometheus.cert_file and key_file")
     if isinstance(error, aiohttp.ClientConnectorError) and not _reset(error):
         number = error.os_error.errno  # its text would name addresses
         text = os.strerror(number).lower() if number else "no connection can be made"
@@ -159,3 +162,9 @@ def _tls_words(error: Exception) -> str:
 def _reset(error: aiohttp.ClientConnectorError) -> bool:
     """Whether somebody listened, and hung up before the connection was used."""
     return isinstance(error.os_error, ConnectionResetError | BrokenPipeError)
+
+
+def _wants_certificate(error: Exception) -> bool:
+    """Whether a server hung up with an alert on our certificate; in TLS 1.3 only when it reads."""
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.poll import assembly
+from poller.prometheus import errors
 from poller.prometheus.client import Client, PrometheusAccess
 from tests.support import answers
 from tests.support.answers import Answer
@@ -258,6 +261,16 @@ async def test_a_certificate_nobody_vouches_for(tmp_path: Path) -> None:
     with ScriptedPrometheus(tls=context) as server, pytest.raises(PrometheusError) as raised:
         await ask(server.url)
     assert raised.value.reason == "tls"
+
+
+def test_an_alert_on_our_certificate_is_no_broken_connection() -> None:
+    """In TLS 1.3 it comes after the handshake, and the library takes it for an error of reading."""
+    alert = ssl.SSLError(1, "tlsv13 alert certificate required")
+    alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    read = aiohttp.ClientOSError(1, "tlsv13 alert certificate required")
+    read.__cause__ = alert
+    fault = errors.broken(read)
+    assert (fault.reason, fault.advice) == ("tls", "check prometheus.cert_file and key_file")
 
 
 # --- a whole cycle ------------------------------------------------------------------------------
