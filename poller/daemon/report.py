@@ -286,7 +286,7 @@ class Report:
                 long.reason,
                 told(self._withheld.long[long.reason], "kernel is", "kernels are")
                 + f" not written for longer than {LONG_CYCLES} cycles: {', '.join(long.names)}",
-                "livestat-poller show KERNEL says what is missing",
+                _ADVICE.get(long.reason, "livestat-poller show KERNEL says what is missing"),
             )
         for reason in noted.ended:
             self._conditions.good(f"withheld ({reason})", "no kernel is any more")
@@ -305,6 +305,13 @@ class Report:
         elif not owing and self._backfilling:
             self._backfilling = False
             log.info("backfill: every kernel's past is known")
+
+
+_ADVICE: Mapping[str, str] = {
+    "mixed": "where samples come by remote write, a scrape is stored in parts: raise "
+    "poll.query_offset_s above its batch_send_deadline",
+}
+"""What to do where kernels are withheld for long, if it is not that something is missing."""
 
 
 def _details(reason: str, outcome: Outcome) -> str:

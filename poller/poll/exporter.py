@@ -70,10 +70,11 @@ class ExporterState:
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
-    `shared`: several agents of one process measure there, and only their sum is counted with the
-    gauges, so it tells of none of them which round its kernels are in. `scraped` is the time of the last one, `counted` of the last one that had the count of a
+    `scraped` is the time of the last one, `counted` of the last one that had the count of a
     stage, `scrape_s` how far apart they are, in seconds; `began` that of the first one, if many
     rounds that were never scraped went before it.
+    `shared`: several agents of one process measure there, and only their sum is counted with the
+    gauges, so it tells of none of them which round its kernels are in.
     """
 
     def __init__(self, instance: str) -> None:

@@ -110,6 +110,13 @@ def test_one_of_a_kind_is_told_in_the_singular(caplog: pytest.LogCaptureFixture)
     assert report.why_not_ready(1, stands_by=False) == "1 cycle failed: cycle"
 
 
+def test_what_to_do_about_scrapes_that_stay_mixed_is_told(caplog: pytest.LogCaptureFixture):
+    report = Report(Telemetry(), Conditions())
+    for _ in range(LONG_CYCLES + 1):
+        report.succeeded(Outcome(withheld={"k": "mixed"}))
+    assert "raise poll.query_offset_s" in caplog.text
+
+
 def test_how_often_agents_measure_is_told_also_where_it_is_not_known(
     caplog: pytest.LogCaptureFixture,
 ):
