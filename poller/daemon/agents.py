@@ -50,10 +50,17 @@ def still_silent(before: Mapping[str, AgentTrouble], outcome: Outcome) -> dict[s
 
 
 def is_down(one: ExporterState, outcome: Outcome) -> bool:
-    """Whether no sample comes of an exporter that measured kernels to the last."""
-    if not one.silent:
+    """Whether no sample comes of an exporter that measured kernels to the last.
+
+    It is none that is down where its agent tells by another instance, renamed or moved.
+    """
+    if not one.silent or any(_is_same_agent(one, other) for other in outcome.exporters):
         return False
     return bool(outcome.held_of.get(one.instance)) or name_of(one) in outcome.stalled
+
+
+def _is_same_agent(gone: ExporterState, other: ExporterState) -> bool:
+    return bool(gone.agent) and gone.agent == other.agent and not other.silent
 
 
 def _stalled(one: ExporterState | None) -> AgentTrouble:

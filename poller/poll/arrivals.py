@@ -191,10 +191,10 @@ def _likeliest(low_s: float, high_s: float, known_s: float | None) -> float | No
     """
     if high_s == float("inf") or low_s <= 0.0:
         return None
-    middle = math.sqrt(low_s * high_s)
-    low_s, high_s = max(low_s, middle / _NEAR), min(high_s, middle * _NEAR)
     if known_s is not None and low_s <= known_s <= high_s:
         return known_s
+    middle = math.sqrt(low_s * high_s)
+    low_s, high_s = max(low_s, middle / _NEAR), min(high_s, middle * _NEAR)
     for unit in _LIKELY_S:
         nearest = max(1, round(middle / unit)) * unit
         if low_s <= nearest <= high_s:

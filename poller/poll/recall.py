@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from poller.format.catalog import Catalog, Metric
+from poller.format.numbers import written
 from poller.poll import rates
 from poller.poll.state import KernelState, MetricState
 from poller.values import Owed, Remembered
@@ -60,6 +61,14 @@ def _of_the_past(kept: MetricState, metric: Metric, told: Remembered) -> float |
     if metric.cumulative and maximum <= kept.value + float(told.rate or 0) * _UNSCRAPED_S:
         return None
     return maximum
+
+
+def stands_where_left(kept: MetricState, metric: Metric, told: Remembered) -> bool:
+    """Whether a counter is where the key left it, with a rate: nothing was measured since."""
+    raw = told.raw or told.maximum
+    if not metric.cumulative or raw is None or not float(told.rate or 0):
+        return False
+    return written(kept.current) == raw
 
 
 def recall_rate(kept: MetricState, told: Remembered, fresh: bool) -> None:

@@ -22,6 +22,7 @@ class Standing:
     def __init__(self, catalog: Catalog) -> None:
         self.plugins: set[Place] = set()
         self._movers: dict[Place, int] = {}
+        self._told: dict[Place, set[str]] = {}
         self._plugin_of = _Plugins(catalog)
         self._is_share = _Shares(catalog)
 
@@ -37,6 +38,15 @@ class Standing:
         """Begin anew, as at a start."""
         self.plugins.clear()
         self._movers.clear()
+        self._told.clear()
+
+    def recall(self, kernel_id: str, instance: str, metric: str) -> None:
+        """Take that a kernel's key tells of a rate: its plugin measured just before.
+
+        Whoever starts while a plugin hangs has seen nothing of it move, and would tell 0.
+        """
+        place = (instance, self._plugin_of[metric])
+        self._told.setdefault(place, set()).add(kernel_id)
 
     def find(
         self, read: Iterable[tuple[str, Told, Stamp | None]], known: Mapping[str, KernelState]
@@ -58,7 +68,8 @@ class Standing:
                     self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for place, movers in moved.items():
-            fell = self._movers.get(place, 0) >= _TOGETHER and place[0] in moving
+            before = max(self._movers.get(place, 0), len(self._told.pop(place, ())))
+            fell = before >= _TOGETHER and place[0] in moving
             if not movers and place not in resting and (fell or place in self.plugins):
                 self.plugins.add(place)
             else:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from poller.daemon import agents
 from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
@@ -245,3 +246,11 @@ def test_an_agent_that_died_stays_told_when_its_rounds_are_forgotten(
     told = [one.getMessage() for one in caplog.records if "agent i-b" in one.getMessage()]
     assert len(told) == 2
     assert told[1].startswith("agent i-b: measures again after")
+
+
+def test_an_agent_that_tells_by_another_instance_now_is_not_down():
+    gone = ExporterState("old:1", "i-a", "gather_measures", 9.0, 5.0, 1.0, 1.0, False, True, None)
+    there = replace(gone, instance="new:1", silent=False)
+    held = {"old:1": 5, "new:1": 5}
+    assert agents.troubles(Outcome(exporters=(gone, there), held_of=held)) == {}
+    assert set(agents.troubles(Outcome(exporters=(gone,), held_of=held))) == {"i-a"}

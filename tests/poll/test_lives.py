@@ -624,3 +624,20 @@ async def test_two_agents_of_one_process_have_no_rate_that_is_0_or_the_double():
         for kernel in lives.kernels:
             rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
             assert rate == pytest.approx(700, rel=0.3)
+
+
+@pytest.mark.parametrize("down_s", [0, 60])
+async def test_a_poller_that_starts_while_a_plugin_stands_still_tells_no_zero(down_s: int):
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    kernels = lives.agents[0].kernels = lives.kernels[:2]
+    lives.agents[1].kernels = []
+    for kernel in kernels:
+        kernel.metrics["cpu_util"] = lambda at: (min(at, 1000.0) + 3600) * 700
+    lives.until(300)
+    await lives.poll(300, 1100)
+    lives.until(1100 + down_s)
+    lives.start()
+    await lives.poll(1100 + down_s, 1300)
+    for kernel in kernels:
+        assert lives.memory.now - lives.memory.written[kernel.id] < 10.0
+        assert lives.memory.stat(kernel)["cpu_util"]["current"] == "700"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poller.poll.arrivals import Step
 from poller.poll.counters import target_of
-from poller.poll.exporter import Exporter, ExporterState
+from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp
@@ -790,3 +790,21 @@ def test_an_instance_that_two_clusters_have_tells_of_no_round():
     assert followed([*east, *west]).stamps(0.0) == {}
     replica = [count(*other, cluster="w"), tasks_of("i-a", *other, cluster="w")]
     assert followed([*east, *replica]).stamps(0.0).keys() == {"a:1"}
+
+
+def test_a_timers_first_round_after_a_restart_is_not_put_off_by_the_durations_of_its_last_life():
+    clock = Exporter("a:1")
+    for number in range(1, 1001):
+        lasted = {"before_observe": float(number), "durations": float(number)}
+        clock.see(5.0 * number, Scrape(lasted, lasted_s=0.2 * number))
+    stamps = [
+        clock.see(6000.0 + 5.0 * number, Scrape(
+            {"before_observe": float(number), "durations": float(number)}, lasted_s=0.2 * number))
+        for number in (1, 2)
+    ]  # fmt: skip
+    first, second = stamps
+    assert first
+    assert second
+    step = clock.step(first, second)
+    assert step
+    assert step.elapsed_s == pytest.approx(5.0, abs=0.3)
