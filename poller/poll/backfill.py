@@ -58,7 +58,7 @@ class Reach:
     chunk: int = 200
     concurrency: int = 2
     timeout_s: float = 30.0
-    pause_s: float = 10.0
+    pause_s: float = 20.0
 
 
 class Backfiller:

@@ -19,7 +19,7 @@ from poller import __version__
 from poller.daemon.daemon import Daemon
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
-from tests.support.answers import Answer, timed_out
+from tests.support.answers import Answer, replaying
 from tests.support.exporter import Exporter
 from tests.support.live import LivePoller, read_legacy, settings, tables
 from tests.support.openmetrics import STAGE_SECONDS
@@ -377,7 +377,7 @@ def test_the_log_level_of_the_command_line_goes_first_and_debug_tells_of_every_c
     made = tables(prometheus.url, redis.url, 0.5, log__level="error")
     with LivePoller(tmp_path, made, arguments=["--log-level", "debug"]) as live:
         live.wait_line("cycle: success in ", 2)
-        prometheus.handler = lambda query, at, params: timed_out()
+        prometheus.handler = lambda query, at, params: replaying()
         live.wait_line("cycle: failed in ")
         live.send(signal.SIGHUP)
         live.wait_line("settings: read again; changed: nothing")

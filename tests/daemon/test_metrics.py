@@ -60,7 +60,7 @@ class ByCycle:
 
 
 def unavailable(query: str, at: float, params: dict[str, str]) -> Answer:
-    return answers.timed_out()
+    return answers.replaying()
 
 
 def partial(query: str, at: float, params: dict[str, str]) -> Answer:
