@@ -27,10 +27,10 @@ def failed(subject: str, error: CycleError) -> Finding:
     return Finding("fail", subject, error.detail, error.advice)
 
 
-def listed(names: Collection[str], most: int = _NAMED) -> str:
+def listed(names: Collection[str]) -> str:
     """Return the first names in their order, and how many there are beside them."""
-    told = ", ".join(sorted(names)[:most])
-    return f"{told} and {len(names) - most} more" if len(names) > most else told
+    told = ", ".join(sorted(names)[:_NAMED])
+    return f"{told} and {len(names) - _NAMED} more" if len(names) > _NAMED else told
 
 
 def counted(count: int, what: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from poller.values import Fields, LiveStat
 
 Order = Literal["wrong", "cpu", "memory", "id", "age"]
-ORDERS: tuple[Order, ...] = get_args(Order)
 """`wrong`: first what no reader can use, then what is stale, then the busiest."""
 FIRST: dict[Order, str] = {
     "wrong": "what is wrong",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from poller.daemon.status import Trouble
@@ -28,8 +28,7 @@ class _Trouble:
 class Conditions:
     """What is wrong now, by subject. Logs when something goes wrong and when it is well again."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
+    def __init__(self) -> None:
         self._troubles: dict[str, _Trouble] = {}
 
     @property
@@ -39,7 +38,7 @@ class Conditions:
 
     def troubles(self, now: float) -> tuple[Trouble, ...]:
         """Return what is not well; `now` is the wall clock's Unix time."""
-        passed = self._monotonic()
+        passed = time.monotonic()
         return tuple(
             Trouble(
                 subject, one.reason, one.detail, one.advice, now - (passed - one.since), one.count
@@ -60,7 +59,7 @@ class Conditions:
 
         `again`: it is worse than when it was told. `level`: that of the line.
         """
-        trouble = self._troubles.setdefault(subject, _Trouble(reason, self._monotonic()))
+        trouble = self._troubles.setdefault(subject, _Trouble(reason, time.monotonic()))
         trouble.count += 1
         trouble.reason, trouble.detail, trouble.advice = reason, detail, advice
         if reason in trouble.told and not again:
@@ -84,7 +83,7 @@ class Conditions:
             "%s: %s after %.0f s%s",
             _one_line(subject),
             detail,
-            self._monotonic() - trouble.since,
+            time.monotonic() - trouble.since,
             f" and {trouble.count} failures" if trouble.count > 1 else "",
             extra={"subject": subject, "reason": trouble.reason, "state": "good"},
         )

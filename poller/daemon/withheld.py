@@ -19,10 +19,9 @@ _NAMED_ON_PAGE = 100
 
 
 class Long(NamedTuple):
-    """Kernels that have become withheld for long: how many, and the names of a few."""
+    """Kernels that have become withheld for long: the names of a few."""
 
     reason: Reason
-    kernels: int
     names: tuple[str, ...]
 
 
@@ -60,15 +59,12 @@ class Withheld:
                 begun.setdefault(reason, []).append(kernel)
         ended = [reason for reason in self.long if reason not in long]
         self.long = long
-        return Noted([_long(reason, begun[reason]) for reason in sorted(begun)], sorted(ended))
+        named = [Long(why, tuple(sorted(begun[why])[:_NAMED])) for why in sorted(begun)]
+        return Noted(named, sorted(ended))
 
     def _before(self, kernel: str, reason: Reason) -> int:
         last, cycles = self._cycles.get(kernel, (reason, 0))
         return cycles if last == reason else 0
-
-
-def _long(reason: Reason, kernels: list[str]) -> Long:
-    return Long(reason, len(kernels), tuple(sorted(kernels)[:_NAMED]))
 
 
 class Lasting:

@@ -54,12 +54,10 @@ class Choice:
     """What a command asks for beside the settings.
 
     `kernels`: only these. `wait`: recall everything before writing, however long it takes.
-    `prefix`: another key prefix than the settings'.
     """
 
     kernels: Sequence[str] | None = None
     wait: bool = False
-    prefix: str | None = None
     hooks: Hooks = field(default_factory=Hooks)
 
 
@@ -209,7 +207,7 @@ async def cycle(
     access = prometheus_access(config.prometheus)
     async with (
         Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
-        Store(store_access(config.redis, choice.prefix)) as store,
+        Store(store_access(config.redis)) as store,
     ):
         observer = Observer(client, catalog, surveyor(config), limits, rounds)
         publisher = Publisher(store, config.redis.yield_to_agents, config.poll.interval_s)

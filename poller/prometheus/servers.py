@@ -1,4 +1,4 @@
-"""What is peculiar to VictoriaMetrics: how it is told, what it is asked for; late samples. Pure."""
+"""What is peculiar to VictoriaMetrics: how it is told, and what it is asked for. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ _FILTER = "extra_filters[]"
 _FILTERS = frozenset((_FILTER, "extra_filters"))
 _NO_LABEL = "livestat_poller_asked"
 _DECIDES = frozenset(("nocache", "latency_offset"))
-_LATE_SCRAPES = 3.0
-"""The newest sample of all is younger than one scrape interval, give or take a lost scrape."""
-_LATE_S = 15.0
-"""… where the scrape interval is not known."""
 
 
 def is_victoria(headers: Collection[str], statistics: bytes = b"") -> bool:
@@ -47,8 +43,3 @@ def beside(params: Mapping[str, str], at: float) -> dict[str, str]:
 def decided(params: Mapping[str, str]) -> bool:
     """Whether the settings say themselves as of when VictoriaMetrics shall answer."""
     return not _DECIDES.isdisjoint(params)
-
-
-def lags(seconds: float, scrape_s: float | None) -> bool:
-    """Whether samples lag by more than a few scrapes: no server that is on time does so."""
-    return seconds > (_LATE_SCRAPES * scrape_s if scrape_s else _LATE_S)

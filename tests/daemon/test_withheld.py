@@ -13,7 +13,7 @@ def test_a_few_cycles_are_no_matter_and_more_are_told_once():
     for _ in range(3):
         assert withheld.note(LACKING) == ([], [])
     names = tuple(f"kernel-{number}" for number in range(5))
-    assert withheld.note(LACKING).begun == [Long("incomplete", 7, names)]
+    assert withheld.note(LACKING).begun == [Long("incomplete", names)]
     assert withheld.long == {"incomplete": 7}
     assert withheld.note(LACKING) == ([], [])
 
@@ -24,7 +24,7 @@ def test_kernels_that_join_later_are_told_and_the_last_one_ends_it():
         withheld.note({"a": "incomplete"})
     withheld.note({"a": "incomplete", "b": "incomplete"})
     noted = withheld.note({"a": "incomplete", "b": "incomplete"})
-    assert noted.begun == [Long("incomplete", 1, ("b",))]
+    assert noted.begun == [Long("incomplete", ("b",))]
     assert withheld.note({"b": "incomplete"}) == ([], [])
     assert withheld.note({}).ended == ["incomplete"]
     assert withheld.note({}) == ([], [])
@@ -36,7 +36,7 @@ def test_a_kernel_that_was_written_in_between_or_has_another_reason_begins_anew(
     assert withheld.note({"a": "incomplete"}) == ([], [])
     withheld.note({})
     assert withheld.note({"a": "incomplete"}) == ([], [])
-    assert withheld.note({"a": "incomplete"}).begun == [Long("incomplete", 1, ("a",))]
+    assert withheld.note({"a": "incomplete"}).begun == [Long("incomplete", ("a",))]
 
 
 def test_what_has_a_line_of_its_own_or_is_in_order_is_not_told():

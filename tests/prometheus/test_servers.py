@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from poller.prometheus import selectors, servers
+from poller.prometheus import selectors
 from poller.prometheus.client import Client, PrometheusAccess
 from tests.support.answers import Answer, replaying, vector
 from tests.support.kernels import METRICS, make_kernel
@@ -203,10 +203,3 @@ async def test_a_real_one_shows_a_kernel_that_begins_when_its_samples_are_stored
 async def test_a_real_one_is_named(real: VictoriaMetrics) -> None:
     async with client_of(real.url) as client:
         assert await client.server() == "VictoriaMetrics"
-
-
-def test_a_few_scrapes_are_no_lag() -> None:
-    assert not servers.lags(15.0, 5.0)
-    assert servers.lags(15.1, 5.0)
-    assert not servers.lags(15.0, None)
-    assert servers.lags(30.0, None)
