@@ -52,7 +52,6 @@ METRICS = (
     Metric("cuda_mem", False, 1 << 33, 1 << 34),
     Metric("cuda_util", False, 99, 100),
 )
-SERIES_A_KERNEL = len(METRICS) + sum(metric.capacity is not None for metric in METRICS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,6 @@ SLEEPER = ("gathers", "gathering", "ends", "lasted", "successes")
 """What an agent since 26.4.4 has: it sleeps its interval after each round."""
 TIMER = ("observes", "ends", "lasted", "successes")
 """What an agent of 25.12 to 26.4.3 has: a timer fires every interval."""
-COUNT_OF = {"gathers": "gather_measures", "observes": "before_observe", "ends": "durations"}
 
 
 @dataclass(frozen=True, slots=True)

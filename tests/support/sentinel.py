@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Self
 
 import redis
@@ -133,11 +132,6 @@ class SentinelGroup:
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of each sentinel."""
         return [(sentinel.host, sentinel.port) for sentinel in self.sentinels]
-
-    @property
-    def directories(self) -> list[Path]:
-        """The directories of all five processes, for their logs."""
-        return [process.directory for process in (*self.servers, *self.sentinels)]
 
     def server(self, port: int) -> Redis:
         """Return the server on `port`, dead or alive."""
