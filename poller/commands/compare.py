@@ -8,16 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from poller.commands import kernel_ids
-from poller.commands.differences import Difference, Tolerance, compare, differs, totals
+from poller.commands.differences import Difference, compare, differs, totals
 from poller.commands.found_keys import REAL
 from poller.commands.freshness import lately_s, written_lately
 from poller.commands.looks import Audience, Sides, look_again, patience_s
-from poller.commands.writers import (
-    AgentsWriting,
-    Strangers,
-    agents_writing,
-    strangers,
-)
+from poller.commands.writers import AgentsWriting, Strangers, agents_writing, strangers
 from poller.config import Config
 from poller.poll import assembly
 from poller.poll.outcome import Outcome
@@ -139,7 +134,7 @@ async def compared(config: Config, asked: Asked, audience: Audience | None = Non
         theirs, invalid = await sides.theirs(list(ours))
         within_s = lately_s(config, outcome.exporters)
         lately = await sides.lately(outcome.time, within_s)
-        first = compare(ours, theirs, Tolerance(), lately)
+        first = compare(ours, theirs, lately)
         found = replace(
             await _told(sides, ours, theirs, outcome, asked), differences=first, invalid=invalid
         )

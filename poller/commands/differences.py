@@ -16,18 +16,12 @@ from poller.values import Fields, LiveStat
 Verdict = Literal["equal", "within", "different", "missing", "extra"]
 VERDICTS: tuple[Verdict, ...] = ("equal", "within", "different", "missing", "extra")
 
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far apart two values may be: a share, and an absolute difference for small ones.
-
-    `rate` is for what moves by nature (rates and percentages of them, the latest gauge),
-    `life` for life-long statistics, where the average weighs samples, not measurements.
-    """
-
-    rate: float = 0.25
-    life: float = 0.05
-    absolute: float = 1.0
+_MOVING = 0.25
+"""So large a share what moves by nature may be apart: rates, percentages, the latest gauge."""
+_LASTING = 0.05
+"""The same of life-long statistics, where the average weighs samples, not measurements."""
+_SMALL = 1.0
+"""Two values that are no further apart than this agree, whatever share of them it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +65,7 @@ Lately = Mapping[tuple[str, str], Seen]
 
 
 def compare(
-    ours: Mapping[str, LiveStat],
-    theirs: Mapping[str, LiveStat],
-    tolerance: Tolerance,
-    lately: Lately,
+    ours: Mapping[str, LiveStat], theirs: Mapping[str, LiveStat], lately: Lately
 ) -> list[Difference]:
     """Return a verdict on every field of every kernel in either map.
 
@@ -85,14 +76,11 @@ def compare(
     """
     differences: list[Difference] = []
     for kernel in sorted(ours.keys() | theirs.keys()):
-        stats = ours.get(kernel, {}), theirs.get(kernel, {})
-        differences += _kernel(kernel, *stats, tolerance, lately)
+        differences += _kernel(kernel, ours.get(kernel, {}), theirs.get(kernel, {}), lately)
     return differences
 
 
-def _kernel(
-    kernel: str, ours: LiveStat, theirs: LiveStat, tolerance: Tolerance, lately: Lately
-) -> Iterable[Difference]:
+def _kernel(kernel: str, ours: LiveStat, theirs: LiveStat, lately: Lately) -> Iterable[Difference]:
     if not ours or not theirs:
         if ours or theirs:
             yield _one_sided(kernel, ours, theirs)
@@ -101,7 +89,7 @@ def _kernel(
         mine, other = ours.get(metric, {}), theirs.get(metric, {})
         for field in dict.fromkeys((*other, *mine)):
             left, right = mine.get(field), other.get(field)
-            verdict = _verdict(field, left, right, tolerance)
+            verdict = _verdict(field, left, right)
             seen = lately.get((kernel, metric))
             if verdict == "different" and seen is not None and _was_seen(field, mine, other, seen):
                 verdict = "within"
@@ -116,7 +104,7 @@ def _one_sided(kernel: str, ours: LiveStat, theirs: LiveStat) -> Difference:
     return Difference(kernel, WHOLE_KEY, "", "missing", None, count)
 
 
-def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolerance) -> Verdict:
+def _verdict(field: str, ours: str | None, theirs: str | None) -> Verdict:
     if ours == theirs:
         return "equal"
     if ours is None:
@@ -125,12 +113,12 @@ def _verdict(field: str, ours: str | None, theirs: str | None, tolerance: Tolera
         return "extra"
     if field in ("unit_hint", "capacity"):
         return "different"
-    share = tolerance.life if field in _LIFE else tolerance.rate
+    share = _LASTING if field in _LIFE else _MOVING
     try:
         left, right = float(ours), float(theirs)
     except ValueError:
         return "different"
-    near = abs(left - right) <= max(tolerance.absolute, share * max(abs(left), abs(right)))
+    near = abs(left - right) <= max(_SMALL, share * max(abs(left), abs(right)))
     return "within" if near else "different"
 
 

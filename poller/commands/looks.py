@@ -13,15 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from poller.commands.differences import (
-    Difference,
-    Lately,
-    Seen,
-    Tolerance,
-    compare,
-    differing,
-    settled,
-)
+from poller.commands.differences import Difference, Lately, Seen, compare, differing, settled
 from poller.commands.finding import agreed, counted
 from poller.commands.found_keys import read_stats
 from poller.config import Config
@@ -141,7 +133,7 @@ async def look_again(
         mine = {kernel: ours[kernel] for kernel in kernels if kernel in ours}
         for keys in (theirs, now):
             other = {kernel: keys[kernel] for kernel in mine if kernel in keys}
-            differences = settled(differences, compare(mine, other, Tolerance(), lately))
+            differences = settled(differences, compare(mine, other, lately))
         theirs, looks = now, looks + 1
         pause_s = max(_PAUSE_S, time.monotonic() - started)  # Prometheus has others to answer
     return differences, looks

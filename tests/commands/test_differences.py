@@ -9,7 +9,6 @@ from poller.commands.differences import (
     Difference,
     Lately,
     Seen,
-    Tolerance,
     Verdict,
     compare,
     settled,
@@ -23,9 +22,7 @@ YOUNG_MEM = Seen(low=100, high=900, young=True)
 
 def verdict(metric: str, field: str, ours: str, theirs: str, seen: Seen | None = None) -> Verdict:
     lately: Lately = {} if seen is None else {(KERNEL, metric): seen}
-    (one,) = compare(
-        {KERNEL: {metric: {field: ours}}}, {KERNEL: {metric: {field: theirs}}}, Tolerance(), lately
-    )
+    (one,) = compare({KERNEL: {metric: {field: ours}}}, {KERNEL: {metric: {field: theirs}}}, lately)
     return one.verdict
 
 
@@ -57,13 +54,13 @@ def test_a_gauges_maximum_may_be_any_of_its_values_while_it_is_young():
 
 def test_a_side_that_has_nothing_of_a_kernel_is_one_difference():
     stat = {"mem": {"current": "1", "pct": "2"}, "cpu_util": {"current": "3"}}
-    (one,) = compare({KERNEL: stat}, {}, Tolerance(), {})
+    (one,) = compare({KERNEL: stat}, {}, {})
     assert (one.metric, one.verdict, one.ours, one.theirs) == (WHOLE_KEY, "extra", "3 fields", None)
-    (one,) = compare({KERNEL: {}}, {KERNEL: stat}, Tolerance(), {})
+    (one,) = compare({KERNEL: {}}, {KERNEL: stat}, {})
     assert (one.metric, one.verdict, one.ours, one.theirs) == (
         WHOLE_KEY, "missing", None, "3 fields",
     )  # fmt: skip
-    assert compare({KERNEL: {}}, {KERNEL: {}}, Tolerance(), {}) == []
+    assert compare({KERNEL: {}}, {KERNEL: {}}, {}) == []
 
 
 def looked(ours: str | None, theirs: str | None) -> list[Difference]:
@@ -72,7 +69,7 @@ def looked(ours: str | None, theirs: str | None) -> list[Difference]:
     def stat(value: str | None) -> dict[str, dict[str, str]]:
         return {} if value is None else {"mem": {"current": value, "unit_hint": "bytes"}}
 
-    return compare({KERNEL: stat(ours)}, {KERNEL: stat(theirs)}, Tolerance(), {})
+    return compare({KERNEL: stat(ours)}, {KERNEL: stat(theirs)}, {})
 
 
 def verdicts(differences: list[Difference]) -> list[Verdict]:
@@ -99,7 +96,7 @@ def test_a_key_that_came_meanwhile_is_compared_and_one_that_has_gone_is_not():
 def test_a_field_that_neither_side_has_any_more_is_left_out():
     apart = compare(
         {KERNEL: {"mem": {"current": "1"}, "cuda_mem": {"current": "1"}}},
-        {KERNEL: {"mem": {"current": "1"}}}, Tolerance(), {},
+        {KERNEL: {"mem": {"current": "1"}}}, {},
     )  # fmt: skip
     assert verdicts(apart) == ["equal", "extra"]
     assert verdicts(settled(apart, looked("1", "1"))) == ["equal"]
