@@ -23,14 +23,7 @@ from poller.daemon.schedule import Ticker
 from poller.daemon.status import KernelFacts, Status
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
-from poller.errors import (
-    ClockError,
-    ConfigError,
-    CycleError,
-    EmptyAnswer,
-    LeaseLost,
-    PartialAnswer,
-)
+from poller.errors import ClockError, ConfigError, CycleError, EmptyAnswer, LeaseLost, PartialAnswer
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.history import History

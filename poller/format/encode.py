@@ -15,14 +15,7 @@ from typing import Final, Protocol
 import msgpack
 
 from poller.format.catalog import Catalog, Metric
-from poller.format.numbers import (
-    number,
-    of_float,
-    percentage,
-    whole_number,
-    written,
-    written_whole,
-)
+from poller.format.numbers import number, of_float, percentage, whole_number, written, written_whole
 from poller.values import Fields, LiveStat, Remembered
 
 SENTINEL: Final = "9223372036854775807"

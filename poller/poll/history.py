@@ -17,16 +17,7 @@ from poller.poll.measure import MetricFacts, Steps, Taking, is_same_round, measu
 from poller.poll.rounds import Rounds
 from poller.poll.standing import Standing
 from poller.poll.state import KernelState, MetricState
-from poller.values import (
-    Batch,
-    Glimpse,
-    Life,
-    Observation,
-    Owed,
-    Past,
-    Remembered,
-    Stamp,
-)
+from poller.values import Batch, Glimpse, Life, Observation, Owed, Past, Remembered, Stamp
 
 _LOOKS = 0.1
 """Share of the lookback after which it is looked for kernels to forget."""

@@ -11,17 +11,7 @@ from poller.poll.history import Fed, History
 from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.prometheus.answers import Series
-from poller.values import (
-    Batch,
-    Glimpse,
-    Life,
-    Owed,
-    Past,
-    Reading,
-    Remembered,
-    Stamp,
-    Window,
-)
+from poller.values import Batch, Glimpse, Life, Owed, Past, Reading, Remembered, Stamp, Window
 from tests.support.looks import look
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
