@@ -20,7 +20,7 @@ from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
-from poller.prometheus.selectors import Scope
+from poller.prometheus.selectors import Scope, samples
 from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S
@@ -163,9 +163,8 @@ async def _last_seen(
         scope = Scope(kernels=tuple(kernels[start : start + _AT_ONCE]))
         rows = await client.vector(lookup_queries.moved_query(within_s, scope), at)
         seen |= {row.metric.kernel_id: at for row in rows if row.metric.kernel_id}
-        samples = await client.matrix(lookup_queries.openings_query(ESSENTIAL, within_s, scope), at)
         last: dict[str, float] = {}
-        for one in samples:
+        for one in await client.matrix(samples(ESSENTIAL, within_s, scope), at):
             kernel = one.metric.get("kernel_id", "")
             last[kernel] = max(last.get(kernel, 0.0), *(time for time, _ in one.values))
         seen |= {kernel: time for kernel, time in last.items() if kernel in seen}

@@ -11,7 +11,7 @@ from poller.format.catalog import ESSENTIAL
 from poller.poll.pace import Pace
 from poller.poll.rounds import Rounds
 from poller.poll.withhold import Patience
-from poller.prometheus import lookup_queries
+from poller.prometheus import lookup_queries, selectors
 from poller.prometheus.answers import Row, Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
@@ -102,7 +102,7 @@ async def _first_samples(
 ) -> dict[Place, str]:
     kernels, names = zip(*places, strict=True)
     scope = Scope(kernels=tuple(dict.fromkeys(kernels)))
-    text = lookup_queries.first_samples_query(dict.fromkeys(names), reach_s, scope)
+    text = selectors.samples(dict.fromkeys(names), reach_s, scope)
     first: dict[Place, tuple[float, bool, str]] = {}
     for series in await ask.series(text, end):
         place = (
@@ -127,7 +127,7 @@ async def openings(
     if not young:
         return {}
     scope = Scope(kernels=tuple(young))
-    text = lookup_queries.openings_query(metrics, patience.stall_s, scope)
+    text = selectors.samples(metrics, patience.stall_s, scope)
     found: dict[Place, list[Series]] = {}
     for series in await ask.series(text, ask.at):
         labels = series.metric

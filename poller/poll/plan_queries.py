@@ -11,8 +11,8 @@ from poller.poll.merge import Merger
 from poller.poll.plan import Plan, Read, trail_range_s
 from poller.poll.state import KernelState
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
-from poller.prometheus.round_queries import newest_query, trail_query
-from poller.prometheus.selectors import Scope, sliced
+from poller.prometheus.round_queries import newest_query
+from poller.prometheus.selectors import Scope, samples, sliced
 from poller.values import Query, Stamp
 
 
@@ -72,7 +72,7 @@ class PlanQueries:
         behind = [unread[name][0] for name in trail if unread.get(name)]
         oldest = min((stamp.scraped for stamp in behind), default=at)
         range_s = max(trail_range_s(at, read), at - oldest + 1.0)
-        return [trail_query(names, range_s, scope) for scope in self._scopes(trail)]
+        return [samples(names, range_s, scope) for scope in self._scopes(trail)]
 
     def newest(self) -> list[str]:
         """Return the queries of the newest sample's time, of those of whom it is to be known."""

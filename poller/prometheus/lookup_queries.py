@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from poller.format.catalog import ESSENTIAL, Catalog
-from poller.prometheus.round_queries import SUCCESS_COUNT
-from poller.prometheus.selectors import SERIES, Scope, duration, named, selector
+from poller.prometheus.round_queries import STAT_SCOPE, SUCCESS_COUNT
+from poller.prometheus.selectors import SERIES, Scope, duration, named, samples, selector
 
 BIRTH_STEP_S = 60
 """Resolution at which a kernel's birth is looked for; below any server's lookback."""
 
 _SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
+_SUCCESSES = f'{SUCCESS_COUNT}{{stat_scope="{STAT_SCOPE}"}}'
+_EACH = "by (kernel_id, container_metric_name)"
+
+
+def _current(scope: Scope) -> str:
+    """Return the selector of all values of all metrics."""
+    return f'{SERIES}{{value_type="current"{scope.matcher()}}}'
 
 
 def successes_query() -> str:
     """Return the agents' counts of successful writes, which tell intervals if nothing else does."""
-    return f'{SUCCESS_COUNT}{{stat_scope="container"}}[{_SURVEY_RANGE}]'
+    return f"{_SUCCESSES}[{_SURVEY_RANGE}]"
 
 
 def census_query(scope: Scope) -> str:
@@ -29,9 +36,7 @@ def census_query(scope: Scope) -> str:
 
 def agents_query(range_s: float) -> str:
     """Return the query of how many rounds a second each agent writes; 0 after its first one."""
-    return (
-        f'max by (agent_id) (rate({SUCCESS_COUNT}{{stat_scope="container"}}[{duration(range_s)}]))'
-    )
+    return f"max by (agent_id) (rate({_SUCCESSES}[{duration(range_s)}]))"
 
 
 def busiest_query(count: int, scope: Scope) -> str:
@@ -56,7 +61,7 @@ class ConflictQueries(NamedTuple):
 def conflict_queries(scope: Scope, window_s: float) -> ConflictQueries:
     """Return what is asked of kernels that came in several series with differing values."""
     series = f'{SERIES}{{value_type=~"current|capacity"{scope.matcher()}}}'
-    moving = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
+    moving = _current(scope)
     one_set = "without (container_metric_name, value_type, agent_id)"
     return ConflictQueries(
         values=f"max without (agent_id) ({series})",
@@ -91,9 +96,7 @@ def past_queries(
     def over(function: str, wanted: list[str], merged: str) -> str | None:
         if not wanted:
             return None
-        series = named(wanted, "current", scope)
-        by = "by (kernel_id, container_metric_name)"
-        return f"{merged} {by} ({function}_over_time({series}[{duration(range_s)}]))"
+        return f"{merged} {_EACH} ({function}_over_time({samples(wanted, range_s, scope)}))"
 
     means = [name for name in names if catalog[name].needs_mean]
     counters = [name for name in means if catalog[name].cumulative and name in told]
@@ -108,21 +111,18 @@ def past_queries(
 
 def range_queries(range_s: float, scope: Scope) -> tuple[str, str]:
     """Return the queries of the least and the greatest raw value lately, by kernel and metric."""
-    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}[{duration(range_s)}]'
-    by = "by (kernel_id, container_metric_name)"
-    return f"min {by} (min_over_time({series}))", f"max {by} (max_over_time({series}))"
+    series = f"{_current(scope)}[{duration(range_s)}]"
+    return f"min {_EACH} (min_over_time({series}))", f"max {_EACH} (max_over_time({series}))"
 
 
 def moved_query(range_s: float, scope: Scope) -> str:
     """Return how often anything of each kernel changed in the last `range_s` seconds."""
-    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
-    return f"max by (kernel_id) (changes({series}[{duration(range_s)}]))"
+    return f"max by (kernel_id) (changes({_current(scope)}[{duration(range_s)}]))"
 
 
 def existed_query(ago_s: float, scope: Scope) -> str:
     """Return the kernels that were there already `ago_s` seconds ago."""
-    series = f'{SERIES}{{value_type="current"{scope.matcher()}}}'
-    return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
+    return f"count by (kernel_id) ({_current(scope)} offset {duration(ago_s)})"
 
 
 def homes_query(range_s: float, scope: Scope) -> str:
@@ -137,11 +137,6 @@ def older_query(ago_s: float, scope: Scope) -> str:
     return f"count by (kernel_id) ({series} offset {duration(ago_s)})"
 
 
-def openings_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
-    """Return the raw samples of the last `range_s` seconds of kernels that are younger."""
-    return f"{named(metrics, 'current', scope)}[{duration(range_s)}]"
-
-
 def births_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
     """Return when each metric of each kernel was first seen, on a grid of `BIRTH_STEP_S`.
 
@@ -150,10 +145,4 @@ def births_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
     """
     series = named(metrics, "current", scope)
     grid = f"[{duration(range_s)}:{BIRTH_STEP_S}s]"
-    by = "by (kernel_id, container_metric_name)"
-    return f"min {by} (min_over_time(timestamp({series}){grid}))"
-
-
-def first_samples_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
-    """Return the raw samples of the `range_s` seconds before the evaluation time."""
-    return f"{named(metrics, 'current', scope)}[{duration(range_s)}]"
+    return f"min {_EACH} (min_over_time(timestamp({series}){grid}))"

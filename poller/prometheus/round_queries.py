@@ -6,10 +6,8 @@ carry one timestamp, and only that tells which belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from poller.format.catalog import ESSENTIAL
-from poller.prometheus.selectors import SERIES, Scope, duration, escaped, quoted, selector
+from poller.prometheus.selectors import Scope, duration, selector
 
 STAGE_COUNT = "backendai_stage_count_total"
 STAGE_DURATION = "backendai_stage_duration_sec_sum"
@@ -53,12 +51,3 @@ def counters_query(range_s: float, scope: Scope) -> str:
 def newest_query(scope: Scope) -> str:
     """Return when every exporter was last scraped, as far as its kernels' samples tell."""
     return f"max by (instance) (timestamp({selector(ESSENTIAL[0], 'current', scope)}))"
-
-
-def trail_query(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
-    """Return the raw samples of these metrics in the last `range_s` seconds."""
-    pattern = quoted("|".join(map(escaped, metrics)))
-    return (
-        f'{SERIES}{{container_metric_name=~{pattern},value_type="current"{scope.matcher()}}}'
-        f"[{duration(range_s)}]"
-    )

@@ -98,3 +98,8 @@ def named(metrics: Iterable[str], value_type: str, scope: Scope, but: bool = Fal
         f"{SERIES}{{container_metric_name{'!~' if but else '=~'}{pattern},"
         f"value_type={quoted(value_type)}{scope.matcher()}}}"
     )
+
+
+def samples(metrics: Iterable[str], range_s: float, scope: Scope) -> str:
+    """Return the selector of the raw samples of several metrics in the last `range_s` seconds."""
+    return f"{named(metrics, 'current', scope)}[{duration(range_s)}]"

@@ -8,7 +8,7 @@ import pytest
 
 from poller.format.catalog import Catalog, Override
 from poller.prometheus import lookup_queries
-from poller.prometheus.selectors import EVERYTHING, Scope, shard
+from poller.prometheus.selectors import EVERYTHING, Scope, samples, shard
 
 ONE = Scope(kernels=("k-1",))
 PAST = lookup_queries.past_queries(Catalog(), ["cpu_util", "mem", "io_read"], 600.0, ONE)
@@ -67,9 +67,8 @@ def test_what_tells_duplicates_apart_keeps_every_label_but_the_metrics_and_the_a
         lookup_queries.existed_query(60.0, ONE),
         lookup_queries.homes_query(60.0, ONE),
         lookup_queries.older_query(60.0, ONE),
-        lookup_queries.openings_query(["cpu_util"], 60.0, ONE),
         lookup_queries.births_query(["mem"], 60.0, ONE),
-        lookup_queries.first_samples_query(["mem"], 60.0, ONE),
+        samples(["mem"], 60.0, ONE),
     ],
 )
 def test_of_some_kernels_nothing_is_asked_of_others(text: str):

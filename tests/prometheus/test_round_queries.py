@@ -61,11 +61,3 @@ def test_the_second_look_asks_for_counters_alone_and_not_for_cancelled_rounds():
 def test_the_second_look_is_at_the_exporters_that_were_asked():
     text = round_queries.counters_query(15.0, Scope(instances=("a:1", "b:1")))
     assert text.endswith(',success!="False",instance=~"a:1|b:1"}[15000ms]')
-
-
-def test_a_trail_is_the_raw_samples_of_some_metrics_of_some_exporters():
-    scope = Scope(instances=("10.0.0.1:6003",))
-    assert round_queries.trail_query(["mem", "x.y"], 6.0, scope) == (
-        'backendai_container_utilization{container_metric_name=~"mem|x\\\\.y",'
-        'value_type="current",instance=~"10\\\\.0\\\\.0\\\\.1:6003"}[6000ms]'
-    )

@@ -47,6 +47,14 @@ def test_exporters_narrow_a_scope_and_none_of_them_is_no_kernel():
     assert selectors.EVERYTHING.on([]).matcher() == ',instance=~""'
 
 
+def test_samples_are_the_raw_ones_of_some_metrics_of_some_exporters():
+    scope = Scope(instances=("10.0.0.1:6003",))
+    assert selectors.samples(["mem", "x.y"], 6.0, scope) == (
+        'backendai_container_utilization{container_metric_name=~"mem|x\\\\.y",'
+        'value_type="current",instance=~"10\\\\.0\\\\.0\\\\.1:6003"}[6000ms]'
+    )
+
+
 def test_durations_are_whole_milliseconds_and_never_nothing():
     assert [selectors.duration(seconds) for seconds in (25.0, 0.7, 0.00001)] == [
         "25000ms",
