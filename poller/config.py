@@ -23,8 +23,7 @@ from pydantic_settings import (
 )
 
 from poller import environment, relations
-from poller.environment import DELIMITER
-from poller.environment import PREFIX as PREFIX
+from poller.environment import DELIMITER, PREFIX
 from poller.errors import ConfigError, UnreadableFile
 from poller.format.catalog import PROFILES, Catalog, Override
 from poller.settings import (

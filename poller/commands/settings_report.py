@@ -68,7 +68,7 @@ def _origin(loaded: Loaded, section: str, key: str) -> str:
 
 def _is_of(name: str, named: str) -> bool:
     """Whether a variable gives a setting: itself, a key of its table, or its whole section."""
-    return name == named or name.startswith(f"{named}__") or named.startswith(f"{name}__")
+    return name == named or name.startswith(named + DELIMITER) or named.startswith(name + DELIMITER)
 
 
 def _toml(value: Any) -> str:

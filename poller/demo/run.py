@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poller import __version__, config
+from poller import __version__, config, environment
 from poller.commands import live_table
 from poller.commands.watch import EVERY_S
 from poller.config import Config
@@ -96,7 +96,7 @@ def _settings(found: Servers) -> Config:
 
     Those of a real installation go first: the demo must never write to its keys.
     """
-    for name in [name for name in os.environ if name.upper().startswith(config.PREFIX)]:
+    for name in [name for name in os.environ if name.upper().startswith(environment.PREFIX)]:
         del os.environ[name]
     os.environ["POLLER_PROMETHEUS__URL"] = found.prometheus_url
     os.environ["POLLER_REDIS__URL"] = found.redis_url

@@ -16,8 +16,6 @@ from poller.store.connections import AnyRedis, StoreAccess, connect
 from poller.store.errors import is_of_key, translate
 from poller.store.writes import Fence, Writes
 
-__all__ = ["StoreAccess", "Found", "Store", "Written", "connect", "translate"]
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -93,6 +91,11 @@ class Store:
     def key(self, kernel: str) -> str:
         """Return the key of a kernel."""
         return self._access.key(kernel)
+
+    async def nodes(self) -> list[AnyRedis]:
+        """Return a client of each server that holds keys: of a cluster, of each node with slots."""
+        async with self.client() as client:
+            return await client.owners() if isinstance(client, Cluster) else [client]
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AnyRedis]:

@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from poller.store.cluster_client import Cluster
 from poller.store.keys import Store
 from poller.values import is_canonical_uuid
 
@@ -25,9 +24,7 @@ async def kernels_with_keys(store: Store, start: str = "") -> AsyncIterator[list
     """
     prefix = store.key("")
     pattern = _literal(prefix) + start + _UUID[len(start) :]
-    async with store.client() as client:
-        nodes = await client.owners() if isinstance(client, Cluster) else [client]
-    for node in nodes:
+    for node in await store.nodes():
         async for keys in _scanned(store, node, pattern):
             names = (key.decode("utf-8", "replace").removeprefix(prefix) for key in keys)
             found = [name for name in names if is_canonical_uuid(name)]

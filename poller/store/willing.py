@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from poller.errors import StoreError
-from poller.store.cluster_client import Cluster
 from poller.store.errors import refusal
 from poller.store.keys import Store
 
@@ -19,7 +18,7 @@ _MIGHT_WRITE = "#!lua\nreturn 1"
 
 async def prove_willing(store: Store) -> None:
     """Raise the `StoreError` that a write would meet at any node. For version 7 or later."""
-    for node in await _nodes(store):
+    for node in await store.nodes():
         async with store.client():
             await node.eval(_MIGHT_WRITE, 0)
 
@@ -27,7 +26,7 @@ async def prove_willing(store: Store) -> None:
 async def prove_willing_by_info(store: Store) -> None:
     """Raise the `StoreError` that a write would meet, as far as the server tells of itself."""
     try:
-        for node in await _nodes(store):
+        for node in await store.nodes():
             async with store.client():
                 told = {**await node.info("replication"), **await node.info("memory")}
             if reason := unwilling(told):
@@ -45,9 +44,3 @@ def unwilling(told: Mapping[str, Any]) -> str:
     if 0 < most <= used and told.get("maxmemory_policy") == "noeviction":
         return "out_of_memory"
     return ""
-
-
-async def _nodes(store: Store) -> list[Any]:
-    """Return a client of each node that keys are written to."""
-    async with store.client() as client:
-        return await client.owners() if isinstance(client, Cluster) else [client]

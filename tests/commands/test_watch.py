@@ -18,7 +18,8 @@ from poller.commands import live_table
 from poller.commands.key_rows import KeyRow, Order
 from poller.commands.live_table import Look
 from poller.errors import StoreError
-from poller.store.keys import Store, StoreAccess
+from poller.store.connections import StoreAccess
+from poller.store.keys import Store
 from tests.support.command import environment, poller
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis

@@ -15,8 +15,7 @@ import redis.exceptions
 
 from poller.daemon.metrics import Telemetry
 from poller.poll.outcome import Outcome
-from poller.store.errors import REASONS
-from poller.store.keys import translate
+from poller.store.errors import REASONS, translate
 from tests.support import answers
 from tests.support.answers import Answer, Row
 from tests.support.daemon import DaemonProcess, value_in

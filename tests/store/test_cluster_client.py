@@ -11,8 +11,9 @@ import pytest
 import redis.exceptions as gone_wrong
 
 from poller.store.cluster_client import Address, Cluster, Members
+from poller.store.connections import StoreAccess
 from poller.store.errors import translate
-from poller.store.keys import Store, StoreAccess
+from poller.store.keys import Store
 
 LAST_SLOT = 16_383
 TIMEOUT_S = 0.4

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from poller.errors import StoreError
-from poller.store.connections import check, connect
-from poller.store.keys import Store, StoreAccess
+from poller.store.connections import StoreAccess, check, connect
+from poller.store.keys import Store
 from tests.support.proxy import FaultProxy, blackhole, passing, refusing
 from tests.support.servers import Redis, wait_until
 

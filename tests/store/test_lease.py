@@ -10,8 +10,10 @@ import pytest
 from poller.errors import LeaseLost, StoreError
 from poller.poll.publish import Publisher
 from poller.store import writes
+from poller.store.connections import StoreAccess
+from poller.store.errors import translate
 from poller.store.holders import new_token
-from poller.store.keys import Store, StoreAccess, translate
+from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.store.writes import Fence, Writes
 from tests.support.proxy import FaultProxy, passing, reset

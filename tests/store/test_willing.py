@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from poller.errors import StoreError
-from poller.store.keys import Store, StoreAccess
+from poller.store.connections import StoreAccess
+from poller.store.keys import Store
 from poller.store.willing import prove_willing, prove_willing_by_info, unwilling
 from tests.support.servers import HOST, Redis, RedisCluster, SentinelGroup
 

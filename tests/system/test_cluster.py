@@ -12,7 +12,8 @@ import pytest
 
 from poller.errors import LeaseLost, StoreError
 from poller.poll.publish import Publisher
-from poller.store.keys import Store, StoreAccess
+from poller.store.connections import StoreAccess
+from poller.store.keys import Store
 from poller.store.lease import Lease, length_s
 from poller.store.writes import Fence
 from tests.support.freshness import evaluated, stale

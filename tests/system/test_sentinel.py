@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from poller.errors import StoreError
-from poller.store.keys import Store, StoreAccess
+from poller.store.connections import StoreAccess
+from poller.store.keys import Store
 from tests.support.freshness import stale
 from tests.support.live import LivePoller, tables
 from tests.support.scripted import ScriptedPrometheus
