@@ -100,9 +100,8 @@ def _place(row: Row) -> tuple[str, str]:
 
 def patience_s(outcome: Outcome) -> float:
     """Return how long looks are taken, by how often agents measure and are scraped."""
-    measure_s = max(
-        [one.interval_s or DEFAULT_INTERVAL_S for one in outcome.exporters] or [DEFAULT_INTERVAL_S]
-    )
+    intervals = (one.interval_s or DEFAULT_INTERVAL_S for one in outcome.exporters)
+    measure_s = max(intervals, default=DEFAULT_INTERVAL_S)
     return min(_MOST_S, _TIMES * (measure_s + (outcome.scrape_s or DEFAULT_INTERVAL_S)))
 
 

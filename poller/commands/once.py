@@ -59,7 +59,7 @@ def _refuse_others(config: Config, kernels: Sequence[str]) -> None:
     """Refuse kernels of another shard: its poller writes them, under a lease of its own."""
     scope = selectors.shard(config.shard.index, config.shard.count)
     for kernel in kernels:
-        if scope.prefixes is not None and not kernel.startswith(scope.prefixes):
+        if not scope.covers(kernel):
             raise ConfigError([("shard.index", f"{kernel} is another shard's to write")])
 
 

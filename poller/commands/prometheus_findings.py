@@ -130,7 +130,7 @@ def how_often(seconds: float | None) -> str:
 
 
 def _agents(outcome: Outcome) -> Iterator[Finding]:
-    unseen = [one.agent or one.instance for one in outcome.exporters if _unseen(one, outcome.time)]
+    unseen = [one.name for one in outcome.exporters if _unseen(one, outcome.time)]
     if unseen:
         yield Finding(
             "warn",

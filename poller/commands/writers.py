@@ -87,17 +87,14 @@ def agents_writing(exporters: Iterable[ExporterState]) -> AgentsWriting:
     found: dict[bool | None | str, list[str]] = {True: [], False: [], None: [], _UNSEEN: []}
     for one in exporters:
         told = _UNSEEN if one.stalled or one.silent else one.writes_itself
-        found[told].append(one.agent or one.instance)
+        found[told].append(one.name)
     return AgentsWriting(*(tuple(sorted(names)) for names in found.values()))
 
 
 def trying(exporters: Iterable[ExporterState]) -> dict[str, str]:
     """Return the agents that try to write now, by exporter; one that stands still does not."""
-    return {
-        one.instance: one.agent or one.instance
-        for one in exporters
-        if one.writes_itself and not one.stalled and not one.silent
-    }
+    there = (one for one in exporters if not one.stalled and not one.silent)
+    return {one.instance: one.name for one in there if one.writes_itself}
 
 
 async def strangers(
@@ -118,7 +115,7 @@ async def strangers(
     older: set[str] = set()
     try:
         async for portion in kernels_with_keys(store):
-            new = [one for one in portion if one not in known and _is_of(scope, one)]
+            new = [one for one in portion if one not in known and scope.covers(one)]
             ages = await store.ages(new)
             found = written_lately(ages, ttl_s, within_s)
             written |= {kernel: now() - age_s for kernel, age_s in found.items()}
@@ -148,10 +145,6 @@ async def deserted(cycle: Cycle, outcome: Outcome, older: Sequence[str]) -> list
             if scraped & {row.metric.agent_id, row.metric.instance}:
                 ended.add(row.metric.kernel_id)
     return [kernel for kernel in older if kernel not in ended]
-
-
-def _is_of(scope: Scope, kernel: str) -> bool:
-    return scope.prefixes is None or kernel.startswith(scope.prefixes)
 
 
 async def _last_seen(

@@ -24,15 +24,14 @@ def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
     """Return what is wrong with each agent in a cycle that went through."""
     found = {agent: _stalled(None) for agent in outcome.stalled}
     for one in outcome.exporters:
-        name = name_of(one)
         if is_down(one, outcome):
-            found[name] = AgentTrouble(
+            found[one.name] = AgentTrouble(
                 "silent",
                 f"no sample of it has come from {one.instance} lately; its keys stay as they are",
                 "start the agent, or look at its target in Prometheus: is it down, or gone?",
             )
-        elif name in outcome.stalled:
-            found[name] = _stalled(one)
+        elif one.name in outcome.stalled:
+            found[one.name] = _stalled(one)
     return found
 
 
@@ -56,7 +55,7 @@ def is_down(one: ExporterState, outcome: Outcome) -> bool:
     """
     if not one.silent or any(_is_same_agent(one, other) for other in outcome.exporters):
         return False
-    return bool(outcome.held_of.get(one.instance)) or name_of(one) in outcome.stalled
+    return bool(outcome.held_of.get(one.instance)) or one.name in outcome.stalled
 
 
 def _is_same_agent(gone: ExporterState, other: ExporterState) -> bool:
@@ -72,15 +71,10 @@ def _stalled(one: ExporterState | None) -> AgentTrouble:
     )
 
 
-def name_of(one: ExporterState) -> str:
-    """Return the agent's name, or its exporter's where no series tells it."""
-    return one.agent or one.instance
-
-
 def ending(agent: str, outcome: Outcome) -> str:
     """Return what became of an agent that was in trouble."""
     there = agent in outcome.roundless_agents or any(
-        name_of(one) == agent and not one.silent for one in outcome.exporters
+        one.name == agent and not one.silent for one in outcome.exporters
     )
     return "measures again" if there else "is gone"
 

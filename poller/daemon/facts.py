@@ -78,7 +78,7 @@ def agents(outcome: Outcome) -> tuple[AgentStatus, ...]:
     """Return what a finished cycle knows of each agent, by its exporter."""
     return tuple(
         AgentStatus(
-            one.agent or one.instance,
+            one.name,
             kernels=outcome.kernels_of.get(one.instance, 0),
             stalled=not one.silent and (one.stalled or one.agent in outcome.stalled),
             counter=one.counter,

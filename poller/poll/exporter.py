@@ -66,6 +66,11 @@ class ExporterState:
     silent: bool
     writes_itself: bool | None
 
+    @property
+    def name(self) -> str:
+        """The agent's name, or its exporter's where no series tells it."""
+        return self.agent or self.instance
+
 
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.

@@ -31,6 +31,10 @@ class Scope:
             matchers += f",instance=~{quoted('|'.join(map(escaped, self.instances)))}"
         return matchers
 
+    def covers(self, kernel: str) -> bool:
+        """Whether a kernel's id has one of the prefixes; without prefixes every one has."""
+        return self.prefixes is None or kernel.startswith(self.prefixes)
+
     def on(self, instances: Iterable[str] | None) -> Scope:
         """Return the part of it that these exporters tell of; None: all of them."""
         return self if instances is None else replace(self, instances=tuple(sorted(instances)))
