@@ -39,12 +39,10 @@ from poller.settings import (
 )
 
 
-class Config(BaseSettings):
-    """All settings, frozen."""
+class _Shape(BaseModel):
+    """Every section. A file alone is taken strictly: `interval_s = "5"` is a mistake in it."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
-    )
+    model_config = ConfigDict(extra="forbid")
 
     poll: Poll = Poll()
     prometheus: Prometheus = Prometheus()
@@ -55,6 +53,14 @@ class Config(BaseSettings):
     http: Http = Http()
     log: Log = Log()
     metrics: dict[str, MetricSection] = {}
+
+
+class Config(_Shape, BaseSettings):
+    """All settings, frozen."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -75,22 +81,6 @@ class Config(BaseSettings):
             for name, given in self.metrics.items()
         }
         return Catalog(self.format.profile, overrides)
-
-
-class _Shape(BaseModel):
-    """The file alone, with its types taken strictly: `interval_s = "5"` is a mistake in it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    poll: Poll = Poll()
-    prometheus: Prometheus = Prometheus()
-    redis: RedisSection = RedisSection()
-    format: Format = Format()
-    leader: Leader = Leader()
-    shard: Shard = Shard()
-    http: Http = Http()
-    log: Log = Log()
-    metrics: dict[str, MetricSection] = {}
 
 
 assert PROFILES == ("classic", "26.9"), "Format.profile lists the catalog's profiles"
