@@ -57,43 +57,18 @@ _BESIDE_URL = {
 
 def problems(config: Config) -> list[tuple[str, str]]:
     """Return what cannot work together, by dotted key."""
-    poll, prometheus, store = config.poll, config.prometheus, config.redis
+    poll, prometheus, store, shard = config.poll, config.prometheus, config.redis, config.shard
+    deadline_s, least_s = float(poll.deadline_s), 3 * poll.interval_s
+    late, three = "must not exceed poll.deadline_s", "must be at least three poll.interval_s"
+    short = "must not be shorter than poll.still_after_s"
     wrong = [
-        (
-            float(poll.deadline_s) > poll.interval_s,
-            "poll.deadline_s",
-            "must not exceed poll.interval_s",
-        ),
-        (
-            float(prometheus.timeout_s) > float(poll.deadline_s),
-            "prometheus.timeout_s",
-            "must not exceed poll.deadline_s",
-        ),
-        (
-            float(store.timeout_s) > float(poll.deadline_s),
-            "redis.timeout_s",
-            "must not exceed poll.deadline_s",
-        ),
-        (
-            store.ttl_s < 3 * poll.interval_s,
-            "redis.ttl_s",
-            "must be at least three poll.interval_s, or keys expire between two writes",
-        ),
-        (
-            poll.still_after_s < 3 * poll.interval_s,
-            "poll.still_after_s",
-            "must be at least three poll.interval_s",
-        ),
-        (
-            config.shard.index >= config.shard.count,
-            "shard.index",
-            "must be below shard.count",
-        ),
-        (
-            prometheus.restore_window < poll.still_after_s,
-            "prometheus.restore_window",
-            "must not be shorter than poll.still_after_s",
-        ),
+        (deadline_s > poll.interval_s, "poll.deadline_s", "must not exceed poll.interval_s"),
+        (float(prometheus.timeout_s) > deadline_s, "prometheus.timeout_s", late),
+        (float(store.timeout_s) > deadline_s, "redis.timeout_s", late),
+        (store.ttl_s < least_s, "redis.ttl_s", f"{three}, or keys expire between two writes"),
+        (poll.still_after_s < least_s, "poll.still_after_s", three),
+        (shard.index >= shard.count, "shard.index", "must be below shard.count"),
+        (prometheus.restore_window < poll.still_after_s, "prometheus.restore_window", short),
     ]
     told = [(key, text) for bad, key, text in wrong if bad]
     told += _window(config) + _urls(config) + _headers(config) + _credentials(config)
