@@ -151,11 +151,11 @@ class Backfiller:
         range_s = self._reach.window_s if owed.start is None else owed.end - owed.start
         ask = Questioner(client, owed.end, self._reach.timeout_s, self.pace)
         scope = Scope(kernels=tuple(kernels))
-        owing = list(self._owing(kernels, owed))
+        owing = [(name, kept) for _, name, kept in self._kept(kernels) if kept.owed == owed]
         names = self._history.catalog.ordered({name for name, _ in owing})
         told = {name for name, kept in owing if kept.prior_average is not None}
         past = await self._past(ask, names, told, range_s, scope)
-        moved, young = await movements(ask, kernels, patience, owed.end, scope)
+        moved, young = await movements(ask, kernels, patience)
         born: dict[str, float] = {}
         older = await ask.kernels(lookup_queries.older_query(range_s, scope))
         spans: dict[str, float] = {}
@@ -206,13 +206,12 @@ class Backfiller:
                 known = past.get(place, Past())
                 past[place] = known._replace(total=total, samples=count, replayed=True)
 
-    def _owing(self, kernels: Iterable[str], owed: Owed) -> Iterator[tuple[str, MetricState]]:
-        """Yield the metrics of some kernels, by name, of which this is owed."""
+    def _kept(self, kernels: Iterable[str]) -> Iterator[tuple[str, str, MetricState]]:
+        """Yield what is kept of some kernels, by kernel and metric."""
         for kernel in kernels:
             history = self._history.kernels.get(kernel)
             for name, kept in history.metrics.items() if history else ():
-                if kept.owed == owed:
-                    yield name, kept
+                yield kernel, name, kept
 
     async def _past(
         self,
@@ -221,9 +220,9 @@ class Backfiller:
         told: Container[str],
         range_s: float,
         scope: Scope,
-    ) -> dict[tuple[str, str], Past]:
+    ) -> dict[Place, Past]:
         queries = lookup_queries.past_queries(self._history.catalog, names, range_s, scope, told)
-        past: dict[tuple[str, str], Past] = {}
+        past: dict[Place, Past] = {}
         for text, field in (
             (queries.peaks, "maximum"),
             (queries.troughs, "minimum"),
@@ -265,9 +264,7 @@ class Backfiller:
     def _without_first(self, kernels: Iterable[str]) -> dict[str, list[str]]:
         """Return the metrics of each kernel whose first value is wanted, in their order."""
         wanted: dict[str, list[str]] = {}
-        for kernel in kernels:
-            history = self._history.kernels.get(kernel)
-            for name, kept in history.metrics.items() if history else ():
-                if kept.capacity is None and kept.first is None:
-                    wanted.setdefault(kernel, []).append(name)
+        for kernel, name, kept in self._kept(kernels):
+            if kept.capacity is None and kept.first is None:
+                wanted.setdefault(kernel, []).append(name)
         return wanted

@@ -105,10 +105,7 @@ async def _first_samples(
     text = selectors.samples(dict.fromkeys(names), reach_s, scope)
     first: dict[Place, tuple[float, bool, str]] = {}
     for series in await ask.series(text, end):
-        place = (
-            series.metric.get("kernel_id", ""),
-            series.metric.get("container_metric_name", ""),
-        )
+        place = _place_of(series)
         unowned = series.metric.get("session_id") == "undefined"
         samples = [(at, text) for at, text in series.values if numbers.number(text) is not None]
         if samples:
@@ -130,11 +127,13 @@ async def openings(
     text = selectors.samples(metrics, patience.stall_s, scope)
     found: dict[Place, list[Series]] = {}
     for series in await ask.series(text, ask.at):
-        labels = series.metric
-        place = (labels.get("kernel_id", ""), labels.get("container_metric_name", ""))
         if series.values:
-            found.setdefault(place, []).append(series)
+            found.setdefault(_place_of(series), []).append(series)
     return found
+
+
+def _place_of(series: Series) -> Place:
+    return series.metric.get("kernel_id", ""), series.metric.get("container_metric_name", "")
 
 
 def without_older(
@@ -169,40 +168,30 @@ def _exporter_of(series: Series) -> str:
 
 
 async def movements(
-    ask: Questioner, kernels: Sequence[str], patience: Patience, at: float, scope: Scope
+    ask: Questioner, kernels: Sequence[str], patience: Patience
 ) -> tuple[dict[str, float | None], list[str]]:
     """Return when each kernel last moved, and which are younger than the patience with agents.
 
     None stands for a kernel that has stood still too long.
     """
-    lately = await ask.numbers(lookup_queries.moved_query(patience.stall_s, scope))
-    before_stall = await ask.kernels(lookup_queries.older_query(patience.stall_s, scope))
-    moves = {
-        kernel
-        for kernel in kernels
-        if float(lately.get((kernel, ""), "0")) > 0 or kernel not in before_stall
-    }
-    still = [kernel for kernel in kernels if kernel not in moves]
-    moved: dict[str, float | None] = dict.fromkeys(moves, at)
-    for kernel in still:
-        moved[kernel] = None
-    for kernel in await _moved_before(ask, still, patience):
-        moved[kernel] = at - patience.stall_s - 1.0
-    return moved, [kernel for kernel in kernels if kernel not in before_stall]
+    lately, older = await _moved_within(ask, kernels, patience.stall_s)
+    moved = {kernel: ask.at if kernel in lately else None for kernel in kernels}
+    resting = [kernel for kernel in kernels if kernel not in lately]
+    if resting:
+        before, _ = await _moved_within(ask, resting, patience.still_s)
+        moved |= dict.fromkeys(before, ask.at - patience.stall_s - 1.0)
+    return moved, [kernel for kernel in kernels if kernel not in older]
 
 
-async def _moved_before(ask: Questioner, kernels: Sequence[str], patience: Patience) -> list[str]:
-    """Return those of some resting kernels that have not rested for too long."""
-    if not kernels:
-        return []
+async def _moved_within(
+    ask: Questioner, kernels: Sequence[str], range_s: float
+) -> tuple[set[str], set[str]]:
+    """Return those of some kernels that moved or began in the range, and those older than it."""
     scope = Scope(kernels=tuple(kernels))
-    at_all = await ask.numbers(lookup_queries.moved_query(patience.still_s, scope))
-    before_still = await ask.kernels(lookup_queries.older_query(patience.still_s, scope))
-    return [
-        kernel
-        for kernel in kernels
-        if float(at_all.get((kernel, ""), "0")) > 0 or kernel not in before_still
-    ]
+    changes = await ask.numbers(lookup_queries.moved_query(range_s, scope))
+    older = await ask.kernels(lookup_queries.older_query(range_s, scope))
+    moved = {one for one in kernels if float(changes.get((one, ""), "0")) > 0 or one not in older}
+    return moved, older
 
 
 @dataclass(frozen=True, slots=True)

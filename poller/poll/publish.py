@@ -175,10 +175,5 @@ async def _some(tasks: Writes) -> tuple[Writes, Writes]:
 
 def _results(done: Writes) -> Iterator[Written]:
     """Yield what ended well, then raise the first failure."""
-    failures = [task.exception() for task in done]
-    for task in done:
-        if task.exception() is None:
-            yield task.result()
-    for failure in failures:
-        if failure is not None:
-            raise failure
+    for task in sorted(done, key=lambda task: task.exception() is not None):  # each is heard
+        yield task.result()
