@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from poller.commands import kernel_ids
@@ -88,18 +88,7 @@ class Comparison:
                 {"metric": metric, "field": field, **verdicts}
                 for (metric, field), verdicts in totals(self.differences).items()
             ],
-            "fields": [
-                {
-                    "kernel": one.kernel,
-                    "metric": one.metric,
-                    "field": one.field,
-                    "verdict": one.verdict,
-                    "ours": one.ours,
-                    "theirs": one.theirs,
-                }
-                for one in self.differences
-                if one.verdict != "equal"
-            ],
+            "fields": [asdict(one) for one in self.differences if one.verdict != "equal"],
         }
 
 

@@ -1,4 +1,4 @@
-"""How the live table looks: columns, colours, and what gives way on a narrow terminal."""
+"""The live table: keys as readers find them, columns, colours, what gives way where it is tight."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import io
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -244,11 +244,9 @@ async def _again(look: Callable[[], Awaitable[Sequence[KeyRow]]], before: Look) 
 
 
 async def _wait(ended: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await ended.wait()
-    except TimeoutError:
-        return
 
 
 def _plain() -> Console:

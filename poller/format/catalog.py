@@ -165,8 +165,6 @@ class Catalog:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Catalog) and self._overrides == other._overrides
 
-    __hash__ = None  # type: ignore[assignment]  # compared on reload, never a key
-
     @staticmethod
     def admits(name: str) -> bool:
         """Whether a series of that name may become a top-level key of a value."""

@@ -106,18 +106,18 @@ class Rounds:
     def of(self, instance: str) -> Exporter | None:
         """Return the clock of an exporter; of several (replicas, restarts) the newest."""
         there = self._of_instance.get(instance)
-        if not there:
-            return None
-        if len(there) == 1:
-            return there[0]
-        return max(there, key=lambda one: one.newest)
+        return _newest(there) if there else None
+
+    def _newest(self) -> Iterator[Exporter]:
+        """Yield the clock of every exporter, as `of` gives it."""
+        return map(_newest, self._of_instance.values())
 
     def stamps(self, scraped_after: float) -> dict[str, Stamp]:
         """Return the round that the newest scrape of every exporter saw that is scraped still."""
         found = {}
         for instance, there in self._of_instance.items():
-            exporter = self.of(instance)
-            if exporter is None or (exporter.scraped or 0.0) <= scraped_after:
+            exporter = _newest(there)
+            if (exporter.scraped or 0.0) <= scraped_after:
                 continue
             if len(there) > 1 and _tell_of_several(there, scraped_after):
                 continue  # kernels are known by their instance: whose round they are in is not
@@ -133,9 +133,8 @@ class Rounds:
 
     def states(self) -> list[ExporterState]:
         """Return what to tell of every exporter, in the order of their names."""
-        there = (self.of(instance) for instance in sorted(self._of_instance))
-        latest = self.latest
-        return [one.state(self._behind_s(one, latest)) for one in there if one is not None]
+        latest, there = self.latest, sorted(self._newest(), key=lambda one: one.instance)
+        return [one.state(self._behind_s(one, latest)) for one in there]
 
     def _behind_s(self, exporter: Exporter, latest: float) -> float:
         """Return for how long others were scraped since an exporter was, in seconds."""
@@ -166,13 +165,11 @@ class Rounds:
 
     def living(self) -> set[str]:
         """Return the instances that count successes alone, and did so lately: a sign of life."""
-        there = (self.of(instance) for instance in self._of_instance)
-        return {one.instance for one in there if one is not None and one.lives}
+        return {one.instance for one in self._newest() if one.lives}
 
     def stalled(self) -> set[str]:
         """Return the instances that answer while their rounds stand still."""
-        there = (self.of(instance) for instance in self._of_instance)
-        return {one.instance for one in there if one is not None and one.stalled}
+        return {one.instance for one in self._newest() if one.stalled}
 
     def clear(self) -> None:
         """Forget everything: the clock that all of it went by holds no more."""
@@ -199,6 +196,10 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
+
+
+def _newest(several: Sequence[Exporter]) -> Exporter:
+    return several[0] if len(several) == 1 else max(several, key=lambda one: one.newest)
 
 
 def _tell_of_several(exporters: Iterable[Exporter], scraped_after: float) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
-from poller.format.catalog import Catalog
+from poller.format.catalog import Catalog, Metric
 from poller.poll.state import KernelState
 from poller.values import Observation, Stamp
 
@@ -23,8 +24,8 @@ class Standing:
         self.plugins: set[Place] = set()
         self._movers: dict[Place, int] = {}
         self._told: dict[Place, set[str]] = {}
-        self._plugin_of = _Plugins(catalog)
-        self._is_share = _Shares(catalog)
+        self._plugin_of = cache(lambda name: catalog[name].plugin)
+        self._is_share = cache(lambda name: _is_share(catalog[name]))
 
     def of(self, instance: str) -> set[str]:
         """Return the names of an exporter's plugins that stand still."""
@@ -32,7 +33,7 @@ class Standing:
 
     def holds(self, instance: str, metric: str) -> bool:
         """Whether the plugin that measures a metric stands still there."""
-        return bool(self.plugins) and (instance, self._plugin_of[metric]) in self.plugins
+        return bool(self.plugins) and (instance, self._plugin_of(metric)) in self.plugins
 
     def clear(self) -> None:
         """Begin anew, as at a start."""
@@ -45,7 +46,7 @@ class Standing:
 
         Whoever starts while a plugin hangs has seen nothing of it move, and would tell 0.
         """
-        place = (instance, self._plugin_of[metric])
+        place = (instance, self._plugin_of(metric))
         self._told.setdefault(place, set()).add(kernel_id)
 
     def find(
@@ -92,7 +93,7 @@ class Standing:
         """
         plugins: dict[Place, bool] = {}
         for name, value in told.items():
-            place = (instance, self._plugin_of[name])
+            place = (instance, self._plugin_of(name))
             if moved.get(place, 0) >= _TOGETHER:
                 settled.add(name)
             kept = kernel.metrics.get(name)
@@ -100,32 +101,12 @@ class Standing:
                 continue
             text = value if isinstance(value, str) else value.current
             plugins[place] = kept.current != text
-            if text in ("0", kept.capacity) and self._is_share[name]:
+            if text in ("0", kept.capacity) and self._is_share(name):
                 resting.add(place)
         for place, changed in plugins.items():
             moved[place] = moved.get(place, 0) + changed
 
 
-class _Plugins(dict[str, str]):
-    """Which plugin measures each metric, looked up once."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        super().__init__()
-        self._catalog = catalog
-
-    def __missing__(self, name: str) -> str:
-        plugin = self[name] = self._catalog[name].plugin
-        return plugin
-
-
-class _Shares(dict[str, bool]):
-    """Which metrics are gauges whose mean is kept: how much of a device is used."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        super().__init__()
-        self._catalog = catalog
-
-    def __missing__(self, name: str) -> bool:
-        metric = self._catalog[name]
-        self[name] = metric.kind == "gauge" and metric.needs_mean
-        return self[name]
+def _is_share(metric: Metric) -> bool:
+    """Whether a metric is a gauge whose mean is kept: how much of a device is used."""
+    return metric.kind == "gauge" and metric.needs_mean
