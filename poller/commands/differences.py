@@ -162,15 +162,16 @@ def totals(differences: Iterable[Difference]) -> dict[tuple[str, str], Counter[V
 
 def differs(differences: Iterable[Difference]) -> bool:
     """Whether anything would change for a reader."""
-    return any(not _agrees(one) for one in differences)
+    return any(not agrees(one) for one in differences)
 
 
 def differing(differences: Iterable[Difference]) -> list[str]:
     """Return the kernels of which anything would change for a reader."""
-    return list(dict.fromkeys(one.kernel for one in differences if not _agrees(one)))
+    return list(dict.fromkeys(one.kernel for one in differences if not agrees(one)))
 
 
-def _agrees(one: Difference) -> bool:
+def agrees(one: Difference) -> bool:
+    """Whether a field is the same for a reader."""
     return one.verdict in ("equal", "within")
 
 
@@ -186,7 +187,7 @@ def settled(earlier: Sequence[Difference], again: Iterable[Difference]) -> list[
     found: list[Difference] = []
     for one in earlier:
         newer = seen.get(one.kernel, {})
-        if not newer or _agrees(one) or (WHOLE_KEY, "") in newer:
+        if not newer or agrees(one) or (WHOLE_KEY, "") in newer:
             found.append(one)
         elif one.metric == WHOLE_KEY:
             found += newer.values()

@@ -1,12 +1,13 @@
-"""One line of `check`: what was looked at, how it is, and what to do."""
+"""One line of `check`: what was looked at, how it is, what to do; and words that lines share."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from poller.errors import CycleError
+from poller.poll.withhold import Reason
 
 Level = Literal["ok", "warn", "fail"]
 _NAMED = 5
@@ -31,6 +32,18 @@ def listed(names: Collection[str]) -> str:
     """Return the first names in their order, and how many there are beside them."""
     told = ", ".join(sorted(names)[:_NAMED])
     return f"{told} and {len(names) - _NAMED} more" if len(names) > _NAMED else told
+
+
+def left_alone(
+    withheld: Mapping[str, Reason], missing: Mapping[str, Iterable[str]]
+) -> list[tuple[tuple[Reason, str], list[str]]]:
+    """Return the kernels that are not written, by why and by that in words: what they lack."""
+    groups: dict[tuple[Reason, str], list[str]] = {}
+    for kernel, why in withheld.items():
+        lacks = " and ".join(missing.get(kernel, ()))
+        words = f"{why}, without {lacks}" if lacks else why
+        groups.setdefault((why, words), []).append(kernel)
+    return sorted(groups.items())
 
 
 def counted(count: int, what: str) -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from poller.commands.compare import Comparison
-from poller.commands.differences import VERDICTS, Difference, totals
-from poller.commands.finding import Finding, agreed, counted, listed
+from poller.commands.differences import VERDICTS, Difference, agrees, totals
+from poller.commands.finding import Finding, agreed, counted, left_alone, listed
 from poller.commands.prometheus_findings import how_often
 from poller.commands.show import Shown
 from poller.poll.exporter import ExporterState
@@ -89,7 +89,7 @@ def comparison(one: Comparison, to: Console) -> None:
         counts = [str(verdicts[verdict] or "") for verdict in VERDICTS]
         table.add_row(metric, field, *counts)
     to.print(table)
-    _differences([d for d in one.differences if d.verdict not in ("equal", "within")], to)
+    _differences([field for field in one.differences if not agrees(field)], to)
     to.print(_summary(one), soft_wrap=True)
 
 
@@ -125,7 +125,9 @@ def _summary(one: Comparison) -> str:
         )
     if not one.strangers.allowed:
         lines.append("keys that Prometheus does not know cannot be looked for: no right to SCAN")
-    lines += _left_as_they_are(one)
+    for (_, words), kernels in left_alone(one.withheld, one.missing):
+        would = f"{counted(len(kernels), 'kernel')} would be left as they are now"
+        lines.append(f"{would}: {words}: {listed(kernels)}")
     if one.invalid:
         holds = agreed(one.invalid, "holds", "hold")
         lines.append(f"{counted(one.invalid, 'key')} {holds} no valid live stat")
@@ -138,18 +140,6 @@ def _verdict(one: Comparison) -> str:
     if one.unknown and not one.kernels:
         return "there is nothing to compare"
     return "something differs" if one.differs else "nothing differs"
-
-
-def _left_as_they_are(one: Comparison) -> list[str]:
-    """Tell which keys would be left as they are, by reason and by the metric that is missing."""
-    groups: dict[str, list[str]] = {}
-    for kernel, why in one.withheld.items():
-        lacks = " and ".join(one.missing.get(kernel, ()))
-        groups.setdefault(f"{why}, without {lacks}" if lacks else why, []).append(kernel)
-    return [
-        f"{counted(len(kernels), 'kernel')} would be left as they are now: {why}: {listed(kernels)}"
-        for why, kernels in sorted(groups.items())
-    ]
 
 
 def _who_writes(one: Comparison) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 from poller.clock import TOLERANCE_S
-from poller.commands.finding import Finding, Level, agreed, counted, failed, listed
+from poller.commands.finding import Finding, Level, agreed, counted, failed, left_alone, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError, PrometheusError
 from poller.poll.census import count_kernels
@@ -154,16 +154,11 @@ def _unseen(one: ExporterState, at: float) -> bool:
 
 def withheld(outcome: Outcome) -> Iterator[Finding]:
     """Tell which kernels would not be written, by reason and by the metric that is missing."""
-    groups: dict[tuple[Reason, str], list[str]] = {}
-    for kernel, why in outcome.withheld.items():
-        lacks = " and ".join(outcome.missing.get(kernel, ()))
-        groups.setdefault((why, lacks), []).append(kernel)
-    if not groups:
+    if not outcome.withheld:
         yield Finding("ok", "withheld", "no kernel")
-    for (reason, lacking), kernels in sorted(groups.items()):
+    for (reason, words), kernels in left_alone(outcome.withheld, outcome.missing):
         level, advice = WITHHELD[reason]
-        told = f"{reason}, without {lacking}" if lacking else reason
-        text = f"{counted(len(kernels), 'kernel')} {told}: {listed(kernels)}"
+        text = f"{counted(len(kernels), 'kernel')} {words}: {listed(kernels)}"
         yield Finding(level, "withheld", text, advice)
 
 

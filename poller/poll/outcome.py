@@ -10,7 +10,7 @@ from time import monotonic, perf_counter
 
 from poller.errors import PrometheusError
 from poller.format import encode
-from poller.poll import rates, withhold
+from poller.poll import withhold
 from poller.poll.batch import Observer
 from poller.poll.exporter import ExporterState
 from poller.poll.history import Fed, History
@@ -110,7 +110,7 @@ class Outcome:
         self.dropped, self.late, self.unmet = batch.dropped, batch.late, batch.unmet
         self.exporters = tuple(rounds.states())
         self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)
-        self.window_s = rates.widest(batch.windows.values()).range_s if batch.windows else None
+        self.window_s = max((one.range_s for one in batch.windows.values()), default=None)
 
     def saw_history(self, history: History, fed: Fed) -> None:
         """Take which kernels there are now, and which of them were measured."""

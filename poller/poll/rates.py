@@ -7,8 +7,6 @@ no rounds) Prometheus' `rate()` over a window stands in, if samples fill the win
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from poller.values import DEFAULT_INTERVAL_S, Window
 
 SCRAPES = 5
@@ -78,8 +76,3 @@ def _scaled(rate: float, over: Window, age_s: float) -> float:
     if covered_s >= over.range_s:
         return rate
     return rate * over.range_s / max(covered_s, scrape_s, 0.001)
-
-
-def widest(windows: Iterable[Window]) -> Window:
-    """Return the longest of some windows; the default one of none."""
-    return max(windows, key=lambda one: one.range_s, default=window(None, None))

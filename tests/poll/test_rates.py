@@ -59,11 +59,6 @@ def test_many_windows_become_a_few_and_none_becomes_shorter():
     assert rates.rounded(Window(25.0, 5.0)) == Window(30.0, 5.0)
 
 
-def test_the_widest_of_windows_is_the_default_where_there_is_none():
-    assert rates.widest([Window(5.0), Window(20.0), Window(10.0)]) == Window(20.0)
-    assert rates.widest([]).range_s == 120.0
-
-
 def test_a_window_that_samples_fill_gives_its_rate():
     assert rates.stand_in(12.5, 6.0, HALF_MINUTE, None) == 12.5
     assert rates.stand_in(12.5, 5.0, HALF_MINUTE, None) == 12.5
