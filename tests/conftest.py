@@ -14,6 +14,7 @@ from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from tests.commands.cluster import Place
 from tests.support import command, daemon, live
 from tests.support.process import Server, require
 from tests.support.redis_server import Redis
@@ -26,7 +27,9 @@ sys.dont_write_bytecode = False
 
 PROCESSES_A_CORE = 4
 """Tests wait for ticks and servers most of the time."""
-STARTERS = {require, command.poller, command.start_poller, live.LivePoller, daemon.DaemonProcess}
+STARTERS = {
+    require, command.poller, command.start_poller, live.LivePoller, daemon.DaemonProcess, Place
+}  # fmt: skip
 WAITING = 1
 """A process begins with a test only when it knows the next one."""
 _AGENTS_TOGETHER = {"bursts": "1", "jitter": "1", "refused": "2", "lives": "2"}

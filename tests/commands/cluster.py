@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +125,10 @@ class Cluster:
                 yield kernel.labels(metric, "capacity") | target, capacity
 
 
+LOSES_SOON = ("--query.lookback-delta=10s",)
+"""A Prometheus that forgets a kernel 10 s after its last sample."""
+
+
 @dataclass
 class Place:
     """A cluster's servers, and the commands run against them."""
@@ -144,6 +149,14 @@ class Place:
         with self.redis.client() as client:
             for kernel in kernels:
                 client.set(prefix + kernel, value, ex=86_400 - age_s)
+
+
+@contextmanager
+def placed(folder: Path, *agents: Agent, arguments: Sequence[str] = ()) -> Iterator[Place]:
+    """Run the servers of a cluster of these agents, Prometheus with more `arguments`."""
+    cluster = Cluster(folder, *agents)
+    with Prometheus(samples=cluster.samples, arguments=arguments) as prometheus, Redis() as redis:
+        yield Place(cluster, prometheus, redis)
 
 
 def lines(text: str, subject: str) -> list[str]:

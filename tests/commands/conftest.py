@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.cluster import Agent, Cluster, Place
-from tests.support.servers import Prometheus, Redis
+from tests.commands.cluster import LOSES_SOON, Agent, Place, placed
 
 
 @pytest.fixture(scope="session")
 def mixed_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    cluster = Cluster(
+    with placed(
         tmp_path_factory.mktemp("cluster"),
         Agent("i-writes", writes=True),
         Agent("i-silent"),
@@ -21,9 +20,8 @@ def mixed_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         Agent("i-nomem", lacks=("mem",)),
         Agent("i-stalled", stalled_s=100),
         Agent("i-young", born_s=20),
-    )
-    with Prometheus(samples=cluster.samples) as prometheus, Redis() as redis:
-        yield Place(cluster, prometheus, redis)
+    ) as place:
+        yield place
 
 
 @pytest.fixture
@@ -34,9 +32,8 @@ def mixed(mixed_servers: Place) -> Place:
 
 @pytest.fixture(scope="session")
 def healthy_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    cluster = Cluster(tmp_path_factory.mktemp("healthy"), Agent("i-one"), Agent("i-two"))
-    with Prometheus(samples=cluster.samples) as prometheus, Redis() as redis:
-        yield Place(cluster, prometheus, redis)
+    with placed(tmp_path_factory.mktemp("healthy"), Agent("i-one"), Agent("i-two")) as place:
+        yield place
 
 
 @pytest.fixture
@@ -49,9 +46,6 @@ def healthy(healthy_servers: Place) -> Place:
 @pytest.fixture
 def parted(tmp_path: Path) -> Iterator[Place]:
     """Two agents that write, one of them not scraped for a while; Prometheus forgets it soon."""
-    cluster = Cluster(
-        tmp_path, Agent("i-here", writes=True), Agent("i-gone", writes=True, down_s=15)
-    )
-    soon = ["--query.lookback-delta=10s"]
-    with Prometheus(samples=cluster.samples, arguments=soon) as prometheus, Redis() as redis:
-        yield Place(cluster, prometheus, redis)
+    agents = (Agent("i-here", writes=True), Agent("i-gone", writes=True, down_s=15))
+    with placed(tmp_path, *agents, arguments=LOSES_SOON) as place:
+        yield place

@@ -11,7 +11,7 @@ import pytest
 
 from poller.commands.prometheus_findings import WITHHELD, how_often
 from poller.poll.withhold import REASONS
-from tests.commands.cluster import Agent, Cluster, Place, lines
+from tests.commands.cluster import LOSES_SOON, Agent, Place, lines, placed
 from tests.support.servers import HOST, Prometheus, Redis, free_port
 
 STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
@@ -277,12 +277,9 @@ def test_kernels_that_have_just_ended_are_no_strangers(parted: Place):
 @pytest.fixture
 def bereft(tmp_path: Path) -> Iterator[Place]:
     """An agent that died, one whose kernels have ended, and one whose kernels run on."""
-    cluster = Cluster(
-        tmp_path, Agent("i-dead", down_s=100), Agent("i-idle", ended_s=100), Agent("i-runs")
-    )
-    soon = ["--query.lookback-delta=10s"]
-    with Prometheus(samples=cluster.samples, arguments=soon) as prometheus, Redis() as redis:
-        yield Place(cluster, prometheus, redis)
+    agents = (Agent("i-dead", down_s=100), Agent("i-idle", ended_s=100), Agent("i-runs"))
+    with placed(tmp_path, *agents, arguments=LOSES_SOON) as place:
+        yield place
 
 
 def test_keys_that_a_dead_agent_has_left_are_told_and_those_of_ended_kernels_are_not(

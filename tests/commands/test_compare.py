@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.cluster import Agent, Cluster, Place
-from tests.support.servers import Prometheus, Redis
+from tests.commands.cluster import Agent, Place, placed
 
 STRANGER = "00000000-0000-4000-8000-000000000000"
 AHEAD_S = 7.0
@@ -20,9 +19,8 @@ AHEAD_S = 7.0
 @pytest.fixture
 def leaping(tmp_path: Path) -> Iterator[Place]:
     """An agent whose gauges are much higher after each measurement."""
-    cluster = Cluster(tmp_path, Agent("i-one", leaps=True))
-    with Prometheus(samples=cluster.samples) as prometheus, Redis() as redis:
-        yield Place(cluster, prometheus, redis)
+    with placed(tmp_path, Agent("i-one", leaps=True)) as place:
+        yield place
 
 
 def test_keys_unknown_to_prometheus_are_named_and_fail(healthy: Place):
