@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from poller.commands import deploy_files
-from tests.support.command import ROOT, environment, poller
+from tests.support.command import DEPLOY, ROOT, environment, poller
 
-DEPLOY = Path(str(resources.files("poller"))) / "deploy"
 SHIPPED = {path.name: path.read_bytes() for path in DEPLOY.iterdir() if path.is_file()}
 SHIPPED |= {name: (ROOT / name).read_bytes() for name in ("config.toml", "README.md")}
 

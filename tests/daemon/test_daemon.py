@@ -22,7 +22,6 @@ from poller.poll.withhold import Reason
 from tests.support.answers import Answer, replaying
 from tests.support.exporter import Exporter
 from tests.support.live import LivePoller, read_legacy, settings, tables
-from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import HOST
 from tests.support.proxy import FaultProxy, blackhole, passing
 from tests.support.scripted import ScriptedPrometheus
@@ -56,11 +55,6 @@ def url_of(proxy: FaultProxy, scheme: str) -> str:
 def check_log(live: LivePoller) -> None:
     for sign in BAD_SIGNS:
         assert sign not in live.log, live.log
-
-
-def batches(prometheus: ScriptedPrometheus) -> list[float]:
-    """Return the evaluation time of each batch that was asked."""
-    return [one.time for one in prometheus.requests if STAGE_SECONDS in one.query]
 
 
 # --- the deadline -------------------------------------------------------------------------------
@@ -174,7 +168,7 @@ def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(
 ) -> None:
     with LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5)) as live:
         live.wait_metric("cycles_total", 3, result="success")
-        before = batches(prometheus)
+        before = prometheus.batches
         live.send(signal.SIGSTOP)
         time.sleep(3.0)
         live.send(signal.SIGCONT)
@@ -182,7 +176,7 @@ def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(
         missed = live.metric("missed_cycles_total")
         done = live.metric("cycles_total", result="success")
         live.wait_metric("cycles_total", done + 3, result="success")
-        times = batches(prometheus)
+        times = prometheus.batches
         gap = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
         assert missed == round(gap / 0.5) - 1
         (line,) = live.lines("stood still")

@@ -5,28 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import environment, poller
+from tests.support.command import DEPLOY, checked, environment, poller
 from tests.support.daemon import DaemonProcess
 from tests.support.exporter import Exporter
 from tests.support.process import require, wait_until
 from tests.support.servers import Prometheus, Redis, scrape_config
-
-DEPLOY = Path(str(resources.files("poller"))) / "deploy"
-
-
-def checked(*command: str | Path, cwd: Path | None = None) -> str:
-    """Run a checker; its output, or a failed test that shows it."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def unit() -> dict[str, list[str]]:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import pytest
 import yaml
 
 from poller.daemon.metrics import Telemetry
+from tests.support.command import DEPLOY, checked
 from tests.support.daemon import DaemonProcess
 from tests.support.process import require
 
-DEPLOY = Path(str(resources.files("poller"))) / "deploy"
 NAME = re.compile(r"\b(?:livestat_poller|process)_\w+")
 GRAFANA = {"$__rate_interval": "5m", "$job": "livestat-poller", "$instance": ".*"}
 ROWS = [
@@ -54,13 +53,6 @@ ALERTS = {
     "SilentAgents",
     "StalledAgents",
 }
-
-
-def checked(*command: str | Path, cwd: Path | None = None) -> str:
-    """Run a checker; its output, or a failed test that shows it."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def sample_names() -> set[str]:

@@ -20,15 +20,10 @@ from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import Labels, Row, Series, SetRow
 from poller.prometheus.selectors import EVERYTHING, Scope
 from poller.values import Batch, Glimpse, Query, Reading, Stamp
+from tests.support.looks import COUNTER
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
-COUNTER = {
-    "__name__": "backendai_stage_count_total",
-    "stage": "gather_measures",
-    "success": "True",
-    "upper_layer": "collect_container_stat",
-}
 
 
 class Memory:

@@ -12,7 +12,7 @@ from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.prometheus.answers import Series
 from poller.values import Batch, Glimpse, Life, Owed, Past, Reading, Remembered, Stamp, Window
-from tests.support.looks import look
+from tests.support.looks import COUNTER, look
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -27,14 +27,8 @@ def ticking(scrape_s: float = 5.0) -> Rounds:
     """Return the clocks of two agents that measure at 0, 5, 10 … s: the round n at 5 n."""
     times = [place * scrape_s for place in range(int(200 / scrape_s) + 1)]
     counts = [(at, str(int(at / 5))) for at in times]
-    labels = {
-        "__name__": "backendai_stage_count_total",
-        "stage": "gather_measures",
-        "success": "True",
-        "upper_layer": "collect_container_stat",
-    }
     clocks = Rounds()
-    look(clocks, [Series({**labels, "instance": name}, counts) for name in (A, B)], 200.0)
+    look(clocks, [Series({**COUNTER, "instance": name}, counts) for name in (A, B)], 200.0)
     return clocks
 
 

@@ -22,7 +22,7 @@ from poller.poll.plan import (
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
 from poller.values import Stamp, Survey, Window
-from tests.support.looks import look
+from tests.support.looks import COUNTER, look
 
 METRICS = {"cpu_util": True, "mem": True}
 AT = 100.0
@@ -34,15 +34,11 @@ def stamp(instance: str, number: float) -> Stamp:
 
 def ticking(*intervals: tuple[str, float]) -> Rounds:
     """Return the clocks of agents that measure so often, scraped every second."""
-    labels = {
-        "__name__": "backendai_stage_count_total",
-        "stage": "gather_measures",
-        "success": "True",
-        "upper_layer": "collect_container_stat",
-    }
     clocks = Rounds()
     answer = [
-        Series({**labels, "instance": name}, [(float(at), str(at // every_s)) for at in range(300)])
+        Series(
+            {**COUNTER, "instance": name}, [(float(at), str(at // every_s)) for at in range(300)]
+        )
         for name, every_s in intervals
     ]
     look(clocks, answer, 300.0)

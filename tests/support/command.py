@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 
 from .forked import Forked
 
 ROOT = Path(__file__).parent.parent.parent
+DEPLOY = Path(str(resources.files("poller"))) / "deploy"
 _TIMEOUT_S = 120.0
 
 
@@ -45,6 +47,13 @@ def poller(
         finally:
             process.kill()
         return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
+
+
+def checked(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a checker; its output, or a failed test that shows it."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def start_poller(*arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -33,16 +33,12 @@ from poller.prometheus.selectors import EVERYTHING
 from poller.store.keys import Found, Written
 from poller.values import LiveStat, Query
 
+from .looks import COUNTER
+
 T = TypeVar("T")
 T0 = 1_790_000_000.0
 LOOKBACK_S = 300.0
 _CAPACITIES = {"cpu_util": 1000.0, "mem": 1e12, "cuda_util": 100.0}
-COUNTER = {
-    "__name__": "backendai_stage_count_total",
-    "stage": "gather_measures",
-    "upper_layer": "collect_container_stat",
-    "success": "True",
-}
 
 
 @dataclass(slots=True)

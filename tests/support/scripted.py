@@ -14,6 +14,7 @@ from aiohttp import web
 
 from .answers import Answer, replaying, vector
 from .background import WebService
+from .openmetrics import STAGE_SECONDS
 
 Handler = Callable[[str, float, dict[str, str]], Answer]
 
@@ -61,6 +62,11 @@ class ScriptedPrometheus(WebService):
     def queries(self) -> list[str]:
         """The texts of all queries so far."""
         return [request.query for request in self.requests if request.query]
+
+    @property
+    def batches(self) -> list[float]:
+        """The evaluation time of each batch that was asked: each looks at the rounds once."""
+        return [request.time for request in self.requests if STAGE_SECONDS in request.query]
 
     def _application(self) -> web.Application:
         application = super()._application()

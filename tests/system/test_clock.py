@@ -18,7 +18,6 @@ from poller.poll import assembly
 from tests.support.answers import bad_gateway
 from tests.support.examples import examples
 from tests.support.live import PATIENT, LivePoller, settings, tables
-from tests.support.openmetrics import STAGE_SECONDS
 from tests.support.process import require
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Redis, wait_until
@@ -232,10 +231,6 @@ def preloaded(path: Path) -> dict[str, str]:
     }
 
 
-def batch_times(prometheus: ScriptedPrometheus) -> list[float]:
-    return [one.time for one in prometheus.requests if STAGE_SECONDS in one.query]
-
-
 @pytest.mark.parametrize("step", ["+1h", "-1h", "+365d"])
 def test_polling_goes_on_within_two_intervals_when_the_wall_clock_is_set(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, step: str
@@ -247,15 +242,15 @@ def test_polling_goes_on_within_two_intervals_when_the_wall_clock_is_set(
         live.wait_metric("cycles_total", 3, result="success")
         next_stamp = tmp_path / "next"
         next_stamp.write_text(f"{step}\n")
-        before = len(batch_times(prometheus))
+        before = len(prometheus.batches)
         set_at = time.time()
         os.replace(next_stamp, stamp)
-        wait_until(lambda: len(batch_times(prometheus)) > before + 5, "five more batches")
+        wait_until(lambda: len(prometheus.batches) > before + 5, "five more batches")
         live.wait_line("clock: the wall clock was set by")
         assert live.metric("clock_steps_total") == 1
         assert live.metric("missed_cycles_total") <= 1
         now = time.time()
-        times = batch_times(prometheus)
+        times = prometheus.batches
         assert max(times) <= now + 0.1, "nothing was asked of the future"
         assert times[before] - set_at < 2 * 0.6 + 0.3
         gaps = [b - a for a, b in zip(times, times[1:], strict=False)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +29,10 @@ UNHURRIED_S = 2.0
 """An interval that is long beside what a busy machine needs for a cycle."""
 
 
-@pytest.fixture(scope="module")
-def prometheus() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Redis]:
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: Redis) -> Redis:
-    shared.command("FLUSHALL")
-    return shared
-
-
 def measuring(prometheus: ScriptedPrometheus, every_s: float) -> World:
     """Let the server tell of an agent that measures so often."""
     world = World(KERNELS, time.time() - 10_000_000.5 * every_s, every_s)
     prometheus.handler = world.handler
-    prometheus.date_offset_s = 0.0
-    prometheus.requests.clear()
     return world
 
 

@@ -37,12 +37,6 @@ def redis() -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture
-def prometheus() -> Iterator[ScriptedPrometheus]:
-    with ScriptedPrometheus() as server:
-        yield server
-
-
 # --- empty --------------------------------------------------------------------------------------
 
 
