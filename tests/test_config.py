@@ -21,6 +21,14 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def problems(path: Path | None = None) -> list[tuple[str, str]]:
+    """Return why the settings of a file, or of the environment alone, cannot work."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.status == 2
+    return caught.value.problems
+
+
 def refused(tmp_path: Path, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         config.load(written(tmp_path, text))
@@ -145,10 +153,7 @@ def test_an_address_of_redis_that_is_none_is_refused_with_the_form_it_must_have(
     monkeypatch, url: str, form: str
 ):
     monkeypatch.setenv("POLLER_REDIS__URL", url)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.status == 2
-    ((key, text),) = caught.value.problems
+    ((key, text),) = problems()
     assert key == "redis.url"
     assert form in text
     assert "hush" not in text
@@ -193,9 +198,7 @@ def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url: str):
 def test_a_header_that_http_does_not_allow_is_refused(monkeypatch, key: str, value, told: str):
     text = value if isinstance(value, str) else json.dumps(value)
     monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", text)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    ((named, text),) = caught.value.problems
+    ((named, text),) = problems()
     assert named == f"prometheus.{key}"
     assert text.startswith(told)
     assert "hush" not in text
@@ -227,11 +230,7 @@ def test_of_two_credentials_that_exclude_each_other_neither_is_preferred(
         monkeypatch.setenv(environment.variable(*name.split(".")), value)
     for name, value in more.items():
         monkeypatch.setenv(f"POLLER_{name}", value)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.problems == [
-        (key, f"cannot go together with {other}; take one of them out")
-    ]
+    assert problems() == [(key, f"cannot go together with {other}; take one of them out")]
 
 
 @pytest.mark.parametrize("key", ["password", "password_file"])
@@ -243,11 +242,7 @@ def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
     monkeypatch.setenv(f"POLLER_REDIS__SENTINEL_{key.upper()}", value)
     config.load(None)
     monkeypatch.setenv(f"POLLER_PROMETHEUS__{key.upper()}", value)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.problems == [
-        (f"prometheus.{key}", "needs prometheus.username, which is empty")
-    ]
+    assert problems() == [(f"prometheus.{key}", "needs prometheus.username, which is empty")]
     monkeypatch.setenv("POLLER_PROMETHEUS__USERNAME", "me")
     config.load(None)
 
@@ -255,12 +250,9 @@ def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
 @pytest.mark.parametrize("user", ["username", "sentinel_username"])
 def test_a_user_of_redis_is_told_with_a_password_only(monkeypatch, user: str):
     monkeypatch.setenv(f"POLLER_REDIS__{user.upper()}", "me")
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
     password = f"redis.{user.replace('username', 'password')}"
-    assert caught.value.problems == [
-        (f"redis.{user}", f"needs {password} or {password}_file, which are empty")
-    ]
+    told = f"needs {password} or {password}_file, which are empty"
+    assert problems() == [(f"redis.{user}", told)]
     monkeypatch.setenv(f"POLLER_REDIS__{user.upper().replace('USERNAME', 'PASSWORD')}", "secret")
     config.load(None)
 
@@ -269,11 +261,7 @@ def test_a_user_of_redis_is_told_with_a_password_only(monkeypatch, user: str):
 def test_a_key_needs_its_certificate(monkeypatch, tmp_path, section: str):
     key = str(written(tmp_path, "a key"))
     monkeypatch.setenv(environment.variable(section, "key_file"), key)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.problems == [
-        (f"{section}.key_file", f"needs {section}.cert_file, which is empty")
-    ]
+    assert problems() == [(f"{section}.key_file", f"needs {section}.cert_file, which is empty")]
     monkeypatch.setenv(environment.variable(section, "cert_file"), key)
     config.load(None)
 
@@ -288,10 +276,8 @@ def test_a_cluster_has_no_databases_to_choose_from(monkeypatch, url: str):
 @pytest.mark.parametrize("host", ["", " "])
 def test_an_empty_host_is_not_every_interface(monkeypatch, host: str):
     monkeypatch.setenv("POLLER_HTTP__HOST", host)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    ((key, text),) = caught.value.problems
-    assert (key, caught.value.status) == ("http.host", 2)
+    ((key, text),) = problems()
+    assert key == "http.host"
     assert text == "is empty, which would be every interface; say 0.0.0.0 or :: if that is meant"
 
 
@@ -319,10 +305,8 @@ def test_credentials_in_a_url_are_refused_beside_those_of_the_settings(
     for key, value in more.items():
         given = str(written(tmp_path, "hush")) if value == "F" else value
         monkeypatch.setenv(environment.variable(section, key), given)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
     told = f"its user or password cannot go together with {others}; take one of them out"
-    assert caught.value.problems == [(f"{section}.url", told)]
+    assert problems() == [(f"{section}.url", told)]
 
 
 def test_credentials_in_the_url_of_a_fallback_are_refused_too(tmp_path):
@@ -356,10 +340,7 @@ def test_a_variable_of_no_section_is_a_mistake(monkeypatch):
 )
 def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypatch, name, told):
     monkeypatch.setenv(name, "5")
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.status == 2
-    ((key, text),) = caught.value.problems
+    ((key, text),) = problems()
     assert key == name
     assert text.startswith("no such setting; ")
     assert text.endswith(told) or "config.toml" in told
@@ -368,9 +349,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_that_there_is(monkeypat
 @pytest.mark.parametrize("name", ["POLLER_METRICS_STATS", "POLLER_METRIC_KIND"])
 def test_no_setting_of_a_metric_without_a_name_is_suggested(monkeypatch, name: str):
     monkeypatch.setenv(name, "5")
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    ((_, text),) = caught.value.problems
+    ((_, text),) = problems()
     assert "POLLER_METRICS__" not in text
 
 
@@ -410,9 +389,7 @@ def test_a_variable_that_must_be_json_is_named_with_an_example(
     monkeypatch, name: str, value: str, example: str
 ):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    ((key, text),) = caught.value.problems
+    ((key, text),) = problems()
     assert key == name
     assert text.startswith(f"a list or table must be JSON, for example {name}='{example}")
     assert "hush" not in text
@@ -434,9 +411,7 @@ def test_a_misspelt_key_of_the_file_is_refused_with_the_nearest_that_there_is(tm
         "[metric]\nstats = ['max']\n"
     )
     path = written(tmp_path, text)
-    with pytest.raises(ConfigError) as caught:
-        config.load(path)
-    assert caught.value.problems == [
+    assert problems(path) == [
         ("poll.interval", "no such setting; did you mean poll.interval_s?"),
         ("metrics.acme.stat", "no such setting; did you mean metrics.acme.stats?"),
         ("promteheus", "no such setting; did you mean prometheus?"),
@@ -504,13 +479,9 @@ def test_what_is_neither_auto_nor_seconds_is_told_in_one_line(
     section, _, name = key.partition(".")
     told = [(key, 'must be "auto" or a number of seconds above 0')]
     given = f"'{value}'" if value == "2s" else value
-    with pytest.raises(ConfigError) as caught:
-        config.load(written(tmp_path, f"[{section}]\n{name} = {given}\n"))
-    assert caught.value.problems == told
+    assert problems(written(tmp_path, f"[{section}]\n{name} = {given}\n")) == told
     monkeypatch.setenv(environment.variable(section, name), value)
-    with pytest.raises(ConfigError) as caught:
-        config.load(None)
-    assert caught.value.problems == told
+    assert problems() == told
 
 
 @pytest.mark.parametrize("text", ["[poll", "a = ", "\x00"])
