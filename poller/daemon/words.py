@@ -53,10 +53,8 @@ def told(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float) -> str:
     """Return a short duration in seconds or milliseconds."""
-    if value is None:
-        return NOT_KNOWN
     return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s" if value >= 1 else _ms(value)
 
 

@@ -197,11 +197,6 @@ def test_a_duration_is_told_in_its_two_largest_units(value: float, shown: str) -
 
 def test_words_of_numbers() -> None:
     assert (number(1234567), number(None)) == ("1\u202f234\u202f567", "–")
-    assert [seconds(one) for one in (0.0123, 1.5, 12.34, None)] == [
-        "12 ms",
-        "1.50 s",
-        "12.3 s",
-        "–",
-    ]
+    assert [seconds(one) for one in (0.0123, 1.5, 12.34)] == ["12 ms", "1.50 s", "12.3 s"]
     assert (ago(None, NOW), ago(NOW - 2, NOW)) == ("–", "2 s ago")
     assert text("a\nb<") == "a b&lt;"
