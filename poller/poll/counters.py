@@ -21,7 +21,8 @@ from poller.prometheus.round_queries import (
     WRITES,
 )
 
-Identity = frozenset[tuple[str, str]]
+Target = frozenset[tuple[str, str]]
+"""The labels that the scrape gave the series of one target."""
 Put = Callable[[Scrape, float], None]
 _NOT_THE_TARGETS = frozenset(
     ("__name__", "stage", "upper_layer", "success", "stat_scope", "agent_id", "kernel_id",
@@ -30,15 +31,15 @@ _NOT_THE_TARGETS = frozenset(
 _TO_SPARE = 1000
 
 
-def target_of(labels: Mapping[str, str]) -> Identity:
-    """Return the labels that the scrape gave a series: what it has in common with its target."""
+def target_of(labels: Mapping[str, str]) -> Target:
+    """Return what a series has in common with all others of its target."""
     return frozenset(item for item in labels.items() if item[0] not in _NOT_THE_TARGETS)
 
 
 class Told(NamedTuple):
     """What one series tells: of which target and agent, and where a scrape keeps its value."""
 
-    target: Identity
+    target: Target
     agent: str
     put: Put
 
@@ -48,7 +49,7 @@ class Sorter:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Told | None] = {}
-        self._targets: dict[Identity, Identity] = {}
+        self._targets: dict[Target, Target] = {}
 
     def told(self, labels: Mapping[str, str]) -> Told | None:
         """Return what a series of these labels tells."""

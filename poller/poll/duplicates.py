@@ -17,6 +17,8 @@ from poller.values import Batch, Reading, Stamp
 Identity = frozenset[tuple[str, str]]
 """The labels that are left after the metric's name and value type: one exporter's view of one
 kernel, or a ghost of it."""
+Rank = tuple[bool, bool, bool, float]
+"""Fresh, moving, owned, newest sample: of several sets the one with the largest counts."""
 _OWNERS = ("session_id", "user_id", "project_id")
 _ASIDE = frozenset({"__name__", "container_metric_name", "value_type"})
 
@@ -40,8 +42,8 @@ def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
             yield _identity(row), float(row.value[1])
 
 
-def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, tuple[bool, bool, bool, float]]:
-    """Rank each set: fresh before stale, moving before still, owned before not, then newest."""
+def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, Rank]:
+    """Rank each set of series."""
     stamps: dict[Identity, float] = {}
     for identity, stamp in _numbered(sets.stamps):
         stamps[identity] = max(stamp, stamps.get(identity, 0.0))
@@ -75,7 +77,7 @@ def settle(
     """
     ranks = _ranks(sets, tolerance_s)
     worst = (False, False, False, 0.0)
-    best: dict[tuple[str, str, str], tuple[tuple[bool, bool, bool, float], float, str]] = {}
+    best: dict[tuple[str, str, str], tuple[Rank, float, str]] = {}
     for row in sets.values:
         kernel = row.metric.get("kernel_id", "")
         if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value[1]):
@@ -97,11 +99,11 @@ def settle(
 
 def _own_stamps(
     batch: Batch,
-    ranks: Mapping[Identity, tuple[bool, bool, bool, float]],
+    ranks: Mapping[Identity, Rank],
     stamp_of: Callable[[Identity], Stamp | None],
 ) -> dict[str, Stamp]:
     """Return the round of each conflict's best set."""
-    best: dict[str, tuple[tuple[bool, bool, bool, float], Identity]] = {}
+    best: dict[str, tuple[Rank, Identity]] = {}
     for identity, rank in ranks.items():
         kernel = dict(identity).get("kernel_id", "")
         if kernel in batch.conflicts and (kernel not in best or rank > best[kernel][0]):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from poller.format import numbers
 from poller.poll.arrivals import Step
-from poller.poll.counters import Identity, Sorter
+from poller.poll.counters import Sorter, Target
 from poller.poll.exporter import Exporter, ExporterState, Scrape
 from poller.prometheus.answers import Series
 from poller.values import DEFAULT_INTERVAL_S, Stamp
@@ -26,7 +26,7 @@ class Rounds:
     """Every exporter's clock, by its target's labels; fed with raw samples of their counters."""
 
     def __init__(self) -> None:
-        self.exporters: dict[Identity, Exporter] = {}
+        self.exporters: dict[Target, Exporter] = {}
         self.at: float | None = None
         self._of_instance: dict[str, list[Exporter]] = {}
         self._sorter = Sorter()
@@ -41,28 +41,28 @@ class Rounds:
         """
         latest, found = self.latest, self._unseen(answer)
         self._sorter.forget(len(answer))
-        for identity, scrapes in found.items():
-            exporter = self.exporters[identity]
+        for target, scrapes in found.items():
+            exporter = self.exporters[target]
             stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
             yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
         self._note_pauses(latest, found)
         self.at = at
 
-    def _note_pauses(self, last: float, found: Mapping[Identity, Iterable[float]]) -> None:
+    def _note_pauses(self, last: float, found: Mapping[Target, Iterable[float]]) -> None:
         """Learn in which times nobody was scraped since the last scrape of all."""
-        times = {scraped: identity for identity, scrapes in found.items() for scraped in scrapes}
+        times = {scraped: target for target, scrapes in found.items() for scraped in scrapes}
         for scraped in sorted(times):
             usual_s = self.exporters[times[scraped]].scrape_s or DEFAULT_INTERVAL_S
             if last and scraped - last > _LONGER * usual_s:
                 self._pauses.append((scraped, scraped - last))
             last = max(last, scraped)
 
-    def _unseen(self, answer: Iterable[Series]) -> dict[Identity, dict[float, Scrape]]:
+    def _unseen(self, answer: Iterable[Series]) -> dict[Target, dict[float, Scrape]]:
         """Sort raw samples that were not seen by target and scrape.
 
         Those of one scrape carry one timestamp. Most series of a large cluster have nothing new.
         """
-        found: dict[Identity, dict[float, Scrape]] = {}
+        found: dict[Target, dict[float, Scrape]] = {}
         for series in answer:
             told = self._sorter.told(series.metric)
             if told is None:
@@ -83,20 +83,20 @@ class Rounds:
                     told.put(scrape, float(text))
         return found
 
-    def newest_scrapes(self, answer: Iterable[Series]) -> dict[Identity, float]:
+    def newest_scrapes(self, answer: Iterable[Series]) -> dict[Target, float]:
         """Return the time of the newest scrape of each series' target; nothing is taken."""
-        found: dict[Identity, float] = {}
+        found: dict[Target, float] = {}
         for series in answer:
             told = self._sorter.told(series.metric)
             if told is not None and series.values:
                 found[told.target] = max(series.values[-1][0], found.get(told.target, 0.0))
         return found
 
-    def _exporter(self, identity: Identity) -> Exporter:
-        exporter = self.exporters.get(identity)
+    def _exporter(self, target: Target) -> Exporter:
+        exporter = self.exporters.get(target)
         if exporter is None:
-            instance = dict(identity)["instance"]
-            exporter = self.exporters[identity] = Exporter(instance)
+            instance = dict(target)["instance"]
+            exporter = self.exporters[target] = Exporter(instance)
             other = self.of(instance)
             if other is not None:  # its labels have changed
                 exporter.arrivals.suppose(other.interval_s)
@@ -189,9 +189,9 @@ class Rounds:
         latest, there = self.latest, self.exporters.items()
         self._drop([key for key, one in there if self._behind_s(one, latest) > longer_s])
 
-    def _drop(self, gone: Iterable[Identity]) -> None:
-        for identity in gone:
-            exporter = self.exporters.pop(identity)
+    def _drop(self, gone: Iterable[Target]) -> None:
+        for target in gone:
+            exporter = self.exporters.pop(target)
             there = self._of_instance[exporter.instance]
             there.remove(exporter)
             if not there:

@@ -85,9 +85,9 @@ class Unread:
         query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
         newest = self._rounds.newest_scrapes(await client.matrix(query, at))
         return frozenset(
-            dict(identity)["instance"]
-            for identity, scraped in newest.items()
-            if identity not in clocks or clocks[identity].counted != scraped
+            dict(target)["instance"]
+            for target, scraped in newest.items()
+            if target not in clocks or clocks[target].counted != scraped
         )
 
     def taken(self, batch: Batch) -> None:

@@ -89,7 +89,7 @@ def test_a_url_is_shown_without_its_password(url: str, told: str) -> None:
     assert settings_report.without_password(url) == told
 
 
-def test_bad_settings_are_told_and_exit_as_ever(tmp_path: Path) -> None:
+def test_bad_settings_are_told_and_exit_as_ever() -> None:
     done = poller("check", "--settings", env=environment(poll__interval_s=-1))
     assert (done.returncode, done.stdout) == (2, "")
     done = poller("check", "--settings", env={**environment(), "POLLER_REDIS_URL": SECRET})

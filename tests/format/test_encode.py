@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.format import encode, numbers
-from poller.format.catalog import Catalog
+from poller.format.catalog import Catalog, Override
 from poller.poll.state import MetricState
 from tests.support.examples import examples
 from tests.support.vectors import FOLDER, NAMES
@@ -159,8 +159,6 @@ def test_a_metric_carries_its_fields_in_order_and_no_other():
 
 
 def test_every_statistic_stands_in_the_formats_order():
-    from poller.format.catalog import Override
-
     catalog = Catalog(overrides={"x": Override(stats=("rate", "diff", "avg", "sum", "max", "min"))})
     kept = MetricState("5", rate=2.0, maximum="9", minimum="1", total=20.0, count=4)
     made = encode.fields(catalog["x"], kept, encode.Manner(measure_s=3.0))

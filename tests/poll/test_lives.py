@@ -357,6 +357,7 @@ async def test_after_a_restart_of_an_agent_that_is_scraped_rarely_no_rate_is_hal
         if lives.memory.written.get(lives.kernels[0].id) == lives.memory.now:
             rate = float(lives.memory.stat(lives.kernels[0])["cpu_util"]["current"])
             assert rate == pytest.approx(700, rel=0.03)
+    assert lives.memory.written.keys() == {lives.kernels[0].id}
 
 
 @pytest.mark.parametrize("what", ["metric", "kernel"])
@@ -388,6 +389,7 @@ async def test_scrapes_that_are_stored_late_count_for_an_exporter_without_rounds
         if kernel.id in lives.memory.keys:
             memory = lives.memory.stat(kernel)["mem"]
             assert float(memory["stats.max"]) >= float(memory["current"])
+    assert kernel.id in lives.memory.keys
 
 
 @pytest.mark.parametrize("late_s", [25.0, 60.0])

@@ -477,7 +477,7 @@ def test_a_refusal_of_settings_tells_no_secret(tmp_path: Path, old: str, new: st
     check_tells_nothing(done.stdout, done.stderr)
 
 
-def test_a_variable_that_is_no_json_tells_no_secret(tmp_path: Path) -> None:
+def test_a_variable_that_is_no_json_tells_no_secret() -> None:
     env = environment(prometheus__headers=SECRETS["header"])
     done = poller("check", env=env)
     assert done.returncode == 2
