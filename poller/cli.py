@@ -10,8 +10,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,16 +68,6 @@ def _run(command: Coroutine[Any, Any, T]) -> T:
         options.refuse(error)
 
 
-def _example(text: str) -> Callable[[T], T]:
-    """Give a command's help an example at its end."""
-
-    def decorate(command: T) -> T:
-        command.epilog = f"Example: {text}"  # type: ignore[attr-defined]
-        return command
-
-    return decorate
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="livestat-poller")
 @options.CONFIG
@@ -87,8 +78,7 @@ def cli(context: click.Context, path: Path | None) -> None:
     context.obj = path
 
 
-@_example("livestat-poller --config config.toml run")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller --config config.toml run")
 @options.common
 @click.pass_obj
 def run(parent: Path | None, path: Path | None) -> None:
@@ -116,8 +106,9 @@ def run(parent: Path | None, path: Path | None) -> None:
     os._exit(0)
 
 
-@_example("livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
-@cli.command()
+@cli.command(
+    epilog="Example: livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
+)
 @options.common
 @_KERNELS
 @_AT
@@ -165,8 +156,7 @@ def once(
     sys.exit(1 if trouble or outcome.absent else 0)
 
 
-@_example("livestat-poller --config /etc/livestat-poller/config.toml check")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller --config /etc/livestat-poller/config.toml check")
 @options.common
 @_ALLOW_EMPTY
 @click.option(
@@ -200,8 +190,7 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settin
     sys.exit(1 if _run(report()) else 0)
 
 
-@_example("livestat-poller compare --json > differences.json")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller compare --json > differences.json")
 @options.common
 @_KERNELS
 @click.option(
@@ -238,8 +227,7 @@ def compare(
     sys.exit(1 if result.differs else 0)
 
 
-@_example("livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @options.common
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -249,8 +237,6 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 
     KERNEL is an id or a beginning that no other has. Exits 1 for one that nobody knows.
     """
-    from dataclasses import asdict
-
     from poller.commands import printing
     from poller.commands.show import shown
 
@@ -264,8 +250,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     sys.exit(0 if all(one.known for one in kernels_shown) else 1)
 
 
-@_example("livestat-poller watch --duration 60")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller watch --duration 60")
 @options.common
 @_KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
@@ -298,8 +283,7 @@ def watch(
     _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s, order))
 
 
-@_example("livestat-poller demo --kernels 20 --duration 60")
-@cli.command()
+@cli.command(epilog="Example: livestat-poller demo --kernels 20 --duration 60")
 @click.option(
     "--kernels",
     type=click.IntRange(1, 100),
@@ -320,8 +304,7 @@ def demo(kernels: int, duration_s: float | None, real: bool) -> None:
         sys.exit(error.status)
 
 
-@_example("livestat-poller deploy-files deploy")
-@cli.command("deploy-files")
+@cli.command("deploy-files", epilog="Example: livestat-poller deploy-files deploy")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--force", is_flag=True, help="Overwrite files that differ, but no settings.")
 def deploy_files(directory: Path, force: bool) -> None:

@@ -49,7 +49,7 @@ def misspelt(environ: Iterable[str], names: Names) -> list[tuple[str, str]]:
 
 
 def _is_known(name: str, names: Names) -> bool:
-    section, _, key = name.removeprefix(name[: len(PREFIX)]).lower().partition(DELIMITER)
+    section, _, key = name[len(PREFIX) :].lower().partition(DELIMITER)
     if section not in names:
         return False
     if section == _FREE:

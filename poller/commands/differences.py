@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from poller.commands.finding import counted
 from poller.values import Fields, LiveStat
 
 Verdict = Literal["equal", "within", "different", "missing", "extra"]
-VERDICTS: tuple[Verdict, ...] = ("equal", "within", "different", "missing", "extra")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _MOVING = 0.25
 """So large a share what moves by nature may be apart: rates, percentages, the latest gauge."""

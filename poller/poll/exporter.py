@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from poller.poll.arrivals import Arrival, Arrivals, Step
 from poller.values import DEFAULT_INTERVAL_S, Stamp
 
 CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
-COUNTERS: tuple[CounterName, ...] = ("gather_measures", "before_observe", "durations", "successes")
+COUNTERS: tuple[CounterName, ...] = get_args(CounterName)
 """What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
 still as soon as an agent's own writes are refused."""
 
