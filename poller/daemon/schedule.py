@@ -45,13 +45,11 @@ class Ticker:
         interval_s: float,
         on_tick: Callable[[int], None],
         on_clock_step: Callable[[float], None] = lambda seconds: None,
-        wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval_s = interval_s
         self._on_tick = on_tick
         self._on_clock_step = on_clock_step
-        self._wall = wall
         self._monotonic = monotonic
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._job: Job | None = None
@@ -87,10 +85,10 @@ class Ticker:
         self._on_tick(missed)
 
     async def _watch_clock(self) -> None:
-        offset = self._wall() - self._monotonic()
+        offset = time.time() - self._monotonic()
         while True:
             await asyncio.sleep(min(_GUARD_S, self._interval_s / 4))
-            step = self._wall() - self._monotonic() - offset
+            step = time.time() - self._monotonic() - offset
             if abs(step) > min(1.0, self._interval_s / 2):
                 offset += step
                 self._on_clock_step(step)

@@ -68,15 +68,8 @@ class History:
         there = (self.kernels[name] for name in self.owing)
         return sum(not kernel.vouched and not _is_known(kernel) for kernel in there)
 
-    def feed(self, batch: Batch, rounds: Rounds) -> Fed:
-        """Take one batch; kernels unseen for longer than the lookback are forgotten."""
-        fed = Fed()
-        for _ in self.feeding(batch, rounds, fed):
-            pass
-        return fed
-
     def feeding(self, batch: Batch, rounds: Rounds, fed: Fed) -> Iterator[None]:
-        """Do the same in portions: the caller may see to something else after each."""
+        """Take one batch in portions: the caller may see to something else after each."""
         facts = MetricFacts(self.catalog, self.time, batch.time)
         steps = Steps(rounds)
         for glimpse in batch.glimpses:

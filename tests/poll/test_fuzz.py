@@ -29,7 +29,7 @@ from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decod
 from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
 from tests.support.examples import examples
 from tests.support.live import read_legacy
-from tests.support.looks import look
+from tests.support.looks import feed, look
 
 FUZZ = examples(150)
 KERNELS = [f"0000000{digit}-aaaa-4bbb-8ccc-ddddddddddd{digit}" for digit in range(3)]
@@ -217,7 +217,7 @@ def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
             windows={"": Window(25.0, 5.0)},
             glimpses=glimpses.in_order(),
         )
-        history.feed(batch, clocks)
+        feed(history, batch, clocks)
     told = {
         name: {"current": a, "capacity": b, "unit_hint": "x", "stats.max": c, "stats.avg": a}
         for name, (a, b, c) in held.items()

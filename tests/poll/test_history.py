@@ -12,7 +12,7 @@ from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.prometheus.answers import Series
 from poller.values import Batch, Glimpse, Life, Owed, Past, Reading, Remembered, Stamp, Window
-from tests.support.looks import COUNTER, look
+from tests.support.looks import COUNTER, feed, look
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -67,7 +67,7 @@ def roundless(at: float, samples: float = 5.0, **readings: Reading) -> Batch:
 def history(*batches: Batch, catalog: Catalog = CATALOG, lookback_s: float = 300.0) -> History:
     made = History(catalog, lookback_s)
     for one in batches:
-        made.feed(one, CLOCKS)
+        feed(made, one, CLOCKS)
     return made
 
 
@@ -97,21 +97,21 @@ def mean(made: History, metric: str, kernel: str = KERNEL) -> tuple[float, float
 def test_a_rate_is_the_difference_between_two_measurements_over_the_time_between_them():
     made = history(batch(10.0, io_read=Reading("100")), batch(15.0, io_read=Reading("700")))
     assert rate(made, "io_read") == pytest.approx(120.0)
-    made.feed(batch(30.0, io_read=Reading("1000")), CLOCKS)
+    feed(made, batch(30.0, io_read=Reading("1000")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(20.0)
 
 
 def test_a_measurement_counts_once_however_often_it_is_polled():
     made = history(*(batch(10.0 + at, 2, cpu_util=Reading("50")) for at in range(4)))
     for at in range(5):
-        made.feed(batch(15.0 + at, 3, cpu_util=Reading("60")), CLOCKS)
+        feed(made, batch(15.0 + at, 3, cpu_util=Reading("60")), CLOCKS)
     assert mean(made, "cpu_util") == (60.0, 1.0)  # the first one is among what is owed
     assert rate(made, "cpu_util") == pytest.approx(2.0)
 
 
 def test_a_kernel_is_measured_by_a_new_round_and_not_by_a_poll():
     made = History(CATALOG, 300.0)
-    told = [made.feed(batch(at, number, mem=Reading("5")), CLOCKS).measured
+    told = [feed(made, batch(at, number, mem=Reading("5")), CLOCKS).measured
             for at, number in ((10.0, 2), (12.0, 2), (15.0, 3))]  # fmt: skip
     assert told == [{KERNEL}, set(), {KERNEL}]
 
@@ -133,9 +133,9 @@ def test_rounds_that_no_scrape_saw_lie_between_both_ends():
 
 def test_a_counter_that_restarts_has_the_rate_0_for_one_round():
     made = history(batch(10.0, io_read=Reading("500")), batch(15.0, io_read=Reading("900")))
-    made.feed(batch(20.0, io_read=Reading("3")), CLOCKS)
+    feed(made, batch(20.0, io_read=Reading("3")), CLOCKS)
     assert rate(made, "io_read") == 0.0
-    made.feed(batch(25.0, io_read=Reading("53")), CLOCKS)
+    feed(made, batch(25.0, io_read=Reading("53")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(10.0)
 
 
@@ -146,15 +146,15 @@ def test_a_maximum_never_falls_when_a_counter_restarts():
 
 def test_an_agents_restart_keeps_the_last_rate_until_two_rounds_of_it_are_known():
     made = history(batch(50.0, io_read=Reading("100")), batch(55.0, io_read=Reading("600")))
-    made.feed(batch(70.0, 1, io_read=Reading("900")), CLOCKS)
+    feed(made, batch(70.0, 1, io_read=Reading("900")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(100.0)
-    made.feed(batch(75.0, 2, io_read=Reading("950")), CLOCKS)
+    feed(made, batch(75.0, 2, io_read=Reading("950")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(10.0)
 
 
 def test_an_unknown_rate_leaves_the_last_one():
     made = history(batch(10.0, net_rx=Reading("5", rate="12.5")))
-    made.feed(batch(10.0, 2, net_rx=Reading("6")), CLOCKS)
+    feed(made, batch(10.0, 2, net_rx=Reading("6")), CLOCKS)
     assert kept(made, "net_rx").rate == 12.5
 
 
@@ -170,7 +170,7 @@ def test_rounds_between_two_batches_count_as_measurements():
     made = history(batch(10.0, mem=Reading("5"), cpu_util=Reading("10")), catalog=catalog)
     between = [seen(3, mem="99", cpu_util="100"), seen(4, mem="1", cpu_util="110")]
     last = {KERNEL: {"mem": Reading("6"), "cpu_util": Reading("160")}}
-    made.feed(cluster(25.0, last, glimpses=between), CLOCKS)
+    feed(made, cluster(25.0, last, glimpses=between), CLOCKS)
     assert (kept(made, "mem").maximum, kept(made, "mem").minimum) == ("99", "1")
     assert mean(made, "cpu_util") == (370.0, 3.0)
     assert rate(made, "cpu_util") == pytest.approx(10.0)
@@ -181,13 +181,13 @@ def test_a_glimpse_of_a_round_that_was_counted_is_passed_over():
                      (10.0, 15.0, 20.0)))  # fmt: skip
     before = (mean(made, "cpu_util"), rate(made, "cpu_util"), kept(made, "mem").maximum)
     again = [seen(2, mem="99", cpu_util="1000"), seen(3, cpu_util="1500")]
-    made.feed(cluster(21.0, {}, number=4, glimpses=again), CLOCKS)
+    feed(made, cluster(21.0, {}, number=4, glimpses=again), CLOCKS)
     assert (mean(made, "cpu_util"), rate(made, "cpu_util"), kept(made, "mem").maximum) == before
 
 
 def test_a_glimpse_of_what_is_not_known_is_passed_over():
     made = History(CATALOG, 300.0)
-    made.feed(cluster(25.0, {}, glimpses=[seen(3, mem="99")]), CLOCKS)
+    feed(made, cluster(25.0, {}, glimpses=[seen(3, mem="99")]), CLOCKS)
     assert not made.kernels
 
 
@@ -198,7 +198,7 @@ def test_without_rounds_every_sample_counts_and_the_batchs_own_not_twice():
     made = history(roundless(10.0, cpu_util=Reading("10")))
     glimpses = [seen(None, cpu_util="20"), seen(None, cpu_util="40")]
     last = {KERNEL: {"cpu_util": Reading("40")}}
-    made.feed(cluster(20.0, last, stamps={}, glimpses=glimpses, counted={A}), CLOCKS)
+    feed(made, cluster(20.0, last, stamps={}, glimpses=glimpses, counted={A}), CLOCKS)
     assert mean(made, "cpu_util") == (60.0, 2.0)
 
 
@@ -206,14 +206,14 @@ def test_without_rounds_a_scrape_counts_once_however_often_it_is_read():
     made = history(roundless(10.0, cpu_util=Reading("10")))
     for at, counted, text in ((15.0, {A}, "10"), (20.0, (), "40"), (25.0, {A}, "40")):
         last = {KERNEL: {"cpu_util": Reading(text)}}
-        made.feed(cluster(at, last, stamps={}, counted=counted), CLOCKS)
+        feed(made, cluster(at, last, stamps={}, counted=counted), CLOCKS)
     assert mean(made, "cpu_util") == (40.0, 1.0)  # of the first sight the past will tell
 
 
 def test_without_rounds_the_glimpses_of_another_exporter_change_nothing():
     made = history(roundless(10.0, cpu_util=Reading("10")))
     last = {KERNEL: {"cpu_util": Reading("40")}}
-    made.feed(cluster(20.0, last, stamps={}, glimpses=[seen(3, mem="99")]), CLOCKS)
+    feed(made, cluster(20.0, last, stamps={}, glimpses=[seen(3, mem="99")]), CLOCKS)
     assert mean(made, "cpu_util") == (40.0, 1.0)
 
 
@@ -240,19 +240,19 @@ def test_without_rounds_a_window_with_a_gap_leaves_the_last_rate():
 def test_a_kernel_that_comes_to_an_exporter_that_is_followed_is_new():
     made = history(batch(10.0, io_read=Reading("5")))
     both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900", rate="77")}}
-    made.feed(cluster(15.0, both), CLOCKS)
+    feed(made, cluster(15.0, both), CLOCKS)
     new = kept(made, "io_read", OTHER)
     assert (new.rate, new.first, new.known, new.owed) == (0.0, "900", True, None)
     assert made.owing == {KERNEL}
     both[OTHER] = {"io_read": Reading("950")}
-    made.feed(cluster(20.0, both), CLOCKS)
+    feed(made, cluster(20.0, both), CLOCKS)
     assert new.rate == pytest.approx(10.0)
 
 
 def test_a_new_kernels_mean_has_every_measurement_from_the_first_on():
     made = history(batch(10.0, mem=Reading("5")))
     for at, value in ((15.0, "40"), (20.0, "60"), (25.0, "110")):
-        made.feed(cluster(at, {OTHER: {"cpu_util": Reading(value)}}), CLOCKS)
+        feed(made, cluster(at, {OTHER: {"cpu_util": Reading(value)}}), CLOCKS)
     assert mean(made, "cpu_util", OTHER) == (210.0, 3.0)
 
 
@@ -264,7 +264,7 @@ def test_a_kernel_that_came_while_the_exporter_was_not_followed_owes_its_past(
     both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
     gaps = frozenset() if between else frozenset({A})
     at = 20.0 if between else 150.0
-    made.feed(cluster(at, both, glimpses=tuple(between), gaps=gaps), CLOCKS)
+    feed(made, cluster(at, both, glimpses=tuple(between), gaps=gaps), CLOCKS)
     assert made.kernels[OTHER].owing == Owed(None, at)
     assert OTHER in made.owing
 
@@ -272,7 +272,7 @@ def test_a_kernel_that_came_while_the_exporter_was_not_followed_owes_its_past(
 def test_whoever_owes_owes_something():
     made = history(batch(10.0, io_read=Reading("5")))
     both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
-    made.feed(cluster(150.0, both, gaps=frozenset({A})), CLOCKS)
+    feed(made, cluster(150.0, both, gaps=frozenset({A})), CLOCKS)
     assert all(made.kernels[kernel].owing for kernel in made.owing)
 
 
@@ -289,7 +289,7 @@ def test_a_window_with_a_gap_is_no_rate_and_the_kernel_waits_for_a_round():
     made.recall_life(KERNEL, life(io_read=Past(first="1")), Owed(None, 10.0))
     assert rate(made, "io_read") is None
     assert names(made.kernels[KERNEL]) == []
-    made.feed(batch(15.0, io_read=Reading("55")), CLOCKS)
+    feed(made, batch(15.0, io_read=Reading("55")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(10.0)
     assert names(made.kernels[KERNEL]) == ["io_read"]
 
@@ -348,12 +348,12 @@ def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
         pair(3, ("150", "600"), ("30", "40"), 2000),
     )
     for number, gpu in ((4, ("50", "60")), (5, ("70", "80")), (6, ("90", "10"))):
-        made.feed(pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
+        feed(made, pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
     assert made.standing.plugins == {(A, "mem")}
     assert rate(made, "io_read") == pytest.approx(10.0)
     assert mean(made, "cuda_util") == (240.0, 4.0)
     for number in (7, 8):
-        made.feed(pair(number, ("150", "600"), ("90", "10"), number * 1000), CLOCKS)
+        feed(made, pair(number, ("150", "600"), ("90", "10"), number * 1000), CLOCKS)
     assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
     assert mean(made, "cuda_util") == (240.0, 4.0)
 
@@ -368,7 +368,7 @@ def test_devices_in_full_use_or_in_none_are_no_plugin_that_stands_still(bound: s
         kernel.metrics["cuda_util"].capacity = "100"
     for number in (4, 5, 6):
         moving = (str(150 + number), str(600 + number))
-        made.feed(pair(number, moving, (bound, bound), number * 1000), CLOCKS)
+        feed(made, pair(number, moving, (bound, bound), number * 1000), CLOCKS)
     assert made.standing.plugins == set()
     assert mean(made, "cuda_util") == (30.0 + 3 * float(bound), 4.0)
 
@@ -379,7 +379,7 @@ def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_
         pair(3, ("150", "600"), ("0", "0"), 2000),
     )
     for number in (4, 5):
-        made.feed(pair(number, ("150", "600"), ("0", "0"), 2000), CLOCKS)
+        feed(made, pair(number, ("150", "600"), ("0", "0"), 2000), CLOCKS)
     assert made.standing.plugins == set()
     assert rate(made, "io_read") == 0.0
 
@@ -397,7 +397,7 @@ def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
             for kernel, readings in between.observations.items()
         }
         glimpses = [Glimpse(stamp(number - 1), values)]
-        made.feed(cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
+        feed(made, cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
         assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
         assert rate(made, "io_read") == pytest.approx(10.0)
         assert mean(made, "cuda_util") == (30.0, 1.0)
@@ -442,11 +442,11 @@ def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
 def test_a_kernel_of_a_mixed_exporter_waits_for_the_next_batch():
     made = history(batch(10.0, io_read=Reading("100")))
     mixed = cluster(15.0, {KERNEL: {"io_read": Reading("700")}}, stamps={}, mixed=frozenset({A}))
-    fed = made.feed(mixed, CLOCKS)
+    fed = feed(made, mixed, CLOCKS)
     assert (fed.mixed, fed.measured) == ({KERNEL}, set())
     assert kept(made, "io_read").current == "100"
     assert made.living.roundless == frozenset()
-    made.feed(batch(16.0, 3, io_read=Reading("700")), CLOCKS)
+    feed(made, batch(16.0, 3, io_read=Reading("700")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(120.0)
 
 
@@ -463,7 +463,7 @@ def two(at: float, kernels: Mapping[str, str], **more: object) -> Batch:
 
 def vanished(last: Batch) -> set[str]:
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
-    fed: Fed = made.feed(last, CLOCKS)
+    fed: Fed = feed(made, last, CLOCKS)
     return fed.vanished
 
 
@@ -496,7 +496,7 @@ def test_kernels_are_living_by_exporter_and_those_without_rounds_are_told():
 
 def test_the_round_an_exporter_was_read_in_stays_known_while_others_are_asked():
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
-    made.feed(two(15.0, {OTHER: B}, asked=frozenset({B})), CLOCKS)
+    feed(made, two(15.0, {OTHER: B}, asked=frozenset({B})), CLOCKS)
     assert made.stamps == {A: stamp(2, A), B: stamp(3, B)}
 
 
@@ -525,7 +525,7 @@ def test_the_past_gives_the_first_value_the_extremes_and_the_mean():
 
 def test_samples_stand_for_as_many_measurements_as_there_are_between_two_of_them():
     made = History(CATALOG, 300.0)
-    made.feed(batch(10.0, cpu_util=Reading("50")), ticking(scrape_s=1.0))
+    feed(made, batch(10.0, cpu_util=Reading("50")), ticking(scrape_s=1.0))
     told = life(cpu_util=Past(maximum="80", total=3000.0, samples=100.0))
     made.recall_life(KERNEL, told, Owed(None, 10.0))
     assert mean(made, "cpu_util") == (pytest.approx(600.0), pytest.approx(20.0))
@@ -544,7 +544,7 @@ def gap(at: float, **readings: Reading) -> Batch:
 def test_a_gap_is_owed_from_the_last_good_batch_to_the_next():
     made = history(batch(10.0, mem=Reading("5")))
     made.recall_life(KERNEL, life(mem=Past(first="1")), Owed(None, 10.0))
-    made.feed(gap(150.0, mem=Reading("6")), CLOCKS)
+    feed(made, gap(150.0, mem=Reading("6")), CLOCKS)
     assert made.kernels[KERNEL].owing == Owed(10.0, 150.0)
     made.recall_life(KERNEL, life(mem=Past(maximum="77")), Owed(10.0, 150.0))
     assert kept(made, "mem").maximum == "77"
@@ -554,7 +554,7 @@ def test_a_gap_is_owed_from_the_last_good_batch_to_the_next():
 def test_what_a_gap_owes_is_counted_by_what_prometheus_tells_alone():
     made = history(batch(10.0, cpu_util=Reading("5")))
     made.recall_life(KERNEL, life(cpu_util=Past(total=5.0, samples=1.0)), Owed(None, 10.0))
-    made.feed(gap(150.0, cpu_util=Reading("285")), CLOCKS)
+    feed(made, gap(150.0, cpu_util=Reading("285")), CLOCKS)
     told = life(older=True, cpu_util=Past(total=4200.0, samples=28.0))
     made.recall_life(KERNEL, told, Owed(10.0, 150.0))
     assert mean(made, "cpu_util") == (4205.0, 29.0)
@@ -576,7 +576,7 @@ def test_a_gap_before_the_past_was_told_makes_one_stretch_of_both():
 def test_what_a_counter_reached_before_it_restarted_is_recalled(last: Batch):
     made = history(batch(10.0, cpu_util=Reading("500")))
     made.recall_life(KERNEL, life(cpu_util=Past(total=500.0, samples=1.0)), Owed(None, 10.0))
-    made.feed(last, CLOCKS)
+    feed(made, last, CLOCKS)
     assert made.kernels[KERNEL].owing == Owed(10.0, 25.0)
     told = life(cpu_util=Past(maximum="590", total=1183.0, samples=3.0))
     made.recall_life(KERNEL, told, Owed(10.0, 25.0))
@@ -587,7 +587,7 @@ def test_what_a_counter_reached_before_it_restarted_is_recalled(last: Batch):
 def test_where_every_round_was_seen_a_restarted_counter_owes_nothing():
     made = history(batch(10.0, cpu_util=Reading("500")))
     made.recall_life(KERNEL, life(cpu_util=Past(total=500.0, samples=1.0)), Owed(None, 10.0))
-    made.feed(batch(15.0, cpu_util=Reading("3")), CLOCKS)
+    feed(made, batch(15.0, cpu_util=Reading("3")), CLOCKS)
     assert not made.owing
     assert mean(made, "cpu_util") == (503.0, 2.0)
 
@@ -672,9 +672,9 @@ def test_a_metric_that_only_the_key_has_stays_too_unless_it_is_to_be_compared():
 
 def test_a_kernel_gone_for_longer_than_the_lookback_is_forgotten():
     made = history(batch(10.0, mem=Reading("5")))
-    made.feed(Batch(309.0, {}), CLOCKS)
+    feed(made, Batch(309.0, {}), CLOCKS)
     assert KERNEL in made.kernels
-    fed = made.feed(Batch(340.0, {}), CLOCKS)  # it is looked for them now and then
+    fed = feed(made, Batch(340.0, {}), CLOCKS)  # it is looked for them now and then
     assert fed.forgotten == [KERNEL]
     assert not made.kernels
     assert not made.owing
@@ -684,7 +684,7 @@ def test_memory_does_not_grow_with_the_kernels_that_ever_lived():
     made = History(CATALOG, 300.0)
     for number in range(1000):
         name = f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11"
-        made.feed(Batch(number * 5.0, {name: {"mem": Reading("5")}}), CLOCKS)
+        feed(made, Batch(number * 5.0, {name: {"mem": Reading("5")}}), CLOCKS)
     assert len(made.kernels) <= 67
     assert made.living.count == 1
 
@@ -712,12 +712,12 @@ def test_what_cannot_be_recalled_is_given_up():
 def test_movement_is_noticed_and_dated():
     made = history(batch(10.0, mem=Reading("5")), batch(15.0, mem=Reading("5")))
     assert not made.kernels[KERNEL].judged
-    made.feed(batch(20.0, mem=Reading("6")), CLOCKS)
+    feed(made, batch(20.0, mem=Reading("6")), CLOCKS)
     assert (made.kernels[KERNEL].judged, made.kernels[KERNEL].moved) == (True, 20.0)
 
 
 def test_a_batch_without_cpu_util_or_mem_is_incomplete():
     made = history(batch(10.0, mem=Reading("5"), cpu_util=Reading("5")))
     assert made.kernels[KERNEL].complete
-    made.feed(batch(15.0, mem=Reading("5")), CLOCKS)
+    feed(made, batch(15.0, mem=Reading("5")), CLOCKS)
     assert (made.kernels[KERNEL].complete, made.kernels[KERNEL].lacks) == (False, ("cpu_util",))

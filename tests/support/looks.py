@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from poller.poll.history import Fed, History
 from poller.poll.rounds import Rounds
 from poller.prometheus.answers import Series
-from poller.values import Stamp
+from poller.values import Batch, Stamp
 
 COUNTER = {
     "__name__": "backendai_stage_count_total",
@@ -24,3 +25,11 @@ def look(clocks: Rounds, answer: Sequence[Series], at: float) -> dict[str, list[
         if stamps:
             new.setdefault(instance, []).extend(stamps)
     return new
+
+
+def feed(history: History, batch: Batch, clocks: Rounds) -> Fed:
+    """Let a history take all of a batch; return what that brought."""
+    fed = Fed()
+    for _ in history.feeding(batch, clocks, fed):
+        pass
+    return fed
