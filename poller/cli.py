@@ -27,31 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KERNELS = click.option(
-    "--kernel",
-    "kernels",
-    multiple=True,
-    metavar="UUID",
-    help="Only this kernel, by its id or a beginning that no other has; repeatable.",
-)
-_ALLOW_EMPTY = click.option(
-    "--allow-empty", is_flag=True, help="That there is no kernel at all is in order."
-)
-_DURATION = click.option(
-    "--duration",
-    "duration_s",
-    type=options.Seconds(),
-    metavar="SECONDS",
-    help="End after so long; without it: Ctrl-C.",
-)
-_AT = click.option(
-    "--time",
-    "at",
-    type=options.UnixSeconds(),
-    metavar="UNIX_SECONDS",
-    help="Evaluate at that instant.",
-)
-
 
 def _run(command: Coroutine[Any, Any, T]) -> T:
     """Run a command to its end; a failed cycle is told in one line and exits 1, a refusal 2."""
@@ -110,10 +85,10 @@ def run(parent: Path | None, path: Path | None) -> None:
     epilog="Example: livestat-poller once --dry-run --kernel 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11"
 )
 @options.common
-@_KERNELS
-@_AT
+@options.KERNELS
+@options.AT
 @click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
-@_ALLOW_EMPTY
+@options.ALLOW_EMPTY
 @click.pass_obj
 def once(
     parent: Path | None,
@@ -158,7 +133,7 @@ def once(
 
 @cli.command(epilog="Example: livestat-poller --config /etc/livestat-poller/config.toml check")
 @options.common
-@_ALLOW_EMPTY
+@options.ALLOW_EMPTY
 @click.option(
     "--settings", "only_settings", is_flag=True, help="Print the settings that count, and end."
 )
@@ -192,13 +167,13 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settin
 
 @cli.command(epilog="Example: livestat-poller compare --json > differences.json")
 @options.common
-@_KERNELS
+@options.KERNELS
 @click.option(
     "--prefix", help="Compare the keys under this prefix instead of what would be written."
 )
-@_AT
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-@_ALLOW_EMPTY
+@options.AT
+@options.JSON
+@options.ALLOW_EMPTY
 @click.pass_obj
 def compare(
     parent: Path | None,
@@ -230,7 +205,7 @@ def compare(
 @cli.command(epilog="Example: livestat-poller show 3f9d4d5e-8a1b-4c6e-9d53-0b7f5a7c2e11")
 @options.common
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@options.JSON
 @click.pass_obj
 def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_json: bool) -> None:
     """Show kernels as Prometheus has them beside what their keys say.
@@ -252,7 +227,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
 
 @cli.command(epilog="Example: livestat-poller watch --duration 60")
 @options.common
-@_KERNELS
+@options.KERNELS
 @click.option("--prefix", help="Show the keys under this prefix instead of the real ones.")
 @click.option(
     "--sort",
@@ -263,7 +238,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     help="What comes first; `wrong`: keys that no reader can use, then stale ones, then the "
     "busiest.",
 )
-@_DURATION
+@options.DURATION
 @click.pass_obj
 def watch(
     parent: Path | None,
@@ -291,7 +266,7 @@ def watch(
     show_default=True,
     help="How many kernels the simulated cluster runs.",
 )
-@_DURATION
+@options.DURATION
 @click.option("--real", is_flag=True, help="Run the real prometheus and redis-server instead.")
 def demo(kernels: int, duration_s: float | None, real: bool) -> None:
     """Try the poller between a simulated cluster and a server of its own; needs no settings."""

@@ -1,4 +1,4 @@
-"""What every command starts with: its settings and its log; settings that cannot be are refused."""
+"""What commands take: their settings and log, or a refusal; options that several of them have."""
 
 from __future__ import annotations
 
@@ -70,6 +70,33 @@ LOG_LEVEL = click.option(
     expose_value=False,
     help="Goes before log.level of the settings.",
 )
+
+
+KERNELS = click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="UUID",
+    help="Only this kernel, by its id or a beginning that no other has; repeatable.",
+)
+ALLOW_EMPTY = click.option(
+    "--allow-empty", is_flag=True, help="That there is no kernel at all is in order."
+)
+DURATION = click.option(
+    "--duration",
+    "duration_s",
+    type=Seconds(),
+    metavar="SECONDS",
+    help="End after so long; without it: Ctrl-C.",
+)
+AT = click.option(
+    "--time",
+    "at",
+    type=UnixSeconds(),
+    metavar="UNIX_SECONDS",
+    help="Evaluate at that instant.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
