@@ -13,6 +13,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,30 +46,24 @@ def _run(command: Coroutine[Any, Any, T]) -> T:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="livestat-poller")
-@options.CONFIG
-@options.LOG_LEVEL
-@click.pass_context
-def cli(context: click.Context, path: Path | None) -> None:
+@partial(options.common, variable="POLLER_CONFIG")
+def cli() -> None:
     """Write Backend.AI live statistics from Prometheus to Redis in the legacy format."""
-    context.obj = path
 
 
 @cli.command(epilog="Example: livestat-poller --config config.toml run")
 @options.common
-@click.pass_obj
-def run(parent: Path | None, path: Path | None) -> None:
+def run() -> None:
     """Poll until told to stop (SIGTERM); SIGHUP reads the settings again."""
     from poller.commands import printing, show
     from poller.daemon.daemon import Daemon
     from poller.daemon.status import KernelFacts
 
-    path = path or parent
-    loaded = options.loaded(path)
-    # A file that has gone is refused at a reload; to go on with the next one would be a surprise.
-    same = loaded.path or path
+    loaded = options.loaded()
 
     def reload() -> Config:
-        return options.read(same).config
+        # A file that has gone is refused: to go on with the next one would be a surprise.
+        return options.read(loaded.path).config
 
     async def look_up(config: Config, kernel: str) -> KernelFacts:
         (one,) = await show.shown(config, [kernel])
@@ -89,10 +84,7 @@ def run(parent: Path | None, path: Path | None) -> None:
 @options.AT
 @click.option("--dry-run", is_flag=True, help="Print the kernels as JSON and write nothing.")
 @options.ALLOW_EMPTY
-@click.pass_obj
 def once(
-    parent: Path | None,
-    path: Path | None,
     kernels: tuple[str, ...],
     at: float | None,
     dry_run: bool,
@@ -107,7 +99,7 @@ def once(
     from poller.commands.finding import counted
     from poller.poll import assembly
 
-    settings = options.load(path or parent)
+    settings = options.load()
     asked = kernels or None
     with printing.progress() as bar:
         hooks = assembly.Hooks(on_progress=bar)
@@ -137,8 +129,7 @@ def once(
 @click.option(
     "--settings", "only_settings", is_flag=True, help="Print the settings that count, and end."
 )
-@click.pass_obj
-def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settings: bool) -> None:
+def check(allow_empty: bool, only_settings: bool) -> None:
     """Check the settings, both servers, who else writes, and keys that nobody would write.
 
     Exits 1 if something must be mended.
@@ -146,13 +137,13 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settin
     if only_settings:
         from poller.commands import settings_report
 
-        for line in settings_report.lines(options.loaded(path or parent)):
+        for line in settings_report.lines(options.loaded()):
             click.echo(line)
         return
     from poller.commands import printing
     from poller.commands.check import findings
 
-    settings = options.load(path or parent)
+    settings = options.load()
 
     async def report() -> bool:
         failed = False
@@ -174,10 +165,7 @@ def check(parent: Path | None, path: Path | None, allow_empty: bool, only_settin
 @options.AT
 @options.JSON
 @options.ALLOW_EMPTY
-@click.pass_obj
 def compare(
-    parent: Path | None,
-    path: Path | None,
     kernels: tuple[str, ...],
     prefix: str | None,
     at: float | None,
@@ -192,7 +180,7 @@ def compare(
     from poller.commands import printing
     from poller.commands.compare import Asked, compared
 
-    settings = options.load(path or parent)
+    settings = options.load()
     with printing.progress() as bar:
         result = _run(compared(settings, Asked(kernels, prefix, at, allow_empty), bar))
     if as_json:
@@ -206,8 +194,7 @@ def compare(
 @options.common
 @click.argument("kernels", nargs=-1, required=True, metavar="KERNEL...")
 @options.JSON
-@click.pass_obj
-def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_json: bool) -> None:
+def show(kernels: tuple[str, ...], as_json: bool) -> None:
     """Show kernels as Prometheus has them beside what their keys say.
 
     KERNEL is an id or a beginning that no other has. Exits 1 for one that nobody knows.
@@ -215,7 +202,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     from poller.commands import printing
     from poller.commands.show import shown
 
-    settings = options.load(path or parent)
+    settings = options.load()
     kernels_shown = _run(shown(settings, kernels))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
@@ -239,10 +226,7 @@ def show(parent: Path | None, path: Path | None, kernels: tuple[str, ...], as_js
     "busiest.",
 )
 @options.DURATION
-@click.pass_obj
 def watch(
-    parent: Path | None,
-    path: Path | None,
     kernels: tuple[str, ...],
     prefix: str | None,
     order: Order,
@@ -255,7 +239,7 @@ def watch(
     """
     from poller.commands import watch
 
-    _run(watch.watch(options.load(path or parent), kernels, prefix, duration_s, order))
+    _run(watch.watch(options.load(), kernels, prefix, duration_s, order))
 
 
 @cli.command(epilog="Example: livestat-poller demo --kernels 20 --duration 60")

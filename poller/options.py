@@ -15,7 +15,7 @@ from poller.config import Config, Loaded
 from poller.daemon import logs
 from poller.errors import ConfigError
 
-_LEVEL = "poller.log_level"
+_MINE = "poller."
 _MILLISECONDS = 1e11
 """No instant in Unix seconds that anybody asks for; one of today in milliseconds is larger."""
 
@@ -49,27 +49,37 @@ class UnixSeconds(Seconds):
         return found
 
 
-CONFIG = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    envvar="POLLER_CONFIG",
-    help=f"The settings, a TOML file. Without it: {', then '.join(map(str, config.PLACES))}.",
-)
+def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep what an option says; a command's own goes before the one in front of it."""
+    if value is not None:
+        context.meta[f"{_MINE}{option.name}"] = value
 
 
-def _keep_level(context: click.Context, option: click.Parameter, level: str | None) -> None:
-    if level is not None:
-        context.meta[_LEVEL] = level
+def _kept(name: str) -> Any:
+    return click.get_current_context().meta.get(_MINE + name)
 
 
-LOG_LEVEL = click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    callback=_keep_level,
-    expose_value=False,
-    help="Goes before log.level of the settings.",
-)
+def common(command: Callable[..., Any], variable: str | None = None) -> Callable[..., Any]:
+    """Accept --config and --log-level, before and behind the command's name.
+
+    `variable` of the environment holds the file where no option names one.
+    """
+    configured = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar=variable,
+        callback=_keep,
+        expose_value=False,
+        help=f"The settings, a TOML file. Without it: {', then '.join(map(str, config.PLACES))}.",
+    )
+    levelled = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        callback=_keep,
+        expose_value=False,
+        help="Goes before log.level of the settings.",
+    )
+    return configured(levelled(command))
 
 
 KERNELS = click.option(
@@ -99,11 +109,6 @@ AT = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept --config and --log-level behind the command's name too."""
-    return CONFIG(LOG_LEVEL(command))
-
-
 def read(path: Path | None) -> Loaded:
     """Return the settings of that file or the usual places, tried for what they need of files.
 
@@ -113,22 +118,21 @@ def read(path: Path | None) -> Loaded:
 
     loaded = config.read(config.locate(path))
     assembly.check(loaded.config)
-    level = click.get_current_context().meta.get(_LEVEL, loaded.config.log.level)
-    logs.set_up(level, loaded.config.log.format)
+    logs.set_up(_kept("log_level") or loaded.config.log.level, loaded.config.log.format)
     return loaded
 
 
-def loaded(path: Path | None) -> Loaded:
-    """Return the settings as `read` does; bad ones are told, and end the command."""
+def loaded() -> Loaded:
+    """Return the settings that were asked for; bad ones are told, and end the command."""
     try:
-        return read(path)
+        return read(_kept("config"))
     except ConfigError as error:
         refuse(error)
 
 
-def load(path: Path | None) -> Config:
+def load() -> Config:
     """Return the settings for a command that a person runs, and say where they come from."""
-    found = loaded(path)
+    found = loaded()
     click.echo(f"settings: {found}", err=True)
     return found.config
 

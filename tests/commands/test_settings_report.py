@@ -116,6 +116,23 @@ def test_an_unreadable_secret_is_named_before_anything_is_said_to_be_good(
         assert done.stderr == f"settings: redis.password_file: {path} cannot be read: {why}\n"
 
 
+def test_an_option_goes_before_the_environment_and_the_commands_own_before_both(
+    tmp_path: Path,
+) -> None:
+    asked, other = str(tmp_path / "asked.toml"), str(tmp_path / "other.toml")
+    for path in (asked, other):
+        Path(path).write_text("")
+    env = environment() | {"POLLER_CONFIG": other}
+    for words, taken in (
+        (["--config", asked, "check"], asked),
+        (["check", "--config", asked], asked),
+        (["--config", other, "check", "--config", asked], asked),
+        (["check"], other),
+    ):
+        done = poller(*words, "--settings", env=env)
+        assert done.stdout.startswith(f"# settings: {taken},"), words
+
+
 def test_every_command_says_which_settings_it_took(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[poll]\ninterval_s = 2\n")
     for command in ("once", "compare", "check"):
