@@ -85,18 +85,15 @@ def test_a_prometheus_that_cannot_be_reached_is_named(healthy: Place):
 
 def test_a_cluster_is_asked_for_its_lease_and_its_keys(healthy: Place):
     with RedisCluster() as cluster:
-        nodes = ",".join(f"{host}:{port}" for host, port in cluster.addresses)
-        url = f"redis+cluster://{nodes}"
-        done = healthy.run("check", redis__url=url)
+        done = healthy.run("check", redis__url=cluster.url)
         assert done.returncode == 0, done.stdout + done.stderr
         assert lines(done.stdout, "keys")[-1] == "ok: none is written that Prometheus does not know"
         strangers = [f"00000000-0000-4000-8000-{number:012d}" for number in range(30)]
-        host, port = cluster.addresses[0]
-        client = redis.RedisCluster(host=host, port=port)
+        client = redis.RedisCluster(host=cluster.nodes[0].host, port=cluster.nodes[0].port)
         for kernel in strangers:
             client.set(kernel, b"x", ex=86_400)
         client.close()
-        assert "30 that somebody writes" in healthy.run("check", redis__url=url).stdout
+        assert "30 that somebody writes" in healthy.run("check", redis__url=cluster.url).stdout
 
 
 @pytest.mark.parametrize("command", ["check", "compare", "watch --duration 3"])

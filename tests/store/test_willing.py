@@ -47,20 +47,17 @@ async def test_a_replica_and_a_full_server_take_no_writes(server: Redis, redis: 
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_node_of_a_cluster_is_asked(way):
     with RedisCluster() as cluster:
-        nodes = ",".join(f"{host}:{port}" for host, port in cluster.addresses)
-        assert await asked(f"redis+cluster://{nodes}", way) == ""
+        assert await asked(cluster.url, way) == ""
         cluster.nodes[-1].command("CONFIG", "SET", "maxmemory", 1)
-        assert await asked(f"redis+cluster://{nodes}", way) == "out_of_memory"
+        assert await asked(cluster.url, way) == "out_of_memory"
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_the_master_of_a_sentinel_group_is_asked(way):
     with SentinelGroup() as group:
-        sentinels = ",".join(f"{HOST}:{one.port}" for one in group.sentinels)
-        url = f"redis+sentinel://{sentinels}/{group.service_name}/0"
-        assert await asked(url, way) == ""
+        assert await asked(group.url(), way) == ""
         group.master().command("CONFIG", "SET", "maxmemory", 1)
-        assert await asked(url, way) == "out_of_memory"
+        assert await asked(group.url(), way) == "out_of_memory"
 
 
 async def test_nothing_is_claimed_of_an_old_server_that_may_not_be_asked():

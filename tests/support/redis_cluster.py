@@ -84,14 +84,9 @@ class RedisCluster:
             node.cluster("MEET", HOST, other.port, other.bus_port)
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each node."""
-        return [(node.host, node.port) for node in self.nodes]
-
-    @property
     def url(self) -> str:
-        """The URL of the first node."""
-        return self.nodes[0].url
+        """The URL of all nodes, without the password."""
+        return "redis+cluster://" + ",".join(f"{node.host}:{node.port}" for node in self.nodes)
 
     def wait_healthy(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until every running node sees all nodes and a cluster that serves all it can."""

@@ -128,10 +128,10 @@ class SentinelGroup:
             down_after_ms=self._down_after_ms,
         )
 
-    @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each sentinel."""
-        return [(sentinel.host, sentinel.port) for sentinel in self.sentinels]
+    def url(self, database: int = 0) -> str:
+        """Return the URL of all sentinels, without the passwords."""
+        nodes = ",".join(f"{one.host}:{one.port}" for one in self.sentinels)
+        return f"redis+sentinel://{nodes}/{self.service_name}/{database}"
 
     def server(self, port: int) -> Redis:
         """Return the server on `port`, dead or alive."""

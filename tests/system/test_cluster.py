@@ -41,16 +41,12 @@ def world() -> World:
     return World(kernels=KERNELS)
 
 
-def url_of(cluster: RedisCluster) -> str:
-    return "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in cluster.addresses)
-
-
 @pytest.fixture
 async def store(cluster: RedisCluster) -> AsyncIterator[Store]:
     for node in cluster.nodes:
         node.command("FLUSHALL")
     access = StoreAccess(
-        url_of(cluster), timeout_s=TIMEOUT_S, credentials=lambda: (None, cluster.password)
+        cluster.url, timeout_s=TIMEOUT_S, credentials=lambda: (None, cluster.password)
     )
     async with Store(access) as opened:
         yield opened
@@ -175,9 +171,7 @@ async def test_a_right_that_is_missing_for_a_key_in_motion_fails_that_key(
     kernel = world.ids[2]
     slot = slot_of(kernel)
     target = (cluster.owner(slot) + 1) % 3
-    access = StoreAccess(
-        url_of(cluster), timeout_s=TIMEOUT_S, credentials=lambda: ("least", "nodes")
-    )
+    access = StoreAccess(cluster.url, timeout_s=TIMEOUT_S, credentials=lambda: ("least", "nodes"))
     cluster.begin_move(slot, target)
     try:
         async with Store(access) as narrow:
@@ -214,7 +208,7 @@ async def test_a_node_without_slots_and_neighbours_says_nothing_of_the_others(
         node.command("FLUSHALL")
     with ClusterNode(password=cluster.password, node_timeout_ms=1000) as lonely:
         access = StoreAccess(
-            f"redis+cluster://{lonely.host}:{lonely.port},{url_of(cluster).partition('://')[2]}",
+            f"redis+cluster://{lonely.host}:{lonely.port},{cluster.url.partition('://')[2]}",
             timeout_s=TIMEOUT_S,
             credentials=lambda: (None, cluster.password),
         )
@@ -268,7 +262,7 @@ async def test_a_node_that_does_not_answer_costs_the_time_limit_once(
 async def test_a_wrong_password_is_sent_once_to_each_node(cluster: RedisCluster) -> None:
     for node in cluster.nodes:
         node.command("ACL", "LOG", "RESET")
-    access = StoreAccess(url_of(cluster), credentials=lambda: (None, "wrong"))
+    access = StoreAccess(cluster.url, credentials=lambda: (None, "wrong"))
     async with Store(access) as store:
         with pytest.raises(StoreError) as raised:
             await store.write({"11111111-2222-4333-8444-555555555555": b""})
@@ -286,7 +280,7 @@ def running(directory: Path, cluster: RedisCluster, world: World) -> Iterator[Li
     with ScriptedPrometheus(world.handler) as prometheus:
         settings = tables(
             prometheus.url,
-            url_of(cluster),
+            cluster.url,
             INTERVAL_S,
             redis__password=cluster.password,
             leader__enabled=True,

@@ -28,16 +28,14 @@ KERNEL = "11111111-2222-4333-8444-555555555555"
 @contextmanager
 def running(directory: Path, group: SentinelGroup, world: World) -> Iterator[LivePoller]:
     """Run a poller on a group until all its keys are written."""
-    sentinels = ",".join(f"{host}:{port}" for host, port in group.addresses)
     made = {
         "redis__password": group.password,
         "redis__sentinel_password": group.sentinel_password,
         "leader__enabled": True,
     }
     made = {name: value for name, value in made.items() if value is not None}
-    url = f"redis+sentinel://{sentinels}/{group.service_name}/{DATABASE}"
     with ScriptedPrometheus(world.handler) as prometheus:
-        settings = tables(prometheus.url, url, INTERVAL_S, **made)
+        settings = tables(prometheus.url, group.url(DATABASE), INTERVAL_S, **made)
         with LivePoller(directory, settings) as poller:
             wait_until(lambda: not stale(world, [group.master()], 1.0, DATABASE), "all keys")
             yield poller
@@ -46,10 +44,7 @@ def running(directory: Path, group: SentinelGroup, world: World) -> Iterator[Liv
 async def test_silent_sentinels_cost_nothing_where_another_one_answers() -> None:
     timeout_s = 5.0
     with SentinelGroup() as group:
-        nodes = ",".join(f"{host}:{port}" for host, port in group.addresses)
-        access = StoreAccess(
-            f"redis+sentinel://{nodes}/{group.service_name}/0", timeout_s=timeout_s
-        )
+        access = StoreAccess(group.url(), timeout_s=timeout_s)
         *silent, last = group.sentinels
         for sentinel in silent:
             sentinel.pause()
