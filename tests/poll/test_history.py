@@ -71,8 +71,8 @@ def history(*batches: Batch, catalog: Catalog = CATALOG, lookback_s: float = 300
     return made
 
 
-def life(older: bool = False, moved: float | None = 1.0, **metrics: Past) -> Life:
-    return Life(moved, None, older, metrics)
+def life(older: bool = False, **metrics: Past) -> Life:
+    return Life(1.0, None, older, metrics)
 
 
 def kept(made: History, metric: str, kernel: str = KERNEL) -> MetricState:

@@ -379,8 +379,8 @@ def test_a_poller_that_starts_later_learns_the_same_from_raw_samples():
 # The interval, and the time between measurements.
 
 
-def uneven(count: int, gather_s: float, rest_s: float, seed: int = 3) -> list[tuple[float, float]]:
-    dice = random.Random(seed)
+def uneven(count: int, gather_s: float, rest_s: float) -> list[tuple[float, float]]:
+    dice = random.Random(3)
     return [
         (gather_s * dice.uniform(0.5, 2.0), rest_s * dice.uniform(0.5, 2.0)) for _ in range(count)
     ]

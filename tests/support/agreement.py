@@ -79,10 +79,10 @@ class Agreement:
         zeros = [f"{'.'.join(one)}: {count} false zeros" for one, count in self.false_zeros.items()]
         return [*short, *gaps, *zeros, *(self.worst() if short else [])]
 
-    def worst(self, count: int = 8) -> list[str]:
+    def worst(self) -> list[str]:
         """Say how the fields did that did worst."""
         shares = {one: self.held[one] / judged for one, judged in self.judged.items()}
-        worst = sorted(shares, key=lambda one: shares[one])[:count]
+        worst = sorted(shares, key=lambda one: shares[one])[:8]
         return [f"{'.'.join(one)}: {shares[one]:.2%} of {self.judged[one]}" for one in worst]
 
 

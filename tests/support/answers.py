@@ -85,15 +85,15 @@ def matrix(tracks: Iterable[Track]) -> Answer:
     return data("matrix", result)
 
 
-def scalar(value: float | str, time: float = 0.0) -> Answer:
+def scalar(value: float | str) -> Answer:
     """Return a scalar: the wrong result type for whom asks for a vector."""
-    return data("scalar", [time, _text(value)])
+    return data("scalar", [0.0, _text(value)])
 
 
-def histograms(labels: Iterable[Mapping[str, str]], time: float = 0.0) -> Answer:
+def histograms(labels: Iterable[Mapping[str, str]]) -> Answer:
     """Return a vector whose elements have a native histogram and no value."""
     histogram = {"count": "3", "sum": "6.5", "buckets": [[0, "1", "2", "3"]]}
-    return data("vector", [{"metric": dict(one), "histogram": [time, histogram]} for one in labels])
+    return data("vector", [{"metric": dict(one), "histogram": [0.0, histogram]} for one in labels])
 
 
 def partial(rows: Iterable[Row], time: float = 0.0) -> Answer:
@@ -101,13 +101,13 @@ def partial(rows: Iterable[Row], time: float = 0.0) -> Answer:
     return vector(rows, time, warnings=["No StoreAPIs matched for this query: partial response"])
 
 
-def partial_victoria(rows: Iterable[Row], time: float = 0.0) -> Answer:
+def partial_victoria(rows: Iterable[Row]) -> Answer:
     """Return a vector that a VictoriaMetrics cluster marks as partial with a field of its own."""
-    result = [{"metric": dict(labels), "value": [time, _text(value)]} for labels, value in rows]
+    result = [{"metric": dict(labels), "value": [0.0, _text(value)]} for labels, value in rows]
     return data("vector", result, isPartial=True)
 
 
-def noted(rows: Iterable[Row], time: float = 0.0, *, as_infos: bool = False) -> Answer:
+def noted(rows: Iterable[Row], *, as_infos: bool = False) -> Answer:
     """Return a vector with the harmless note of a rate over a gauge.
 
     Prometheus from 2.48 on puts it among the warnings, later among the infos.
@@ -117,7 +117,7 @@ def noted(rows: Iterable[Row], time: float = 0.0, *, as_infos: bool = False) -> 
         "PromQL info: metric might not be a counter, "
         f"name does not end in _total/_sum/_count/_bucket: {name}"
     )
-    return vector(rows, time, **{"infos" if as_infos else "warnings": [note]})
+    return vector(rows, **{"infos" if as_infos else "warnings": [note]})
 
 
 def failure(status: int, kind: str, text: str) -> Answer:
@@ -150,9 +150,9 @@ def bad_gateway() -> Answer:
     return Answer(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", "text/html")
 
 
-def too_many_requests(retry_after_s: int = 1) -> Answer:
+def too_many_requests() -> Answer:
     """Return a 429 with Retry-After."""
-    return Answer(429, b"slow down\n", "text/plain", {"Retry-After": str(retry_after_s)})
+    return Answer(429, b"slow down\n", "text/plain", {"Retry-After": "1"})
 
 
 def unauthorized() -> Answer:

@@ -32,7 +32,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class Daemon:
     """`poller run`, its log in a file of `directory`. Use as a context manager.
 
-    `before` is Python that runs first in its process, `prefix` a program that starts it.
+    `before` is Python that runs first in its process.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class Daemon:
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         *,
-        prefix: Sequence[str] = (),
         before: str = "",
         cwd: Path | None = None,
     ) -> None:
@@ -50,7 +49,7 @@ class Daemon:
         self._cwd = cwd or directory
         self.log_path = directory / "live.log"
         self._arguments = ["run", *arguments]
-        self._prefix, self._before = prefix, before
+        self._before = before
         self._environ = environment() | dict(environ or {})
         self.process: subprocess.Popen[bytes] | Forked | None = None
 
@@ -66,14 +65,14 @@ class Daemon:
         """Start the process; what it logs is added to the log."""
         self.log_path.touch()
         # What is to be loaded before the program cannot be loaded into a fork of it.
-        if not (self._prefix or self._before or "LD_PRELOAD" in self._environ):
+        if not (self._before or "LD_PRELOAD" in self._environ):
             log_path = self.log_path
             self.process = Forked(self._arguments, self._environ, self._cwd, log_path, log_path)
             return
         main = f"{self._before}\nfrom poller.cli import main\nmain()"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-c", main, *self._arguments],
+                [sys.executable, "-c", main, *self._arguments],
                 cwd=self._cwd,
                 env=self._environ,
                 stdout=log,
@@ -119,11 +118,9 @@ class Daemon:
         """Return the lines of the log with a text in them."""
         return [line for line in self.log.splitlines() if part in line]
 
-    def wait_line(self, part: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
+    def wait_line(self, part: str, count: int = 1) -> None:
         """Wait until the log has so many lines with a text in them."""
-        wait_until(
-            lambda: len(self.lines(part)) >= count, f"{count}x {part!r} in\n{self.log}", timeout_s
-        )
+        wait_until(lambda: len(self.lines(part)) >= count, f"{count}x {part!r} in\n{self.log}")
 
     def page(self, path: str) -> tuple[int, str]:
         """Return status and text of one of its pages; a reload closes the port for a moment."""

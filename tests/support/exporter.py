@@ -177,22 +177,22 @@ class Exporter(MetricsPage):
             self._measure()
             self._agents[agent_id].frozen = frozen
 
-    def refuse_writes(self, agent_id: str, refused: bool = True) -> None:
+    def refuse_writes(self, agent_id: str) -> None:
         """Let an agent measure on while what it writes to Redis is refused: a cut-over."""
         with self._lock:
             self._measure()
-            self._agents[agent_id].refused = refused
+            self._agents[agent_id].refused = True
 
     def count(self, agent_id: str, counts: Counting | None) -> None:
         """Say what an agent counts: rounds as since 26.4.4, successes as before, or nothing."""
         with self._lock:
             self._agents[agent_id].counts = counts
 
-    def idle_kernel(self, kernel_id: str, idle: bool = True) -> None:
-        """Let nothing of a kernel move from its next measurement on; or work again."""
+    def idle_kernel(self, kernel_id: str) -> None:
+        """Let nothing of a kernel move from its next measurement on."""
         with self._lock:
             self._measure()
-            self._work[self.kernel(kernel_id)].idle = idle
+            self._work[self.kernel(kernel_id)].idle = True
 
     def restart_kernel(self, kernel_id: str) -> None:
         """Start a kernel's counters from zero, as a restarted container does."""
@@ -294,8 +294,7 @@ class Replay(MetricsPage):
     """Export recorded series again, live, at the speed they were recorded.
 
     So many seconds after it was made, or rewound, each series has the value that it had so many
-    seconds after the first sample of all, plus `skip_s`; at the end it keeps the last one. The
-    labels of `drop` are left to the scraper.
+    seconds after the first sample of all, plus `skip_s`; at the end it keeps the last one.
     """
 
     def __init__(
@@ -303,15 +302,12 @@ class Replay(MetricsPage):
         recording: Path | Sequence[Series],
         *,
         skip_s: float = 0.0,
-        drop: Sequence[str] = ("instance", "job"),
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock)
         series = samples_of(recording) if isinstance(recording, Path) else recording
-        self._series = [(_without(one.labels, drop), one.samples) for one in series]
-        firsts = [samples[0][0] for _, samples in self._series]
-        self.first_time = min(firsts)
-        self.last_time = max(samples[-1][0] for _, samples in self._series)
+        self._series = [(_own(one.labels), one.samples) for one in series]
+        self.first_time = min(samples[0][0] for _, samples in self._series)
         self.rewind(skip_s)
 
     def rewind(self, skip_s: float = 0.0) -> None:
@@ -335,5 +331,6 @@ def _time_of(sample: tuple[float, float]) -> float:
     return sample[0]
 
 
-def _without(labels: Mapping[str, str], drop: Sequence[str]) -> dict[str, str]:
-    return {name: value for name, value in labels.items() if name not in drop}
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels that are not the scraper's to give."""
+    return {name: value for name, value in labels.items() if name not in ("instance", "job")}

@@ -116,7 +116,6 @@ class LivePoller(Daemon):
         directory: Path,
         made: Mapping[str, Mapping[str, Any]],
         *,
-        prefix: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         before: str = "",
         arguments: Sequence[str] = (),
@@ -125,7 +124,7 @@ class LivePoller(Daemon):
         # What is told to the environment would go before the file.
         file = {"POLLER_CONFIG": str(self.path)}
         environ = file | dict(environ or {})
-        super().__init__(directory, arguments, environ, prefix=prefix, before=before)
+        super().__init__(directory, arguments, environ, before=before)
         del self._environ["POLLER_HTTP__ENABLED"]
         self.write(made)
 

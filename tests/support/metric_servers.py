@@ -76,7 +76,6 @@ class MetricServer(Server):
 class Prometheus(MetricServer):
     """A Prometheus over `samples`, an OpenMetrics file, that scrapes `scrape_configs`.
 
-    `config` is the whole text of its configuration instead. Without either it scrapes nothing.
     A new target is first scraped 5 s after the start or the reload: its discovery is throttled so.
     """
 
@@ -87,7 +86,6 @@ class Prometheus(MetricServer):
         *,
         samples: Path | None = None,
         scrape_configs: Sequence[Mapping[str, object]] = (),
-        config: str | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         self._binary = require(os.environ.get(PROMETHEUS_VARIABLE, "prometheus"))
@@ -95,20 +93,17 @@ class Prometheus(MetricServer):
         self._arguments = arguments
         self.data_path = self.directory / "data"
         self.config_path = self.directory / "prometheus.yml"
-        self.configure(scrape_configs, config)
+        self.configure(scrape_configs)
         if samples is not None:
             self._create_blocks(samples)
 
-    def configure(
-        self, scrape_configs: Sequence[Mapping[str, object]] = (), config: str | None = None
-    ) -> None:
+    def configure(self, scrape_configs: Sequence[Mapping[str, object]]) -> None:
         """Write the configuration; a running server sees it after `reload` only."""
         settings = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "scrape_configs": list(scrape_configs),
         }
-        # JSON is YAML.
-        self.config_path.write_text(json.dumps(settings, indent=1) if config is None else config)
+        self.config_path.write_text(json.dumps(settings, indent=1))  # JSON is YAML
 
     def _create_blocks(self, samples: Path) -> None:
         verb = ["tsdb", "create-blocks-from", "openmetrics"]

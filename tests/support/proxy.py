@@ -70,9 +70,9 @@ def reset(
     return Fault(Kind.RESET, after_request_bytes, after_response_bytes, times=times)
 
 
-def truncate(after_response_bytes: int, times: int | None = None) -> Fault:
+def truncate(after_response_bytes: int) -> Fault:
     """Close in the orderly way (FIN) after so many bytes of responses."""
-    return Fault(Kind.TRUNCATE, None, after_response_bytes, times=times)
+    return Fault(Kind.TRUNCATE, None, after_response_bytes)
 
 
 class _Connection:
@@ -108,9 +108,9 @@ class FaultProxy(BackgroundService):
     `response_bytes` to clients.
     """
 
-    def __init__(self, target_port: int, target_host: str = HOST) -> None:
+    def __init__(self, target_port: int) -> None:
         super().__init__()
-        self._target = (target_host, target_port)
+        self._target = (HOST, target_port)
         self._fault = passing()
         self._strikes = 0
         self._listener: asyncio.Server | None = None

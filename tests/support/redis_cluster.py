@@ -9,12 +9,13 @@ from typing import Any, Self
 import redis
 from redis.crc import key_slot
 
-from .process import HOST, PATIENCE_S, free_port, wait_until
+from .process import HOST, free_port, wait_until
 from .redis_server import Redis
 
 SLOTS = 16384
 RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
 _MIGRATE_TIMEOUT_MS = 5000
+_NODE_TIMEOUT_MS = 1000
 
 
 class ClusterNode(Redis):
@@ -22,14 +23,14 @@ class ClusterNode(Redis):
 
     name = "cluster-node"
 
-    def __init__(self, *, password: str | None, node_timeout_ms: int) -> None:
+    def __init__(self, password: str | None) -> None:
         self.bus_port = free_port()
         super().__init__(
             password=password,
             settings=[
                 "cluster-enabled yes",
                 f"cluster-port {self.bus_port}",
-                f"cluster-node-timeout {node_timeout_ms}",
+                f"cluster-node-timeout {_NODE_TIMEOUT_MS}",
                 "cluster-require-full-coverage no",
             ],
         )
@@ -56,15 +57,14 @@ class RedisCluster:
     A dead node takes only its own slots away: full coverage is not required.
     """
 
-    def __init__(self, *, password: str | None = None, node_timeout_ms: int = 1000) -> None:
+    def __init__(self, *, password: str | None = None) -> None:
         self.password = password
-        self._node_timeout_ms = node_timeout_ms
         self.nodes: list[ClusterNode] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.nodes = [stack.enter_context(self._node()) for _ in RANGES]
+            self.nodes = [stack.enter_context(ClusterNode(self.password)) for _ in RANGES]
             self._join()
             self.wait_healthy()
             self._stack = stack.pop_all()
@@ -72,9 +72,6 @@ class RedisCluster:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
-
-    def _node(self) -> ClusterNode:
-        return ClusterNode(password=self.password, node_timeout_ms=self._node_timeout_ms)
 
     def _join(self) -> None:
         for epoch, (node, slots) in enumerate(zip(self.nodes, RANGES, strict=True), start=1):
@@ -88,17 +85,16 @@ class RedisCluster:
         """The URL of all nodes, without the password."""
         return "redis+cluster://" + ",".join(f"{node.host}:{node.port}" for node in self.nodes)
 
-    def wait_healthy(self, timeout_s: float = PATIENCE_S) -> None:
+    def wait_healthy(self) -> None:
         """Wait until every running node sees all nodes and a cluster that serves all it can."""
-        wait_until(lambda: all(map(self._is_healthy, self._running())), "a cluster", timeout_s)
+        wait_until(lambda: all(map(self._is_healthy, self._running())), "a cluster")
 
-    def wait_failed(self, index: int, timeout_s: float = PATIENCE_S) -> None:
+    def wait_failed(self, index: int) -> None:
         """Wait until the other nodes agree that the one at `index` is dead."""
         lost = self.nodes[index].port
         wait_until(
             lambda: all(f":{lost}@" in _failed(node) for node in self._running()),
             "a node marked as failed",
-            timeout_s,
         )
 
     def _running(self) -> list[ClusterNode]:

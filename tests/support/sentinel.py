@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import redis
 
-from .process import HOST, PATIENCE_S, Server, wait_until
+from .process import HOST, Server, wait_until
 from .redis_server import Redis, connect, redis_binary
 
 SERVICE_NAME = "poller-test"
 QUORUM = 2
+_DOWN_AFTER_MS = 1000
 
 
 class Sentinel(Server):
@@ -19,28 +20,26 @@ class Sentinel(Server):
 
     name = "sentinel"
 
-    def __init__(
-        self, master: Redis, *, service_name: str, password: str | None, down_after_ms: int
-    ) -> None:
+    def __init__(self, master: Redis, password: str | None) -> None:
         self._binary = redis_binary()
         super().__init__()
-        self.service_name, self.password = service_name, password
+        self.password = password
         self._config_path = self.directory / "sentinel.conf"
-        self._write_config(master, down_after_ms)
+        self._write_config(master)
 
-    def _write_config(self, master: Redis, down_after_ms: int) -> None:
+    def _write_config(self, master: Redis) -> None:
         lines = [
             f"port {self.port}",
             f"bind {HOST}",
             f"dir {self.directory}",
             "protected-mode no",
-            f"sentinel monitor {self.service_name} {HOST} {master.port} {QUORUM}",
-            f"sentinel down-after-milliseconds {self.service_name} {down_after_ms}",
-            f"sentinel failover-timeout {self.service_name} {3 * down_after_ms}",
-            f"sentinel parallel-syncs {self.service_name} 1",
+            f"sentinel monitor {SERVICE_NAME} {HOST} {master.port} {QUORUM}",
+            f"sentinel down-after-milliseconds {SERVICE_NAME} {_DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE_NAME} {3 * _DOWN_AFTER_MS}",
+            f"sentinel parallel-syncs {SERVICE_NAME} 1",
         ]
         if master.password is not None:
-            lines.append(f"sentinel auth-pass {self.service_name} {master.password}")
+            lines.append(f"sentinel auth-pass {SERVICE_NAME} {master.password}")
         if self.password is not None:
             lines += [f"requirepass {self.password}", f"sentinel sentinel-pass {self.password}"]
         self._config_path.write_text("\n".join(lines) + "\n")
@@ -53,12 +52,12 @@ class Sentinel(Server):
 
     def master_port(self) -> int:
         """Return the port of the master as this sentinel sees it."""
-        reply = self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service_name)
+        reply = self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE_NAME)
         return int(reply[1])
 
     def facts(self) -> dict[str, str]:
         """Return the fields of SENTINEL MASTER."""
-        reply = self.command("SENTINEL", "MASTER", self.service_name)
+        reply = self.command("SENTINEL", "MASTER", SERVICE_NAME)
         texts = [field.decode() for field in reply]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
@@ -92,12 +91,8 @@ class SentinelGroup:
         *,
         password: str | None = None,
         sentinel_password: str | None = None,
-        down_after_ms: int = 1000,
-        service_name: str = SERVICE_NAME,
     ) -> None:
-        self.service_name = service_name
         self.password, self.sentinel_password = password, sentinel_password
-        self._down_after_ms = down_after_ms
         self.servers: list[Redis] = []
         self.sentinels: list[Sentinel] = []
         self._stack = ExitStack()
@@ -117,21 +112,15 @@ class SentinelGroup:
         replica = stack.enter_context(Redis(password=self.password, settings=following))
         self.servers = [master, replica]
         wait_until(lambda: _is_linked(replica), "the replica follows its master")
-        self.sentinels = [stack.enter_context(self._sentinel(master)) for _ in range(3)]
+        self.sentinels = [
+            stack.enter_context(Sentinel(master, self.sentinel_password)) for _ in range(3)
+        ]
         self.wait_settled()
-
-    def _sentinel(self, master: Redis) -> Sentinel:
-        return Sentinel(
-            master,
-            service_name=self.service_name,
-            password=self.sentinel_password,
-            down_after_ms=self._down_after_ms,
-        )
 
     def url(self, database: int = 0) -> str:
         """Return the URL of all sentinels, without the passwords."""
         nodes = ",".join(f"{one.host}:{one.port}" for one in self.sentinels)
-        return f"redis+sentinel://{nodes}/{self.service_name}/{database}"
+        return f"redis+sentinel://{nodes}/{SERVICE_NAME}/{database}"
 
     def server(self, port: int) -> Redis:
         """Return the server on `port`, dead or alive."""
@@ -156,14 +145,14 @@ class SentinelGroup:
         self.server(port).kill()
         return port
 
-    def wait_promotion(self, old_port: int | None = None, timeout_s: float = PATIENCE_S) -> int:
+    def wait_promotion(self, old_port: int | None = None) -> int:
         """Wait until all sentinels name the same living master; return its port.
 
         `old_port` is the one it must not be; without it, any dead server's.
         """
         dead = {server.port for server in self.servers if not server.running}
         refused = dead if old_port is None else {old_port}
-        wait_until(lambda: self._is_promoted(refused), "a new master", timeout_s)
+        wait_until(lambda: self._is_promoted(refused), "a new master")
         return self.master_port()
 
     def _is_promoted(self, refused: set[int]) -> bool:
@@ -171,13 +160,12 @@ class SentinelGroup:
         ports = {sentinel.master_port() for sentinel in running}
         return len(ports) == 1 and not ports & refused and _is_master(self.server(ports.pop()))
 
-    def wait_settled(self, timeout_s: float = PATIENCE_S) -> None:
+    def wait_settled(self) -> None:
         """Wait until every sentinel knows the master, the replica and the other sentinels."""
         others = len(self.sentinels) - 1
         wait_until(
             lambda: all(sentinel.knows(others, 1) for sentinel in self.sentinels),
             "a settled group",
-            timeout_s,
         )
 
 

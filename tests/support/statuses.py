@@ -31,9 +31,9 @@ def kernel_id(number: int) -> str:
     return f"{number * 2654435761 % (1 << 32):08x}-5d2b-4c3e-8a7f-{number:012x}"
 
 
-def record(place: int, result: str = "success", scale: float = 1.0) -> CycleRecord:
+def record(place: int, result: str = "success") -> CycleRecord:
     """Return the cycle so many intervals ago; its length varies a little."""
-    scale *= 1 + 0.3 * ((place * 7) % 5) / 5
+    scale = 1 + 0.3 * ((place * 7) % 5) / 5
     parts = {part: spent * scale for part, spent in PARTS.items()}
     if result == "failed":
         parts = {"query": 4.1}

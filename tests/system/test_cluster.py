@@ -206,7 +206,7 @@ async def test_a_node_without_slots_and_neighbours_says_nothing_of_the_others(
     """One that was taken out and still runs."""
     for node in cluster.nodes:
         node.command("FLUSHALL")
-    with ClusterNode(password=cluster.password, node_timeout_ms=1000) as lonely:
+    with ClusterNode(cluster.password) as lonely:
         access = StoreAccess(
             f"redis+cluster://{lonely.host}:{lonely.port},{cluster.url.partition('://')[2]}",
             timeout_s=TIMEOUT_S,
