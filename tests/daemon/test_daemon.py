@@ -169,6 +169,7 @@ def test_a_process_that_stood_still_counts_what_it_missed_and_does_not_catch_up(
     with LivePoller(tmp_path, tables(prometheus.url, redis.url, 0.5)) as live:
         live.wait_metric("cycles_total", 3, result="success")
         before = prometheus.batches
+        assert live.metric("missed_cycles_total") == 0
         live.send(signal.SIGSTOP)
         time.sleep(3.0)
         live.send(signal.SIGCONT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -20,7 +19,7 @@ from tests.support import answers
 from tests.support.answers import Answer, Row
 from tests.support.daemon import DaemonProcess, value_in
 from tests.support.exporter import Exporter
-from tests.support.process import HOST, require, wait_until
+from tests.support.process import require, wait_until
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Prometheus, Redis, scrape_config
 
@@ -141,21 +140,6 @@ def test_every_cycle_is_counted_once_by_result_and_reason(
         assert value_in(series, "partial_answers_total") >= 1
 
 
-def test_a_process_that_stood_still_counts_the_ticks_it_missed(
-    prometheus: ScriptedPrometheus, redis: Redis
-) -> None:
-    with alone(prometheus, redis, poll__interval_s=1) as daemon:
-        success = {"result": "success", "reason": ""}
-        wait_until(lambda: daemon.value("cycles_total", **success) >= 2, "two cycles")
-        assert daemon.value("missed_cycles_total") == 0
-        daemon.send(signal.SIGSTOP)
-        stopped = time.monotonic()
-        time.sleep(2.9)  # the ticks at 1 s and 2 s are missed; the one at 3 s comes
-        daemon.send(signal.SIGCONT)
-        wait_until(lambda: daemon.value("missed_cycles_total") > 0, "ticks missed")
-        assert 2 <= daemon.value("missed_cycles_total") <= time.monotonic() - stopped
-
-
 def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redis: Redis) -> None:
     good = {"kernel_id": KERNEL, "container_metric_name": "mem", "value_type": "current"}
     bad: list[Row] = [
@@ -196,18 +180,6 @@ def test_listens_on_loopback_unless_told_otherwise(
         socket.create_connection(("127.0.0.2", daemon.port), 5)
     with alone(prometheus, redis, http__host="0.0.0.0") as daemon:
         socket.create_connection(("127.0.0.2", daemon.port), 5).close()
-
-
-def test_goes_on_polling_where_the_port_is_taken(
-    prometheus: ScriptedPrometheus, redis: Redis
-) -> None:
-    daemon = alone(prometheus, redis)
-    with socket.socket() as taken:
-        taken.bind((HOST, daemon.port))
-        taken.listen()
-        with daemon:
-            wait_until(lambda: "WATCHDOG=1" in daemon.told(), "a finished cycle")
-            assert f"http: cannot listen on {HOST}:{daemon.port}" in daemon.log
 
 
 def test_a_live_page_passes_promtool_and_names_what_was_written(redis: Redis) -> None:
