@@ -40,7 +40,7 @@ def still_silent(before: Mapping[str, AgentTrouble], outcome: Outcome) -> dict[s
 
     Their rounds are forgotten after some minutes, and they are as dead as before.
     """
-    heard = {name_of(one) for one in outcome.exporters} | outcome.roundless_agents
+    heard = {one.name for one in outcome.exporters} | outcome.roundless_agents
     return {
         agent: trouble
         for agent, trouble in before.items()

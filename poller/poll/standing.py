@@ -11,25 +11,25 @@ from poller.values import Observation, Stamp
 
 Told = Mapping[str, str] | Observation
 """The values of some metrics, by name."""
-Place = tuple[str, str]
-"""(exporter, plugin)."""
+Plugin = tuple[str, str]
+"""(exporter, name)."""
 _TOGETHER = 2
 """So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
 
 
 class Standing:
-    """The `plugins` (exporter, name) that fail while the others of their agent measure on."""
+    """The `plugins` that fail while the others of their agent measure on."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.plugins: set[Place] = set()
-        self._movers: dict[Place, int] = {}
-        self._told: dict[Place, set[str]] = {}
+        self.plugins: set[Plugin] = set()
+        self._movers: dict[Plugin, int] = {}
+        self._told: dict[Plugin, set[str]] = {}
         self._plugin_of = cache(lambda name: catalog[name].plugin)
         self._is_share = cache(lambda name: _is_share(catalog[name]))
 
     def of(self, instance: str) -> set[str]:
         """Return the names of an exporter's plugins that stand still."""
-        return {plugin for place, plugin in self.plugins if place == instance}
+        return {name for where, name in self.plugins if where == instance}
 
     def holds(self, instance: str, metric: str) -> bool:
         """Whether the plugin that measures a metric stands still there."""
@@ -46,8 +46,8 @@ class Standing:
 
         Whoever starts while a plugin hangs has seen nothing of it move, and would tell 0.
         """
-        place = (instance, self._plugin_of(metric))
-        self._told.setdefault(place, set()).add(kernel_id)
+        plugin = (instance, self._plugin_of(metric))
+        self._told.setdefault(plugin, set()).add(kernel_id)
 
     def find(
         self, read: Iterable[tuple[str, Told, Stamp | None]], known: Mapping[str, KernelState]
@@ -58,8 +58,8 @@ class Standing:
         other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
         share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
         """
-        moved: dict[Place, int] = {}
-        resting: set[Place] = set()
+        moved: dict[Plugin, int] = {}
+        resting: set[Plugin] = set()
         enough: dict[str, set[str]] = {}
         for kernel_id, told, stamp in read:
             kernel = known.get(kernel_id)
@@ -68,43 +68,43 @@ class Standing:
                 if not told.keys() <= settled:
                     self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
         moving = {instance for (instance, _), movers in moved.items() if movers}
-        for place, movers in moved.items():
-            before = max(self._movers.get(place, 0), len(self._told.pop(place, ())))
-            fell = before >= _TOGETHER and place[0] in moving
-            if not movers and place not in resting and (fell or place in self.plugins):
-                self.plugins.add(place)
+        for plugin, movers in moved.items():
+            before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
+            fell = before >= _TOGETHER and plugin[0] in moving
+            if not movers and plugin not in resting and (fell or plugin in self.plugins):
+                self.plugins.add(plugin)
             else:
-                self.plugins.discard(place)
-                self._movers[place] = movers
+                self.plugins.discard(plugin)
+                self._movers[plugin] = movers
 
     def _note_moved(
         self,
         kernel: KernelState,
         told: Told,
         instance: str,
-        moved: dict[Place, int],
+        moved: dict[Plugin, int],
         settled: set[str],
-        resting: set[Place],
+        resting: set[Plugin],
     ) -> None:
         """Count a kernel for each plugin of which something moved there.
 
         `settled` are the metrics of the plugins that enough kernels were counted for, `resting`
         takes the plugins of devices that are in full use, or in none.
         """
-        plugins: dict[Place, bool] = {}
+        plugins: dict[Plugin, bool] = {}
         for name, value in told.items():
-            place = (instance, self._plugin_of(name))
-            if moved.get(place, 0) >= _TOGETHER:
+            plugin = (instance, self._plugin_of(name))
+            if moved.get(plugin, 0) >= _TOGETHER:
                 settled.add(name)
             kept = kernel.metrics.get(name)
-            if kept is None or name in settled or plugins.get(place):
+            if kept is None or name in settled or plugins.get(plugin):
                 continue
             text = value if isinstance(value, str) else value.current
-            plugins[place] = kept.current != text
+            plugins[plugin] = kept.current != text
             if text in ("0", kept.capacity) and self._is_share(name):
-                resting.add(place)
-        for place, changed in plugins.items():
-            moved[place] = moved.get(place, 0) + changed
+                resting.add(plugin)
+        for plugin, changed in plugins.items():
+            moved[plugin] = moved.get(plugin, 0) + changed
 
 
 def _is_share(metric: Metric) -> bool:
