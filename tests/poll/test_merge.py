@@ -162,3 +162,16 @@ def test_the_order_of_answers_and_rows_does_not_matter(order: list[int], dice: r
     for _, rows in mixed:
         dice.shuffle(rows)
     assert merged(*mixed) == straight
+
+
+def test_metrics_are_put_together_one_at_a_time_and_none_of_them_twice():
+    merger = merge.Merger(Catalog())
+    for name in ("cpu_util", "mem", "net_rx"):
+        merger.take(Query("current", name, ""), [row("7"), row("8", OTHER)])
+    steps = merger.fold()
+    next(steps)
+    assert merger.observations.keys() == {KERNEL, OTHER}
+    assert [len(seen) for seen in merger.observations.values()] == [1, 1]
+    batch = merger.finish(100.0)
+    assert [reading.current for reading in batch.observations[OTHER].values()] == ["8", "8", "8"]
+    assert list(steps) == []
