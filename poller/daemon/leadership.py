@@ -47,9 +47,14 @@ class Leadership:
 
     async def leads(self, cycle: Cycle, lease: Lease | None) -> bool:
         """Whether the lease is ours or can be had now; if not, we stand by."""
-        if lease is not None and not await self._may_lead(cycle, lease):
+        try:
+            leads = lease is None or await self._may_lead(cycle, lease)
+            self._set(leads)
+        finally:
+            if not self._leads:  # also who cannot ask for it: another one tells of kernels now
+                self._telemetry.sees_nothing()
+        if not leads:
             return False
-        self._set(True)
         if lease is None and self.stands_by:  # no lease is asked for any more
             self.stands_by = self._told = False
             cycle.start_afresh()

@@ -194,10 +194,15 @@ class Telemetry:
         self.last_success.set(outcome.time)
 
     def stood_by(self) -> None:
-        """Take a tick at which another poller writes. What it sees is for that one to tell."""
+        """Take a tick at which another poller writes."""
         self.cycles.labels("standby", "").inc()
+        self.leading.set(0)
+        self.sees_nothing()
+
+    def sees_nothing(self) -> None:
+        """Take that this poller does not lead: what is to be seen is for another one to tell."""
         self.agents.exporters = ()
-        gauges = (self.leading, self.active, self.owing, self.stalled, self.silent, self.rivals)
+        gauges = (self.active, self.owing, self.stalled, self.silent, self.rivals)
         for gauge in (*gauges, self.late, self.unwritten, self.fallback, self.skew):
             gauge.set(0)
         self.lag.set(_UNKNOWN)

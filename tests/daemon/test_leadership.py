@@ -12,6 +12,8 @@ from poller.daemon.leadership import Leadership
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.errors import PrometheusError
+from poller.poll.exporter import ExporterState
+from poller.poll.outcome import Outcome
 
 
 class Recorder:
@@ -98,6 +100,34 @@ async def test_who_cannot_ask_prometheus_does_not_take_the_lease(leadership: Lea
         await leadership.leads(cycle, lease)
     assert not lease.held
     assert leadership.role == "does not lead"
+
+
+async def test_who_lost_the_lease_by_failing_tells_nothing_of_kernels_any_more() -> None:
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    leadership = Leadership(telemetry, report)
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    told = ("leader", "active_kernels", "late_exporters", "silent_agents", "fallback")
+
+    def shown() -> list[float | None]:
+        return [telemetry.registry.get_sample_value(f"livestat_poller_{name}") for name in told]
+
+    assert await leadership.leads(cycle, lease)
+    why = PrometheusError("refused", "connection refused")
+    silent = ExporterState("b:1", "i-b", None, None, None, None, None, False, True, None)
+    report.succeeded(
+        Outcome(kernels=9, late=3, exporters=(silent,), held_of={"b:1": 1}, passed_over=why)
+    )
+    seen = [1, 9, 3, 1, 1]
+    assert shown() == seen
+    lease.held = False
+    assert await leadership.leads(cycle, lease)
+    assert shown() == seen  # nobody else had it meanwhile
+    lease.held, cycle.reachable = False, False
+    with pytest.raises(PrometheusError):
+        await leadership.leads(cycle, lease)
+    assert shown() == [0, 0, 0, 0, 0]
 
 
 async def test_without_a_lease_it_leads_and_says_so_once(
