@@ -180,9 +180,9 @@ class Daemon:
         try:
             config = self._reload()
             assembly.check(config)
-        except ConfigError as error:
+        except Exception as error:
             self.telemetry.reloads.labels("refused").inc()
-            log.error("settings: refused, the old ones go on: %s", error)
+            log.error("settings: refused, the old ones go on: %s", _why_refused(error))
             return False
         if _seen_by(self._config) != _seen_by(config):
             self._history = self._rounds = None
@@ -284,6 +284,13 @@ class Daemon:
     def _ask_for_lease(self) -> None:
         if not self._running:
             self._tick.set()
+
+
+def _why_refused(error: Exception) -> str:
+    """Return it in one line; the text of what nobody foresaw may repeat a secret."""
+    kind = type(error).__name__
+    unforeseen = f"unexpected {kind}; livestat-poller check shows where it comes from"
+    return str(error) if isinstance(error, ConfigError) else unforeseen
 
 
 def _seen_by(config: Config) -> tuple[object, ...]:

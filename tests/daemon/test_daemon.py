@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from poller import __version__
+from poller.config import Config
 from poller.daemon.daemon import Daemon
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
@@ -300,6 +301,23 @@ def test_good_settings_are_taken_and_bad_ones_refused_while_the_old_go_on(
     assert line.endswith("changed: poll.interval_s, poll.deadline_s, prometheus.timeout_s, "
                          "redis.timeout_s")  # fmt: skip
     check_log(live)
+
+
+def test_settings_that_cannot_be_read_for_a_reason_nobody_foresaw_are_refused_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reload() -> Config:
+        raise ValueError("Geheim")
+
+    daemon = Daemon(settings(tmp_path, "http://127.0.0.1:9", "redis://127.0.0.1:9"), reload)
+    assert not daemon._reloaded()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("settings: refused, the old ones go on: unexpected ValueError; ")
+    assert "\n" not in told
+    assert "Geheim" not in caplog.text
+    refused = {"result": "refused"}
+    name = "livestat_poller_config_reloads_total"
+    assert daemon.telemetry.registry.get_sample_value(name, refused) == 1
 
 
 def test_a_life_goes_on_over_a_reload(
