@@ -149,7 +149,7 @@ class Daemon:
         facts = report.facts.status(leadership.role, config.poll.interval_s)
         return replace(
             facts,
-            holder=leadership.holder,
+            holder=None if report.failing else leadership.holder,  # it may be another by now
             why_not_ready=report.why_not_ready(config.http.unready_after, leadership.stands_by),
             troubles=self.conditions.troubles(facts.now),
         )

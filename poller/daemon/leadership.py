@@ -94,10 +94,13 @@ class Leadership:
         log.log(level, "leader: standing by, %s writes", holder or "another poller")
 
     async def ask_again(self, interval_s: float, ask: Callable[[], None]) -> None:
-        """Call `ask` several times an interval, for as long as this poller stands by then."""
+        """Call `ask` several times an interval, for as long as this poller stands by then.
+
+        While its neighbours fail each tick asks, and no more: failures are counted by intervals.
+        """
         while True:
             await asyncio.sleep(interval_s * _STAND_BY_SHARE)
-            if self.stands_by:
+            if self.stands_by and not self._report.failing:
                 ask()
 
     async def keep(self, lease: Lease) -> None:

@@ -18,6 +18,7 @@ import pytest
 from poller import __version__
 from poller.config import Config
 from poller.daemon.daemon import Daemon
+from poller.errors import StoreError
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
 from tests.support.answers import Answer, replaying
@@ -318,6 +319,15 @@ def test_settings_that_cannot_be_read_for_a_reason_nobody_foresaw_are_refused_in
     refused = {"result": "refused"}
     name = "livestat_poller_config_reloads_total"
     assert daemon.telemetry.registry.get_sample_value(name, refused) == 1
+
+
+def test_who_writes_is_told_by_one_that_stands_by_only_while_it_can_ask(tmp_path: Path) -> None:
+    config = settings(tmp_path, "http://127.0.0.1:9", "redis://127.0.0.1:9")
+    daemon = Daemon(config, lambda: config)
+    daemon.leadership.stands_by, daemon.leadership.holder = True, "host:1:abc"
+    assert daemon._status(config).holder == "host:1:abc"
+    daemon.report.failed(StoreError("refused", "connection refused"), Outcome())
+    assert daemon._status(config).holder is None
 
 
 def test_a_life_goes_on_over_a_reload(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -14,6 +15,7 @@ from poller.daemon.report import Report
 from poller.errors import PrometheusError
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from tests.support.process import PATIENCE_S
 
 
 class Recorder:
@@ -128,6 +130,24 @@ async def test_who_lost_the_lease_by_failing_tells_nothing_of_kernels_any_more()
     with pytest.raises(PrometheusError):
         await leadership.leads(cycle, lease)
     assert shown() == [0, 0, 0, 0, 0]
+
+
+async def test_who_stands_by_and_fails_asks_at_ticks_alone() -> None:
+    telemetry = Telemetry()
+    report = Report(telemetry, Conditions())
+    leadership = Leadership(telemetry, report)
+    cycle: Any = Recorder()
+    lease: Any = PaperLease()
+    lease.other = "host:1:abc"
+    assert not await leadership.leads(cycle, lease)
+    asked = asyncio.Event()
+    asking = asyncio.create_task(leadership.ask_again(0.02, asked.set))
+    report.failed(PrometheusError("refused", "connection refused"), Outcome())
+    await asyncio.sleep(0.1)
+    assert not asked.is_set()
+    report.stood_by()
+    await asyncio.wait_for(asked.wait(), PATIENCE_S)
+    asking.cancel()
 
 
 async def test_without_a_lease_it_leads_and_says_so_once(
