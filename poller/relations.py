@@ -23,6 +23,7 @@ _FORMS = {
     "rediss+cluster": f"rediss+cluster://{_NODES}",
 }
 """What `redis.url` may look like, by its scheme."""
+_CUT = "holds a #, and nobody is told what follows it; if it is part of a secret, write %23"
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name, as HTTP has it (RFC 9110, token)."""
@@ -93,6 +94,8 @@ def _urls(config: Config) -> list[tuple[str, str]]:
         parts = _parts(url)
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             problems.append((key, "must be http://host:port or https://host:port"))
+        elif parts.fragment:
+            problems.append((key, _CUT))
     problems += _redis_url(config.redis.url.get_secret_value())
     return problems
 
@@ -130,7 +133,7 @@ def _redis_url(url: str) -> list[tuple[str, str]]:
     database = _database(parts)
     if not (database.isdecimal() or database == ""):
         return [("redis.url", "the database must be a number")]
-    return []
+    return [("redis.url", _CUT)] if parts.fragment else []
 
 
 def _is_whole(parts: SplitResult) -> bool:

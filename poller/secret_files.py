@@ -16,7 +16,7 @@ from poller.settings import Prometheus, RedisSection
 HIDDEN = "(hidden)"
 _PASSWORDS = (
     (re.compile(r"(?<=://)([^/@:]*):.*@"), rf"\1:{HIDDEN}@"),  # up to the last @, to be safe
-    (re.compile(r"(?i)(?<=http://)[^/@:]+@|(?<=https://)[^/@:]+@"), f"{HIDDEN}@"),  # often a token
+    (re.compile(r"(?<=://)[^/@:]+@"), f"{HIDDEN}@"),  # a user alone: often a token or a password
     (re.compile(r"([?&](?!(?:db|username)=)[^=&]*=)[^&]*"), rf"\1{HIDDEN}"),
 )
 

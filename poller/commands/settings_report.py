@@ -1,6 +1,7 @@
 """The settings that count, each with where it comes from: what `check --settings` prints. Pure.
 
-It reads like `config.toml`; secrets are hidden, and so is the password in a URL.
+It reads like `config.toml`; secrets are hidden, and so are the password in a URL and parameters
+of queries that nobody knows: VictoriaMetrics takes its `authKey` among them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from poller.secret_files import HIDDEN, without_password
 
 _AUTO = {"poll.deadline_s", "prometheus.timeout_s", "redis.timeout_s"}
 """Settings that say `auto` where nobody gives a number; a number has been put there."""
+
+_HARMLESS = {
+    *("timeout", "limit", "lookback_delta", "stats", "step"),  # Prometheus
+    *("dedup", "partial_response", "max_source_resolution", "engine", "replicaLabels[]"),  # Thanos
+    *("nocache", "latency_offset", "round_digits", "trace"),  # VictoriaMetrics, as the next three
+    *("extra_label", "extra_filters", "extra_filters[]"),
+}
+"""Parameters of queries that hold no secret."""
 
 
 def lines(loaded: Loaded) -> Iterator[str]:
@@ -33,8 +42,11 @@ def lines(loaded: Loaded) -> Iterator[str]:
 def _shown(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Return every value as it may be seen, by section and key."""
     shown: dict[str, dict[str, Any]] = loaded.config.model_dump(mode="json")
-    redis = shown["redis"]
-    redis["url"] = loaded.config.redis.url.get_secret_value()
+    shown["redis"]["url"] = loaded.config.redis.url.get_secret_value()
+    params = shown["prometheus"]["params"]
+    shown["prometheus"]["params"] = {
+        name: value if name in _HARMLESS or not value else HIDDEN for name, value in params.items()
+    }
     metrics = shown.pop("metrics")
     shown = {name: {key: _hidden(one) for key, one in table.items()}
              for name, table in shown.items()}  # fmt: skip

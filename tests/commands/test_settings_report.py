@@ -33,6 +33,7 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
         f'[redis]\nurl = "redis://u:{SECRET}@redis.example/3"\nkey_prefix = "a:"\n'
         f'[prometheus]\nheaders = {{ X-Token = "{SECRET}" }}\ntimeout_s = "auto"\n'
         f'url = "http://me:{SECRET}@prometheus.example:9090"\n'
+        f'params = {{ authKey = "{SECRET}", dedup = "true", nocache = "1" }}\n'
         '[metrics.acme]\nkind = "rate"\n'
     )
     user = {"redis__sentinel_username": "me", "redis__sentinel_password": SECRET}
@@ -54,6 +55,8 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
     assert values["prometheus"]["url"] == "http://me:(hidden)@prometheus.example:9090"
     assert values["redis"]["sentinel_password"] == "(hidden)"
     assert values["prometheus"]["headers"] == {"X-Token": "(hidden)"}
+    shown = {"authKey": "(hidden)", "dedup": "true", "nocache": "1"}
+    assert values["prometheus"]["params"] == shown
     assert values["redis"]["password"] == ""
     assert done.stdout.startswith(f"# settings: {path}, 4 environment variables\n")
 
@@ -76,7 +79,8 @@ def test_every_setting_that_is_set_is_in_the_report() -> None:
             "redis://host?db=1&password=(hidden)&x=(hidden)",
         ),
         (f"redis://host?username=u&PASSWORD={SECRET}", "redis://host?username=u&PASSWORD=(hidden)"),
-        ("redis://u@host", "redis://u@host"),
+        (f"redis://{SECRET}@host", "redis://(hidden)@host"),
+        (f"redis+sentinel://{SECRET}@a:1,b:2/m", "redis+sentinel://(hidden)@a:1,b:2/m"),
         (f"http://{SECRET}@host:9090/x", "http://(hidden)@host:9090/x"),
         (f"HTTPS://{SECRET}@host:9090/x", "HTTPS://(hidden)@host:9090/x"),
         (f"https://host/?authKey={SECRET}", "https://host/?authKey=(hidden)"),
