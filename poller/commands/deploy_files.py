@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def copy(directory: Path, force: bool = False) -> list[str]:
 
     A file that is there as it is shipped is left, and so is one of `YOURS`. Raises
     `DiffersError` before anything is written if another one differs, unless `force`; `OSError`
-    where the system refuses.
+    with the name of the file where the system refuses.
     """
     contents = {name: shipped(name) for name in NEXT}
     there = {name for name in NEXT if _is_there(directory / name)}
@@ -69,8 +70,20 @@ def copy(directory: Path, force: bool = False) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
     written = [name for name in NEXT if name not in there or name in differing]
     for name in written:
-        (directory / name).write_bytes(contents[name])
+        _put((directory / name).resolve(), contents[name])
     return written
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: one cut short would pass for the operator's own."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _is_there(path: Path) -> bool:

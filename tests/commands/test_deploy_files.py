@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from poller.commands import deploy_files
@@ -56,6 +60,26 @@ def test_deploy_files_says_why_it_cannot_write(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "file") in done.stderr
+
+
+def test_deploy_files_that_cannot_write_all_of_a_file_leaves_no_part_of_it(tmp_path: Path) -> None:
+    limited = 'ulimit -f 1; exec "$0" -B -m poller deploy-files "$1"'  # as on a full disk
+    done = subprocess.run(
+        ["sh", "-c", limited, sys.executable, str(tmp_path)],
+        env=environment(), cwd="/", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    told = f"{tmp_path / 'config.toml'}: {os.strerror(errno.EFBIG)}\n"
+    assert (done.returncode, done.stderr) == (2, told)
+    assert held(tmp_path) == {}
+
+
+def test_deploy_files_writes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "alerts.yml").write_text("groups: []\n")
+    (tmp_path / "alerts.yml").symlink_to("kept/alerts.yml")
+    deploy_files.copy(tmp_path, force=True)
+    assert (tmp_path / "alerts.yml").is_symlink()
+    assert held(tmp_path / "kept") == {"alerts.yml": SHIPPED["alerts.yml"]}
 
 
 def test_nothing_is_to_be_copied_onto_itself(tmp_path: Path, monkeypatch) -> None:
