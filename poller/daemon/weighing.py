@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 
 from poller.clock import TOLERANCE_S
@@ -22,7 +23,7 @@ _NAMED = 5
 _MANY_MORE = 1.5
 """Rivals are told of again when there are so many times as many."""
 _QUIET_ROUNDS = 2
-"""Rows that cannot serve are no more when there were none for so many measurements."""
+"""What comes with some answers is over when it did not for so many measurements."""
 _MANY = 500
 """So many kernels' past takes Prometheus a while."""
 _ADVICE: Mapping[str, str] = {
@@ -44,6 +45,7 @@ class Weighing:
         self._rivals = 0
         self._late = 0
         self._dropped: dict[Drop, float] = {}
+        self._warned = -math.inf
 
     def stood_by(self) -> None:
         """Take that another poller wrote; how long kernels and agents wait begins anew after it."""
@@ -67,6 +69,7 @@ class Weighing:
             "synchronise the clocks of this host and of Prometheus",
         )
         self._weigh_fallback(outcome.passed_over)
+        self._weigh_warnings(outcome)
         self._state(
             "redis",
             bool(outcome.failed),
@@ -89,6 +92,16 @@ class Weighing:
             return
         detail = f"{passed_over.detail}; another Prometheus answers instead"
         self._conditions.bad("fallback", passed_over.reason, detail, passed_over.advice)
+
+    def _weigh_warnings(self, outcome: Outcome) -> None:
+        """Note answers that miss data and were taken nevertheless."""
+        if outcome.warned:
+            self._warned = outcome.time
+            detail = f"{outcome.warned}; what is there is written"
+            advice = "find the store or shard that is down"
+            self._conditions.bad("partial answers", "partial", detail, advice)
+        elif not _is_recent(self._warned, outcome):
+            self._conditions.good("partial answers")
 
     def _weigh_rivals(self, outcome: Outcome) -> None:
         """Tell of rivals, again where they have become many more; that none is left when known."""
@@ -133,10 +146,8 @@ class Weighing:
                 f"{told(outcome.dropped[reason], 'row', 'rows')} of the answers cannot serve",
                 "look for the exporter or relabelling that makes them",
             )
-        intervals = [one.interval_s or DEFAULT_INTERVAL_S for one in outcome.exporters]
-        quiet_s = _QUIET_ROUNDS * max(intervals, default=0.0)
         for reason, last in list(self._dropped.items()):
-            if reason not in outcome.dropped and not 0 <= outcome.time - last < quiet_s:
+            if reason not in outcome.dropped and not _is_recent(last, outcome):
                 del self._dropped[reason]
                 self._conditions.good(f"rows ({reason})")
 
@@ -208,6 +219,12 @@ class Weighing:
             self._conditions.bad(subject, reason, detail, advice)
         else:
             self._conditions.good(subject)
+
+
+def _is_recent(last: float, outcome: Outcome) -> bool:
+    """Whether not every agent was read since that time: a cycle asks for those that measured."""
+    intervals = [one.interval_s or DEFAULT_INTERVAL_S for one in outcome.exporters]
+    return 0 <= outcome.time - last < _QUIET_ROUNDS * max(intervals, default=0.0)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -35,9 +35,9 @@ class Outcome:
     how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
     backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
     far the newest sample is behind the time asked. `passed_over` is why another Prometheus than the
-    first one answered. `asks_lease`: it is not known yet whether the
-    lease is ours. `store_trouble` is why older keys could not be read, where that was no reason to
-    fail.
+    first one answered, `warned` a warning of missing data in answers that were taken nevertheless.
+    `asks_lease`: it is not known yet whether the lease is ours. `store_trouble` is why older keys
+    could not be read, where that was no reason to fail.
     """
 
     time: float = 0.0
@@ -73,6 +73,7 @@ class Outcome:
     lag_s: float | None = None
     observed: bool = False
     passed_over: PrometheusError | None = None
+    warned: str = ""
     store_trouble: str = ""
     asks_lease: bool = False
     stage: Stage | None = None
@@ -107,6 +108,7 @@ class Outcome:
         rounds = observer.rounds
         self.observed = True
         self.passed_over = observer.client.passed_over
+        self.warned = observer.client.take_warning()
         self.dropped, self.late, self.unmet = batch.dropped, batch.late, batch.unmet
         self.exporters = tuple(rounds.states())
         self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)

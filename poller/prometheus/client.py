@@ -84,6 +84,7 @@ class Client:
         self._told = [str(url.with_user(None).with_query(None)) for url in self._urls]
         self._failover = Failover(self._told, access.prefer_again_s)
         self._victoria: set[int] = set()
+        self._warned = ""
         self.server_ahead_s: float | None = None
 
     async def __aenter__(self) -> Client:
@@ -245,6 +246,15 @@ class Client:
                 'find the store or shard that is down; prometheus.on_partial = "publish" '
                 "writes what is there",
             )
+        self._warned = partial[0][:200] if partial else self._warned
+
+    def take_warning(self) -> str:
+        """Return the last warning that data is missing of the answers taken since this was asked.
+
+        Empty where there was none, and where such answers are not taken.
+        """
+        warned, self._warned = self._warned, ""
+        return warned
 
     async def _request(
         self,

@@ -229,6 +229,22 @@ def test_rows_that_cannot_serve_are_told_once_though_most_cycles_read_other_agen
     assert caplog.records[-1].getMessage().startswith("rows (nan): well again")
 
 
+def test_answers_that_miss_data_and_are_taken_nevertheless_are_told_once_each_way(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO)
+    report = Report(Telemetry(), Conditions())
+    agent = ExporterState("a:1", "i-a", "gather_measures", 5.0, 5.0, 1.0, 1.0, False, False, None)
+    for place, warned in enumerate(["store-7\nis down", "", "store-8 is down", "", ""]):
+        report.succeeded(Outcome(time=5.0 * place, exporters=(agent,), warned=warned))
+    told, again = [one.getMessage() for one in caplog.records if "partial" in one.getMessage()]
+    assert told == (
+        "partial answers: store-7 is down; what is there is written; find the store or shard that "
+        "is down"
+    )
+    assert again.startswith("partial answers: well again after ")
+
+
 def test_an_agent_that_died_stays_told_when_its_rounds_are_forgotten(
     caplog: pytest.LogCaptureFixture,
 ):

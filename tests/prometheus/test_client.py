@@ -161,8 +161,10 @@ async def test_partial_data_is_skipped_or_published_and_counted(
                 with pytest.raises(PartialAnswer) as raised:
                     await one.vector("up", 1.0)
                 assert raised.value.reason == "partial"
+                assert one.take_warning() == ""  # the failure tells it
             else:
                 assert len(await one.vector("up", 1.0)) == 1
+                assert [one.take_warning(), one.take_warning()] == [told[0], ""]
         assert len(told) == 1
 
 
@@ -322,7 +324,8 @@ async def test_partial_data_is_written_where_the_settings_say_so(
     prometheus.handler = handler
     made = settings(tmp_path, prometheus.url, redis.url, prometheus__on_partial="publish")
     async with assembly.cycle(made, PATIENT) as cycle:
-        assert (await cycle.poll()).written == 2
+        outcome = await cycle.poll()
+        assert (outcome.written, outcome.warned) == (2, "a store is down")
 
 
 async def test_the_cycle_after_an_outage_of_the_real_server_is_good(
