@@ -59,7 +59,11 @@ class Report:
             return f"{told(self._failures, 'cycle', 'cycles')} failed: {self._at_fault()}"
         if stands_by:
             return "standing by"
-        return told(self._last.written, "key written", "keys written") if self._last else "starting"
+        if self._last is None:
+            return "starting"
+        withheld = len(self._last.withheld)  # of keys most cycles write none: few agents measured
+        less = f", {withheld} withheld" if withheld else ""
+        return f"leads, {told(self._last.kernels, 'active kernel', 'active kernels')}{less}"
 
     def _at_fault(self) -> str:
         """Return which neighbours made cycles fail; other troubles did not end one."""

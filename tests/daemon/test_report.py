@@ -181,6 +181,15 @@ def test_who_stands_by_is_ready_while_its_neighbours_answer():
     assert report.why_not_ready(3, stands_by=True) == ""
 
 
+def test_the_service_manager_is_told_of_kernels_also_when_no_agent_has_measured():
+    report = Report(Telemetry(), Conditions())
+    assert report.status(stands_by=False) == "starting"
+    report.succeeded(Outcome(kernels=9, written=0))
+    assert report.status(stands_by=False) == "leads, 9 active kernels"
+    report.succeeded(Outcome(kernels=1, withheld={"3f": "incomplete"}))
+    assert report.status(stands_by=False) == "leads, 1 active kernel, 1 withheld"
+
+
 def test_that_another_prometheus_answers_is_told_once_each_way(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     telemetry = Telemetry()

@@ -91,7 +91,8 @@ def prometheus() -> Iterator[Prometheus]:
 
 def test_the_daemon_tells_systemd_ready_alive_and_stopping(prometheus: Prometheus) -> None:
     with Redis() as valkey, DaemonProcess(prometheus.url, valkey.url, poll__interval_s=1) as daemon:
-        wait_until(lambda: "STATUS=2 keys written" in daemon.told(), "keys are written", 60)
+        leads = "STATUS=leads, 2 active kernels"
+        wait_until(lambda: leads in daemon.told(), "it says what it publishes", 60)
         told = daemon.told()
         assert told[0] == "READY=1"
         assert told.count("READY=1") == 1
