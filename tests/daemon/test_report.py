@@ -279,3 +279,9 @@ def test_an_agent_that_tells_by_another_instance_now_is_not_down():
     held = {"old:1": 5, "new:1": 5}
     assert agents.troubles(Outcome(exporters=(gone, there), held_of=held)) == {}
     assert set(agents.troubles(Outcome(exporters=(gone,), held_of=held))) == {"i-a"}
+
+
+def test_an_agent_that_was_drained_before_it_went_is_not_missed():
+    gone = ExporterState("a:1", "i-a", "gather_measures", 9.0, 5.0, 1.0, 1.0, False, True, None)
+    assert set(agents.troubles(Outcome(exporters=(gone,), held_of={"a:1": 1}))) == {"i-a"}
+    assert agents.troubles(Outcome(exporters=(gone,), held_of={"a:1": 0})) == {}
