@@ -19,6 +19,7 @@ BEFORE_S = 200
 AFTER_S = 400
 _STAGE = {"__name__": "backendai_stage_count_total", "upper_layer": "collect_container_stat"}
 _TASK = {"stat_scope": "container"}
+_SIZES = ("mem", "io_scratch_size", "cuda_mem")
 
 Labels = dict[str, str]
 
@@ -30,7 +31,8 @@ class Agent:
     `writes`: it counts tries to write keys. `lacks`: metrics that it does not export. `counts`
     False: an old agent, that counts no stages. `stalled_s`: so long ago it stopped measuring;
     `down_s`: so long ago it was scraped last; `born_s`: so long ago its kernels began, `ended_s`:
-    so long ago they ended. `leaps`: gauges grow by half with each measurement.
+    so long ago they ended. `leaps`: sizes grow by half with each measurement; shares do not, since
+    the mean of such a gauge is that of its last samples alone.
     """
 
     name: str
@@ -117,7 +119,7 @@ class Cluster:
                 for at in times
                 if born <= at <= ended
                 for rounds in [self._rounds(agent, at) - self._rounds(agent, born)]
-                for leap in [1.5**rounds if agent.leaps and not metric.is_counter else 1]
+                for leap in [1.5**rounds if agent.leaps and metric.name in _SIZES else 1]
             ]
             yield kernel.labels(metric, "current") | target, samples
             if metric.capacity is not None:

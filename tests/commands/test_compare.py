@@ -18,7 +18,7 @@ AHEAD_S = 7.0
 
 @pytest.fixture
 def leaping(tmp_path: Path) -> Iterator[Place]:
-    """An agent whose gauges are much higher after each measurement."""
+    """An agent whose kernels are much larger after each measurement."""
     with placed(tmp_path, Agent("i-one", leaps=True)) as place:
         yield place
 
