@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from poller.errors import StoreError
 from poller.store.holders import has_ended, new_token
@@ -32,9 +33,19 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
 """
-# Not DEL, so that the ACL user needs no right to delete: an empty token is nobody's.
+# Returns the holder's token, '' where it is nobody's, nil where it is gone; and how many
+# milliseconds it has left.
+_LOOK = """
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == '' then return {holder, 0} end
+local left = redis.call('PTTL', KEYS[1])
+if left == -1 then return {'', 0} end
+return {holder, left}
+"""
+# Not DEL, so that the ACL user needs no right to delete: an empty token is nobody's. It stays for
+# as long as the lease would, so that who stands by sees that it was given up and not lost.
 _RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], '', 'PX', 1) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], '', 'PX', ARGV[2]) end
 return 0
 """
 
@@ -42,6 +53,18 @@ return 0
 def length_s(interval_s: float) -> float:
     """Return how long a lease lasts for a holder that polls so often."""
     return _INTERVALS * interval_s
+
+
+class _Sight(NamedTuple):
+    """Whose the lease is by the last look, until when by the local clock, how long one lasts.
+
+    `gone`: it was lost before its time, and is its holder's to take back until then.
+    """
+
+    holder: str
+    until: float
+    length_s: float
+    gone: bool = False
 
 
 class Lease:
@@ -62,6 +85,7 @@ class Lease:
         self._monotonic = monotonic
         self._until = float("-inf")
         self._until_ms = 0
+        self._seen: _Sight | None = None
 
     @property
     def held(self) -> bool:
@@ -81,12 +105,35 @@ class Lease:
     async def take(self) -> bool:
         """Take the lease if it is free, renew it if it is ours; whether we hold it now.
 
-        Who was killed on this host does not hold it any more.
+        Who was killed on this host does not hold it any more. Who lost it with all keys of the
+        server may have it back first: nobody else knows the kernels' past.
         """
-        if await self._ask(even_free=True):
-            return True
-        holder = await self.holder()
-        return holder is not None and has_ended(holder) and await self._ask(True, holder)
+        holder = await self._whose()
+        if holder not in ("", self.token) and not has_ended(holder):
+            self.forget()
+            return False
+        return await self._ask(even_free=True, ended=holder)
+
+    async def _whose(self) -> str:
+        """Return the token of whom the lease is to be left to; "": nobody.
+
+        Where it is gone before its time and was not given up, its holder has as long as a lease
+        lasts to take it back. So it has where the server answers again: it did not to the holder.
+        """
+        before, asked = self._seen, self._monotonic()
+        # Until it answers.
+        self._seen = before and before._replace(until=float("inf"), gone=False)
+        with self._named():
+            told, left_ms = await self._store.script(_LOOK, self.name)
+        self._seen = None
+        if told:
+            holder, left_s = bytes(told).decode("utf-8", "replace"), left_ms / 1000
+            length_s = before.length_s if before and before.holder == holder else 0.0
+            self._seen = _Sight(holder, asked + left_s, max(left_s, length_s))
+        elif told is None and before and self._monotonic() < before.until:
+            until = before.until if before.gone else asked + before.length_s
+            self._seen = before._replace(until=until, gone=True)
+        return self._seen.holder if self._seen else ""
 
     async def renew(self) -> bool:
         """Renew the lease while it is ours; whether we hold it now.
@@ -120,7 +167,8 @@ class Lease:
         """Give the lease up at once, if it is ours."""
         self.forget()
         with self._named():
-            await self._store.script(_RELEASE, self.name, self.token)
+            length_ms = round(self._length_s * 1000)
+            await self._store.script(_RELEASE, self.name, self.token, length_ms)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled, for work that takes longer than it lasts."""

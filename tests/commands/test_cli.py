@@ -40,8 +40,10 @@ class Place:
         return poller(*arguments, env=self.env(**settings))
 
     def keys(self) -> dict[str, bytes]:
+        """Return what is there, but for a lease that was given up."""
         with self.redis.client() as client:
-            return {key.decode(): client.get(key) for key in client.keys("*")}
+            found = {key.decode(): client.get(key) for key in client.keys("*")}
+        return {key: value for key, value in found.items() if value}
 
     def put(self, values: dict[str, bytes], ttl_s: int = 86_400) -> None:
         with self.redis.client() as client:

@@ -16,7 +16,7 @@ from poller.store.holders import new_token
 from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.store.writes import Fence, Writes
-from tests.support.proxy import FaultProxy, passing, reset
+from tests.support.proxy import FaultProxy, passing, refusing, reset
 from tests.support.servers import Redis, wait_until
 from tests.support.tokens import altered
 
@@ -106,12 +106,64 @@ async def test_what_another_had_in_between_is_not_renewed_though_it_is_free(stor
     assert not ours.held
 
 
-async def test_nothing_is_left_of_a_lease_that_was_released(store: Store, redis: Redis) -> None:
-    lease = Lease(store, NAME, LONG_S)
+async def test_a_lease_that_was_released_is_nobodys_until_its_key_goes_away(
+    store: Store, redis: Redis
+) -> None:
+    """So that who looks later sees that it was given up, and not lost with the server's keys."""
+    lease, other = Lease(store, NAME, LONG_S), Lease(store, NAME, LONG_S)
     assert await lease.take()
+    assert not await other.take()
     assert 0 < redis.command("PTTL", NAME) <= LONG_S * 1000
     await lease.release()
-    await asyncio.to_thread(wait_until, lambda: not redis.command("EXISTS", NAME), "its end", 1)
+    assert 0 < redis.command("PTTL", NAME) <= LONG_S * 1000
+    assert await lease.holder() is None
+    assert await other.take()
+
+
+async def test_a_lease_that_the_server_lost_is_first_its_holders_to_take_back(
+    store: Store, redis: Redis
+) -> None:
+    clock = HandClock()
+    ours, theirs = (Lease(store, NAME, LONG_S, monotonic=clock) for _ in range(2))
+    assert await ours.take()
+    assert not await theirs.take()
+    redis.command("FLUSHALL")
+    for _ in range(2):
+        clock.now += 0.4 * LONG_S
+        assert not await theirs.take()
+    assert not await ours.renew()
+    assert await ours.take()
+    assert not await theirs.take()
+    redis.command("FLUSHALL")  # and its holder is gone with it
+    assert not await theirs.take()
+    clock.now += LONG_S
+    assert await theirs.take()
+
+
+async def test_a_lease_that_ran_out_while_the_server_did_not_answer_is_its_holders_to_take_back(
+    redis: Redis,
+) -> None:
+    """Nobody could renew it; a server that restarts without persistence has lost it besides."""
+    redis.command("FLUSHALL")
+    clock = HandClock()
+    with FaultProxy(redis.port) as proxy:
+        async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as store:
+            ours, theirs = (Lease(store, NAME, LONG_S, monotonic=clock) for _ in range(2))
+            assert await ours.take()
+            assert not await theirs.take()
+            proxy.fault = refusing()
+            proxy.cut()
+            for _ in range(5):
+                clock.now += LONG_S
+                with pytest.raises(StoreError):
+                    await theirs.take()
+            redis.command("FLUSHALL")
+            proxy.fault = passing()
+            for _ in range(2):
+                clock.now += 0.9 * LONG_S
+                assert not await theirs.take()
+            clock.now += 0.2 * LONG_S
+            assert await theirs.take()
 
 
 async def test_a_lease_that_is_kept_outlasts_its_length(store: Store) -> None:
@@ -151,10 +203,11 @@ async def test_the_local_clock_counts_from_before_the_question(redis: Redis) -> 
     with FaultProxy(redis.port) as proxy:
         async with Store(StoreAccess(f"redis://127.0.0.1:{proxy.port}/0")) as slow:
             lease = Lease(slow, NAME + ":slow", LONG_S, monotonic=clock)
-            taking = asyncio.create_task(lease.take())
+            assert await lease.take()
+            renewing = asyncio.create_task(lease.renew())
             await asyncio.sleep(0)  # the question is on its way
             clock.now += 20.0
-            assert await taking
+            assert await renewing
     clock.now += LONG_S - 20.0
     assert not lease.held
 

@@ -68,7 +68,7 @@ def read(tmp_path: Path, *views: list[tuple[dict[str, str], Samples]]) -> dict:
         done = poller("once", "--time", str(END), env=environment(prometheus.url, redis.url))
         assert done.returncode == 0, done.stderr
         with redis.client() as client:
-            (key,) = client.keys("*")
+            (key,) = client.keys("*-*-*-*-*")
             assert key.decode() == KERNEL
             return msgpack.unpackb(client.get(key), raw=False)
 

@@ -193,6 +193,22 @@ def test_a_leader_cut_off_from_the_server_is_replaced_within_two_intervals(pair:
     pair.pollers["one"].wait_line("standing by")
 
 
+def test_a_leader_stays_the_leader_when_the_server_loses_all_keys(pair: Pair) -> None:
+    """It knows what nobody else does; who stands by asks more often, and would begin afresh."""
+    for flush in range(5):
+        pair.wait_write("one")
+        time.sleep(flush / 5 * INTERVAL_S)
+        with Stalls() as stalls:
+            pair.redis.command("FLUSHALL")
+            flushed = time.time()
+            assert pair.wait_write("one").time - flushed <= 2 * INTERVAL_S + stalls.lost_s
+    assert {write.writer for write in pair.writes()} == {"one"}
+    check_times(pair.writes())
+    pair.pollers["one"].kill()
+    pair.redis.command("FLUSHALL")
+    pair.wait_write("two")
+
+
 def test_a_leader_without_prometheus_is_replaced(pair: Pair) -> None:
     pair.prometheus["one"].handler = lambda query, time, params: replaying()
     pair.wait_write("two")

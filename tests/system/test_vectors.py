@@ -44,7 +44,7 @@ class Stage:
         done = poller("once", "--time", repr(at), env=self.env(**settings))
         assert done.returncode == 0, done.stderr
         with self.redis.client() as client:
-            return {key.decode(): client.get(key) for key in client.keys("*")}
+            return {key.decode(): client.get(key) for key in client.keys("*-*-*-*-*")}
 
 
 BACKENDS = {"prometheus": Prometheus, "victoria": VictoriaMetrics}
