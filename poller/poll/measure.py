@@ -223,7 +223,8 @@ def measure(
 ) -> None:
     """Let a metric take one more measurement, seen by the batch of the time `at` or before it.
 
-    Where something is owed up to that batch, the mean is counted with it.
+    Where something is owed up to that batch, the mean is counted with it. A counter that
+    began anew in one of several rounds keeps its rate: the agent wrote 0 in that one alone.
     """
     before, value = kept.take(text)
     if fact.plain:
@@ -232,11 +233,13 @@ def measure(
         kept.highest, kept.maximum = value, text
     if fact.minimum and value < kept.lowest:
         kept.lowest, kept.minimum = value, text
+    unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
     if fact.mean and (kept.owed is None or kept.owed.end != at):
-        unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
         kept.total += with_unseen(before, value, unseen) if unseen else value
         kept.count += 1 + unseen
-    if fact.rate and step is not None and (step.sure or kept.rate == 0.0):  # better than a false 0
+    fell_unseen = bool(unseen) and value < before
+    # Not sure is better than a false 0.
+    if fact.rate and step is not None and not fell_unseen and (step.sure or kept.rate == 0.0):
         kept.rate, kept.by_window = rates.between(before, value, step.elapsed_s), False
     kept.stood = False
 

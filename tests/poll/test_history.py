@@ -139,6 +139,15 @@ def test_a_counter_that_restarts_has_the_rate_0_for_one_round():
     assert rate(made, "io_read") == pytest.approx(10.0)
 
 
+def test_a_counter_that_restarts_in_a_round_that_nobody_saw_keeps_its_rate():
+    """The agent writes 0 for the one interval in which it fell, and this need not be the last."""
+    made = history(batch(10.0, io_read=Reading("500")), batch(15.0, io_read=Reading("900")))
+    feed(made, batch(35.0, io_read=Reading("150")), CLOCKS)
+    assert rate(made, "io_read") == pytest.approx(80.0)
+    feed(made, batch(40.0, io_read=Reading("200")), CLOCKS)
+    assert rate(made, "io_read") == pytest.approx(10.0)
+
+
 def test_a_maximum_never_falls_when_a_counter_restarts():
     made = history(batch(10.0, cpu_util=Reading("500")), batch(15.0, cpu_util=Reading("3")))
     assert kept(made, "cpu_util").maximum == "500"
