@@ -47,7 +47,7 @@ class History:
 
     `owing` are the kernels of which something is still to be backfilled, `stamps` the round that
     each exporter was last read in, `living` the kernels of each exporter's last answer. What was
-    not seen for `lookback_s` seconds is forgotten.
+    not seen for `lookback_s` seconds is forgotten, unless its exporter was not scraped since.
     """
 
     def __init__(self, catalog: Catalog, lookback_s: float) -> None:
@@ -104,7 +104,7 @@ class History:
         if self.time is not None and batch.time - self.time > self.lookback_s:
             self._resumed = batch.time
         self.time = batch.time
-        fed.forgotten = self._forget(batch.time)
+        fed.forgotten = self._forget(batch.time, rounds)
 
     def _take_kernel(
         self,
@@ -199,8 +199,11 @@ class History:
                     measure(kept, text, facts[name], steps.step(kept.stamp, glimpse.stamp))
                     kept.stamp = glimpse.stamp
 
-    def _forget(self, at: float) -> list[str]:
-        """Forget kernels that were not seen for long. To look at all is dear, so now and then."""
+    def _forget(self, at: float, rounds: Rounds) -> list[str]:
+        """Forget kernels that were not seen for long. To look at all is dear, so now and then.
+
+        Those of an exporter's last round live on as far as is known: it may not have been scraped.
+        """
         if 0 <= at - self._looked_through < _LOOKS * self.lookback_s:
             return []
         if 0 <= at - self._resumed < self.lookback_s:
@@ -208,10 +211,13 @@ class History:
         self._looked_through = at
         before = at - self.lookback_s
         living = self.living.all()  # also of agents that measure nothing
+        last = rounds.last_rounds()
         gone = [
             name
             for name, kernel in self.kernels.items()
-            if kernel.seen < before and name not in living
+            if kernel.seen < before
+            and name not in living
+            and (kernel.stamp is None or (kernel.stamp.instance, kernel.stamp.number) not in last)
         ]
         for name in gone:
             del self.kernels[name]

@@ -11,6 +11,9 @@ from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.values import Observation, Owed, Reading, Stamp
 
+_LONG_S = 300.0
+"""Both ends of a longer time say nothing of a gauge in the rounds between that nobody saw."""
+
 
 class Fact(NamedTuple):
     """What is kept of a metric: life-long statistics, a rate, or nothing (`plain`).
@@ -235,8 +238,10 @@ def measure(
         kept.lowest, kept.minimum = value, text
     unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
     if fact.mean and (kept.owed is None or kept.owed.end != at):
-        kept.total += with_unseen(before, value, unseen) if unseen else value
-        kept.count += 1 + unseen
+        is_long = step is not None and step.elapsed_s > _LONG_S
+        between = unseen if fact.counts or not is_long else 0.0
+        kept.total += with_unseen(before, value, between) if between else value
+        kept.count += 1 + between
     fell_unseen = bool(unseen) and value < before
     # Not sure is better than a false 0.
     if fact.rate and step is not None and not fell_unseen and (step.sure or kept.rate == 0.0):

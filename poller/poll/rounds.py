@@ -20,6 +20,8 @@ from poller.values import DEFAULT_INTERVAL_S, Stamp
 _LONGER = 1.5
 """So many scrape intervals without a scrape of anybody: nobody was scraped, and nobody silent."""
 _PAUSES = 16
+_LAID_BY_S = 86_400.0
+"""So long an exporter that fell silent may come back, with kernels that lived on meanwhile."""
 
 
 class Rounds:
@@ -29,6 +31,7 @@ class Rounds:
         self.exporters: dict[Target, Exporter] = {}
         self.at: float | None = None
         self._of_instance: dict[str, list[Exporter]] = {}
+        self._laid_by: dict[Target, Exporter] = {}
         self._sorter = Sorter()
         self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)
 
@@ -96,7 +99,8 @@ class Rounds:
         exporter = self.exporters.get(target)
         if exporter is None:
             instance = dict(target)["instance"]
-            exporter = self.exporters[target] = Exporter(instance)
+            exporter = self._laid_by.pop(target, None) or Exporter(instance)
+            self.exporters[target] = exporter
             other = self.of(instance)
             if other is not None:  # its labels have changed
                 exporter.arrivals.suppose(other.interval_s)
@@ -174,6 +178,7 @@ class Rounds:
     def clear(self) -> None:
         """Forget everything: the clock that all of it went by holds no more."""
         self.forget(float("inf"))
+        self._laid_by.clear()
         self._pauses.clear()
         self.at = None
 
@@ -181,13 +186,23 @@ class Rounds:
         """Drop exporters that were last scraped before that time."""
         self._drop([key for key, one in self.exporters.items() if (one.scraped or 0.0) < before])
 
-    def forget_silent(self, longer_s: float) -> None:
-        """Drop exporters that were not scraped for longer while others were.
+    def lay_by_silent(self, longer_s: float) -> None:
+        """Drop exporters that were not scraped for longer while others were, until they come back.
 
         Where nobody was, as while Prometheus is down, rounds go on and are counted afterwards.
         """
         latest, there = self.latest, self.exporters.items()
-        self._drop([key for key, one in there if self._behind_s(one, latest) > longer_s])
+        silent = [key for key, one in there if self._behind_s(one, latest) > longer_s]
+        laid_by = self._laid_by | {key: self.exporters[key] for key in silent}
+        self._drop(silent)
+        since = latest - _LAID_BY_S
+        self._laid_by = {key: one for key, one in laid_by.items() if (one.scraped or 0.0) > since}
+
+    def last_rounds(self) -> set[tuple[str, float]]:
+        """Return (instance, number) of every exporter's last round, also of those laid by."""
+        several = (*self.exporters.values(), *self._laid_by.values())
+        stamps = (one.stamp for one in several)
+        return {(stamp.instance, stamp.number) for stamp in stamps if stamp is not None}
 
     def _drop(self, gone: Iterable[Target]) -> None:
         for target in gone:

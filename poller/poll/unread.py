@@ -56,7 +56,7 @@ class Unread:
                 self._trail.setdefault(instance, []).extend(unread)
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # the first look at thousands must not block the loop
-        rounds.forget_silent(2 * LEARN_S)
+        rounds.lay_by_silent(2 * LEARN_S)
 
     def _look_back_s(self, at: float) -> float:
         """Return how far back there may be rounds that were not stored at the last look."""

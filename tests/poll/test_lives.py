@@ -91,6 +91,19 @@ async def test_after_an_agent_could_not_be_scraped_its_kernels_are_not_taken_for
     holds(lives, lives.kernels[0], within=0.05)  # of those 400 s nobody knows
 
 
+@pytest.mark.parametrize("outage_s", [450.0, 1200.0])
+async def test_what_an_agent_measured_while_it_alone_was_not_scraped_is_part_of_a_counters_mean(
+    outage_s: float,
+):
+    lives = Lives()
+    agent, kernel = lives.agents[1], lives.kernels[1]
+    agent.reachable = outside(900, 900 + outage_s)
+    lives.until(300)
+    await lives.poll(300, 900 + outage_s + 120)
+    assert means_of(lives, kernel)["cpu_util"] == pytest.approx(1.0, abs=0.01)
+    holds(lives, kernel, within=0.25)  # of gauges nobody knows
+
+
 async def test_a_kernel_that_its_agent_left_out_for_long_is_not_taken_for_new():
     lives = Lives()
     lives.agents[0].leaves_out = lambda kernel, at: HOLE[0] <= at < HOLE[1]

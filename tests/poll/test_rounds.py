@@ -266,6 +266,30 @@ def test_an_exporter_that_is_not_scraped_any_more_is_in_no_round_and_is_forgotte
     assert rounds.of("b:1") is None
 
 
+def test_an_exporter_that_comes_back_goes_on_counting_and_is_not_told_of_meanwhile():
+    other = {**A, "instance": "b:1"}
+    early = [(at, at / 5 + 1) for at in range(0, 100, 5)]
+    rounds = followed([count(*early), count(*early, target=other)])
+    before = rounds.stamps(0.0)["b:1"]
+    look(rounds, [count(*((at, at / 5 + 1) for at in range(100, 1000, 5)))], 1000.0)
+    rounds.lay_by_silent(600.0)
+    assert [one.instance for one in rounds.states()] == ["a:1"]
+    assert rounds.of("b:1") is None
+    assert ("b:1", 20.0) in rounds.last_rounds()
+    look(rounds, [count((1000.0, 201), target=other)], 1000.0)
+    step = rounds.step(before, rounds.stamps(0.0)["b:1"])
+    assert step is not None
+    assert (step.rounds, step.elapsed_s) == (181.0, pytest.approx(905.0, abs=10))
+
+
+def test_an_exporter_that_does_not_come_back_for_a_day_is_forgotten():
+    rounds = followed([count((0.0, 1), (5.0, 2)), count((0.0, 1), target={**A, "instance": "b"})])
+    for at in range(10, 90_000, 10):
+        look(rounds, [count((at, at))], float(at))
+        rounds.lay_by_silent(600.0)
+    assert {instance for instance, _ in rounds.last_rounds()} == {"a:1"}
+
+
 def test_an_exporter_is_silent_where_others_were_scraped_since():
     other = {**A, "instance": "b:1"}
     steady = [(at, at) for at in range(0, 60, 5)]
