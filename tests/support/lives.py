@@ -223,6 +223,9 @@ class Memory:
         assert found is not None
         return found.result
 
+    def take_warning(self) -> str:
+        return ""
+
     async def fail_over(self, attempt: Callable[[], Awaitable[T]], within_s: float) -> T:
         return await attempt()
 
