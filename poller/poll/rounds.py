@@ -187,12 +187,17 @@ class Rounds:
         self._drop([key for key, one in self.exporters.items() if (one.scraped or 0.0) < before])
 
     def lay_by_silent(self, longer_s: float) -> None:
-        """Drop exporters that were not scraped for longer while others were, until they come back.
+        """Drop exporters that were not scraped for longer while others were, until they come back;
+        and those of which no scrape could be read.
 
         Where nobody was, as while Prometheus is down, rounds go on and are counted afterwards.
         """
         latest, there = self.latest, self.exporters.items()
-        silent = [key for key, one in there if self._behind_s(one, latest) > longer_s]
+        silent = [
+            key
+            for key, one in there
+            if one.scraped is None or self._behind_s(one, latest) > longer_s
+        ]
         laid_by = self._laid_by | {key: self.exporters[key] for key in silent}
         self._drop(silent)
         since = latest - _LAID_BY_S
