@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,7 +11,7 @@ from poller.commands.finding import Finding, Level, agreed, counted, failed, lef
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError, PrometheusError
 from poller.poll.census import count_kernels
-from poller.poll.cycle import Cycle
+from poller.poll.cycle import PARTS_S, Cycle
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
@@ -44,6 +45,8 @@ async def findings(
         async for finding in _others(cycle):
             yield finding
         await cycle.compute(outcome=outcome, needs_store=False)
+        async for finding in parts(cycle):
+            yield finding
     except CycleError as error:
         yield failed(error.subject, error)
         return
@@ -72,6 +75,19 @@ async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
             yield Finding("warn", "prometheus", few, "it would not do: let it scrape all agents")
         else:
             yield Finding("ok", "prometheus", f"{url} knows of {counted(known[url], 'kernel')} too")
+
+
+async def parts(cycle: Cycle) -> AsyncIterator[Finding]:
+    """Tell whether a scrape is stored in parts: of one that lacks series these come later."""
+    rounds = cycle.observer.rounds
+    if cycle.rules.query_offset_s >= PARTS_S or not rounds.parts_are_missing():
+        return
+    await asyncio.sleep(PARTS_S)
+    await cycle.observer.look(await cycle.evaluation_time())
+    if rounds.parts_came_later:
+        text = "they are stored in parts, as remote write does: rates of half a scrape are false"
+        advice = f"set poll.query_offset_s = {PARTS_S:g}; see the README on remote write"
+        yield Finding("warn", "scrapes", text, advice)
 
 
 def _observed(outcome: Outcome, survey: Survey | None, allow_empty: bool) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from poller.daemon.conditions import Conditions
 from poller.daemon.withheld import LONG_CYCLES, Withheld
 from poller.daemon.words import told
 from poller.errors import CycleError
+from poller.poll.cycle import PARTS_S
 from poller.poll.outcome import Outcome
 from poller.values import DEFAULT_INTERVAL_S, Drop
 
@@ -68,6 +69,7 @@ class Weighing:
             f"Prometheus' clock is {ahead_s:+.0f} s from this host's; its time is used",
             "synchronise the clocks of this host and of Prometheus",
         )
+        self._weigh_parts(outcome.in_parts)
         self._weigh_fallback(outcome.passed_over)
         self._weigh_warnings(outcome)
         self._state(
@@ -85,6 +87,20 @@ class Weighing:
         self._weigh_load(outcome)
         self._weigh_withheld(outcome)
         self._weigh_backfill(outcome.owing)
+
+    def _weigh_parts(self, in_parts: bool) -> None:
+        if not in_parts:
+            self._conditions.good("scrapes", "whole ones are read as set")
+            return
+        self._conditions.bad(
+            "scrapes",
+            "in_parts",
+            "they are stored in parts, as remote write does, and rates of half a scrape are false; "
+            f"Prometheus is asked for {PARTS_S:g} s ago from now on",
+            f"set poll.query_offset_s = {PARTS_S:g}, or more if batch_send_deadline is more than "
+            "5 s: a poller that starts does not know",
+            level=logging.WARNING,
+        )
 
     def _weigh_fallback(self, passed_over: CycleError | None) -> None:
         if passed_over is None:

@@ -129,6 +129,16 @@ class Observer:
         self._unread.taken(batch)
         self._capacities.were_read(batch.capacities, batch.time)
 
+    async def look(self, at: float) -> None:
+        """Look at the rounds alone, at the time `at`."""
+        await self.client.fail_over(
+            lambda: self._unread.look(self.client, at, {}), self.limits.within_s
+        )
+
+    def begin_anew(self) -> None:
+        """Forget the rounds: they are learnt again by the next batch."""
+        self._unread.begin_anew()
+
     async def _survey(self, at: float) -> Known:
         """Return what there is: which exporters, in which rounds, with which metrics."""
         stamps = self.rounds.stamps(at - self.limits.lookback_s)

@@ -6,8 +6,8 @@ worked out once and remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from poller.poll.exporter import CounterName, Scrape
 from poller.prometheus.round_queries import (
@@ -36,12 +36,17 @@ def target_of(labels: Mapping[str, str]) -> Target:
     return frozenset(item for item in labels.items() if item[0] not in _NOT_THE_TARGETS)
 
 
-class Told(NamedTuple):
-    """What one series tells: of which target and agent, and where a scrape keeps its value."""
+@dataclass(slots=True)
+class Told:
+    """What one series tells: of which target and agent, and where a scrape keeps its value.
+
+    `last` is the time of the newest sample that was seen of it; 0 if it is new.
+    """
 
     target: Target
     agent: str
     put: Put
+    last: float = 0.0
 
 
 class Sorter:
@@ -62,9 +67,13 @@ class Sorter:
 
     def _with_one_target(self, told: Told | None) -> Told | None:
         """Let all series of a target have one object for it: to compare two takes its time."""
-        if told is None:
-            return None
-        return told._replace(target=self._targets.setdefault(told.target, told.target))
+        if told is not None:
+            told.target = self._targets.setdefault(told.target, told.target)
+        return told
+
+    def all_told(self) -> Iterator[Told]:
+        """Yield what each series tells that is remembered."""
+        return (told for told in self._known.values() if told is not None)
 
     def forget(self, there: int) -> None:
         """Forget all, if far more series are remembered than there are."""

@@ -20,6 +20,10 @@ from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.values import Batch
 
+PARTS_S = 6.5
+"""Where scrapes are stored in parts a batch's time is at least so long ago, in seconds: Prometheus'
+remote write sends the last part 5 s later (`batch_send_deadline`), and sending takes its time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -60,6 +64,7 @@ class Cycle:
         self._doubted: list[str] = []
         self._anew = True
         self._had_kernels = False
+        self._went_back = self.goes_back
 
     async def poll(
         self,
@@ -125,6 +130,10 @@ class Cycle:
         outcome = outcome if outcome is not None else Outcome()
         outcome.time = await self.evaluation_time() if at is None else at
         batch = await self._observe(outcome)
+        if at is None and self._has_to_go_back():
+            outcome.time = await self.evaluation_time()
+            batch = await self._observe(outcome)
+        outcome.in_parts = self.goes_back
         if at is None:
             self._check_clock()
         self._check_empty(batch)
@@ -151,7 +160,30 @@ class Cycle:
         client = self.observer.client
         if client.server_ahead_s is None:
             await self.probe()  # every answer tells the time; one of several servers has it
-        return round(self.clock.now() - self.rules.query_offset_s, 3)
+        return round(self.clock.now() - self.offset_s, 3)
+
+    @property
+    def offset_s(self) -> float:
+        """How long ago a batch's time is, in seconds: as set, or so that scrapes are whole."""
+        parts_s = PARTS_S if self.observer.rounds.in_parts else 0.0
+        return max(self.rules.query_offset_s, parts_s)
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether that is longer ago than set."""
+        return self.offset_s > self.rules.query_offset_s
+
+    def _has_to_go_back(self) -> bool:
+        """Whether scrapes have just turned out to be stored in parts; then all is forgotten.
+
+        Counters and gauges of different scrapes were put together.
+        """
+        if self._went_back or not self.goes_back:
+            return False
+        self._went_back = True
+        self.start_afresh()
+        self.observer.begin_anew()
+        return True
 
     async def _observe(self, outcome: Outcome) -> Batch:
         history = self.history
@@ -304,7 +336,7 @@ class Cycle:
         self._anew = True
 
     def start_afresh(self) -> None:
-        """Forget every kernel: another poller has written in the meantime."""
+        """Forget every kernel: another poller has written, or what is known is not true."""
         self.publisher.forget(self.history.kernels)
         self.publisher.begin_anew()
         self.history.forget_all()

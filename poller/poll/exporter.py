@@ -159,6 +159,13 @@ class Exporter:
         """Whether a scrape should have come since the last one, and has not, or failed."""
         return at - (self.scraped or 0.0) > (self.scrape_s or 0.0)
 
+    def misses(self, last: float, scrapes: float) -> bool:
+        """Whether a series whose last sample is of that time was lately told of, and is not now.
+
+        Lately: no more than so many scrape intervals before the newest scrape.
+        """
+        return 0 < (self.scraped or 0.0) - last < scrapes * (self.scrape_s or 0.0)
+
     def state(self, behind_s: float) -> ExporterState:
         """Return what to tell of it; others have been scraped for so many seconds since it was."""
         return ExporterState(

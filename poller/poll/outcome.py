@@ -36,6 +36,7 @@ class Outcome:
     backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
     far the newest sample is behind the time asked. `passed_over` is why another Prometheus than the
     first one answered, `warned` a warning of missing data in answers that were taken nevertheless.
+    `in_parts`: scrapes are not stored whole, so an earlier time is asked for than the settings say.
     `asks_lease`: it is not known yet whether the lease is ours. `store_trouble` is why older keys
     could not be read, where that was no reason to fail.
     """
@@ -72,6 +73,7 @@ class Outcome:
     scrape_s: float | None = None
     lag_s: float | None = None
     observed: bool = False
+    in_parts: bool = False
     passed_over: PrometheusError | None = None
     warned: str = ""
     store_trouble: str = ""

@@ -22,10 +22,16 @@ _LONGER = 1.5
 _PAUSES = 16
 _LAID_BY_S = 86_400.0
 """So long an exporter that fell silent may come back, with kernels that lived on meanwhile."""
+_PROOFS, _PROVEN_IN_S = 3, 300.0
+"""Scrapes come in parts if so many looks within this time found a part that had come later: one
+may be a server's that was asked in the moment of storing."""
 
 
 class Rounds:
-    """Every exporter's clock, by its target's labels; fed with raw samples of their counters."""
+    """Every exporter's clock, by its target's labels; fed with raw samples of their counters.
+
+    `in_parts`: scrapes are not stored whole, as by remote write; it stays so.
+    """
 
     def __init__(self) -> None:
         self.exporters: dict[Target, Exporter] = {}
@@ -34,6 +40,8 @@ class Rounds:
         self._laid_by: dict[Target, Exporter] = {}
         self._sorter = Sorter()
         self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)
+        self.in_parts = False
+        self._proofs: deque[float] = deque(maxlen=_PROOFS)
 
     def see(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
         """Take what was asked at the time `at`; yield each target's instance and new rounds.
@@ -42,7 +50,7 @@ class Rounds:
         something else after each target. What was yielded has been seen, also if the caller then
         breaks off; the time `at` has not.
         """
-        latest, found = self.latest, self._unseen(answer)
+        latest, found = self.latest, self._unseen(answer, at)
         self._sorter.forget(len(answer))
         for target, scrapes in found.items():
             exporter = self.exporters[target]
@@ -60,20 +68,25 @@ class Rounds:
                 self._pauses.append((scraped, scraped - last))
             last = max(last, scraped)
 
-    def _unseen(self, answer: Iterable[Series]) -> dict[Target, dict[float, Scrape]]:
+    def _unseen(self, answer: Iterable[Series], at: float) -> dict[Target, dict[float, Scrape]]:
         """Sort raw samples that were not seen by target and scrape.
 
         Those of one scrape carry one timestamp. Most series of a large cluster have nothing new.
         """
         found: dict[Target, dict[float, Scrape]] = {}
+        torn = False
         for series in answer:
             told = self._sorter.told(series.metric)
-            if told is None:
+            if told is None or not series.values:
                 continue
             exporter = self._exporter(told.target)
             exporter.agent = told.agent or exporter.agent
             seen = exporter.scraped if exporter.scraped is not None else float("-inf")
-            if not series.values or series.values[-1][0] <= seen:
+            newest, before = series.values[-1][0], told.last
+            if newest > before:
+                told.last = newest
+                torn = torn or (0.0 < before < seen <= newest and _has(series, seen))
+            if newest <= seen:
                 continue
             scrapes = found.setdefault(told.target, {})
             for scraped, text in series.values:
@@ -84,7 +97,29 @@ class Rounds:
                     if told.agent:
                         scrape.agents.add(told.agent)
                     told.put(scrape, float(text))
+        if torn:
+            self._note_part(at)
         return found
+
+    @property
+    def parts_came_later(self) -> bool:
+        """Whether a part of a scrape that had been seen without it has come, once at least."""
+        return bool(self._proofs)
+
+    def parts_are_missing(self) -> bool:
+        """Whether the newest scrape of an exporter lacks a series that the one before it had."""
+        clocks = self.exporters
+        there = (told for told in self._sorter.all_told() if told.target in clocks)
+        return any(clocks[told.target].misses(told.last, _LONGER) for told in there)
+
+    def _note_part(self, at: float) -> None:
+        """Take that a series got a sample of a scrape that had been seen without it.
+
+        A series that is new tells nothing: a server may have found its samples later.
+        """
+        self._proofs.append(at)
+        if len(self._proofs) == _PROOFS and at - self._proofs[0] <= _PROVEN_IN_S:
+            self.in_parts = True
 
     def newest_scrapes(self, answer: Iterable[Series]) -> dict[Target, float]:
         """Return the time of the newest scrape of each series' target; nothing is taken."""
@@ -180,6 +215,7 @@ class Rounds:
         self.forget(float("inf"))
         self._laid_by.clear()
         self._pauses.clear()
+        self._proofs.clear()
         self.at = None
 
     def forget(self, before: float) -> None:
@@ -216,6 +252,10 @@ class Rounds:
             there.remove(exporter)
             if not there:
                 del self._of_instance[exporter.instance]
+
+
+def _has(series: Series, scraped: float) -> bool:
+    return any(at == scraped for at, _ in series.values)
 
 
 def _newest(several: Sequence[Exporter]) -> Exporter:

@@ -45,7 +45,7 @@ class Unread:
         """Look at the rounds of every exporter; those that were read before are passed over."""
         rounds = self._rounds
         if rounds.at is not None and at < rounds.at - _BACK_S:
-            self._begin_anew()
+            self.begin_anew()
         query = round_queries.rounds_query(self._look_back_s(at))
         answer = await client.matrix(query, at)
         for place, (instance, stamps) in enumerate(rounds.see(answer, at)):
@@ -65,10 +65,11 @@ class Unread:
             return LEARN_S
         return min(LEARN_S, at - min(last, newest or last) + _STORED_S)
 
-    def _begin_anew(self) -> None:
-        """Forget what was looked at: the server's clock was set back, or is another server's.
+    def begin_anew(self) -> None:
+        """Forget what was looked at.
 
-        Samples with the times of now would be passed over until that clock is where it was.
+        Where the server's clock was set back, or is another server's, samples with the times of now
+        would be passed over until that clock is where it was.
         """
         self._rounds.clear()
         self._trail.clear()

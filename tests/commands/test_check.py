@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from poller.commands import prometheus_findings
 from poller.commands.prometheus_findings import WITHHELD, how_often
 from poller.poll.withhold import REASONS
 from tests.commands.cluster import LOSES_SOON, Agent, Place, lines, placed
+from tests.support.lives import stored_in_parts
 from tests.support.servers import HOST, Prometheus, Redis, free_port
 
 STRANGERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
@@ -166,6 +168,24 @@ def test_keys_that_once_wrote_are_no_sign_of_agents(healthy: Place):
 
 def test_how_often_an_agent_measures_is_told_in_words_where_it_is_not_known():
     assert [how_often(3.019), how_often(None)] == ["every 3.02 s", "at an interval not known yet"]
+
+
+@pytest.mark.parametrize(("late_s", "levels"), [(5.0, ["warn"]), (0.0, [])])
+async def test_scrapes_that_are_stored_in_parts_are_warned_of(
+    late_s: float, levels: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    lives = stored_in_parts(late_s)
+    lives.until(302)
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            lives.until(302 + seconds)
+
+    monkeypatch.setattr(prometheus_findings.asyncio, "sleep", sleep)
+    await lives.cycle.compute()
+    found = [one async for one in prometheus_findings.parts(lives.cycle)]
+    assert [one.level for one in found] == levels
+    assert all("set poll.query_offset_s = 6.5" in one.advice for one in found)
 
 
 def test_check_knows_what_every_reason_to_withhold_a_kernel_means():

@@ -118,6 +118,18 @@ def test_what_to_do_about_scrapes_that_stay_mixed_is_told(caplog: pytest.LogCapt
     assert "raise poll.query_offset_s" in caplog.text
 
 
+def test_scrapes_that_are_stored_in_parts_are_told_once_with_what_to_set(
+    caplog: pytest.LogCaptureFixture,
+):
+    report = Report(Telemetry(), Conditions())
+    for _ in range(3):
+        report.succeeded(Outcome(kernels=9, in_parts=True))
+    (told,) = caplog.records
+    assert told.levelname == "WARNING"
+    assert told.getMessage().startswith("scrapes: they are stored in parts")
+    assert "set poll.query_offset_s = 6.5" in told.getMessage()
+
+
 def test_how_often_agents_measure_is_told_also_where_it_is_not_known(
     caplog: pytest.LogCaptureFixture,
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from poller.errors import EmptyAnswer, PrometheusError
 from poller.format import encode
 from poller.poll.backfill import Reach
-from tests.support.lives import COUNTER, T0, Kernel, Lives
+from tests.support.lives import COUNTER, T0, Kernel, Lives, stored_in_parts
 
 HOLE = (1000.0, 1400.0)
 """Longer than the lookback."""
@@ -489,6 +490,39 @@ async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_
     assert all(tick.mixed == {kernel.id} for tick in ticks)  # polls and scrapes are in step
     (after,) = await lives.poll(195.5, 196)
     assert after.written == 1
+
+
+async def rates_of(lives: Lives, start: float, end: float) -> Counter[str]:
+    """Poll, and count what the keys say of kernels that run at 700 all the time."""
+    seen: Counter[str] = Counter()
+    for at in range(int(start), int(end), 5):
+        await lives.poll(at, at + 5)
+        for kernel in lives.kernels:
+            rate = float(lives.memory.stat(kernel)["cpu_util"]["current"])
+            seen["right" if rate == pytest.approx(700, rel=0.03) else f"{rate:.0f}"] += 1
+    return seen
+
+
+async def test_scrapes_that_are_stored_in_parts_are_read_when_they_are_whole():
+    lives = stored_in_parts(3.0)
+    lives.until(300)
+    assert (await rates_of(lives, 300, 360))["0"] > 0  # nobody knows yet
+    assert lives.cycle.offset_s == 6.5  # above `batch_send_deadline`, which is 5 s by default
+    for at in range(360, 700, 5):
+        assert set(await rates_of(lives, at, at + 5)) == {"right"}
+        assert all(lives.memory.now - at < 12.0 for at in lives.memory.written.values())
+
+
+@pytest.mark.parametrize("stored_s", [0.0, 1.2, 9.0])
+async def test_scrapes_that_are_stored_whole_are_read_as_soon_as_set_however_late(stored_s: float):
+    lives = stored_in_parts(0.0)
+    lives.memory.stored_s = stored_s
+    lives.agents[0].reachable = outside(400, 430)
+    lives.agents[1].up = outside(450, 480)
+    lives.until(300)
+    ticks = await lives.poll(300, 700)
+    assert not any(tick.in_parts for tick in ticks)
+    assert lives.cycle.offset_s == 0.0
 
 
 @pytest.mark.parametrize("rubbish", [0.0, -5.0, 1e6, 1e18, 1e308])

@@ -831,3 +831,40 @@ def test_a_timers_first_round_after_a_restart_is_not_put_off_by_the_durations_of
     step = clock.step(first, second)
     assert step
     assert step.elapsed_s == pytest.approx(5.0, abs=0.3)
+
+
+def parts(clocks: Rounds, at: float) -> None:
+    """Let clocks look at a scrape twice: the second time a counter is there that was not before."""
+    labels = ({**A, **SERIES["gathers"]}, {**A, **SERIES["ends"]})
+    early, before = Series(labels[0], [(at, "8")]), (at - 5, "7")
+    look(clocks, [early, Series(labels[1], [before])], at + 1)
+    look(clocks, [early, Series(labels[1], [before, (at, "8")])], at + 4)
+
+
+def test_scrapes_come_in_parts_if_parts_of_some_that_were_seen_come_later():
+    clocks = Rounds()
+    for at in (100.0, 105.0):
+        parts(clocks, at)
+        assert not clocks.in_parts  # a server may have been asked while it stored
+    parts(clocks, 110.0)
+    assert clocks.in_parts
+    clocks.clear()
+    assert clocks.in_parts
+
+
+def test_parts_that_come_later_now_and_then_prove_nothing():
+    clocks = Rounds()
+    for at in (100.0, 350.0, 600.0, 850.0):
+        parts(clocks, at)
+    assert not clocks.in_parts
+
+
+def test_a_series_that_is_new_is_no_part_of_a_scrape_that_came_later():
+    """VictoriaMetrics finds new series some seconds after it has stored their first samples."""
+    clocks = Rounds()
+    for at in (100.0, 105.0, 110.0):
+        old = [Series({**A, **SERIES["gathers"]}, [(at, "8")])]
+        new = [Series({**A, **SERIES["writes"], "success": f"{at}"}, [(at, "8")])]
+        look(clocks, old, at + 1)
+        look(clocks, old + new, at + 4)
+    assert not clocks.in_parts

@@ -33,7 +33,7 @@ from poller.prometheus.selectors import EVERYTHING
 from poller.store.keys import Found, Written
 from poller.values import LiveStat, Query
 
-from .looks import COUNTER
+from .looks import COUNTER, ENDED
 
 T = TypeVar("T")
 T0 = 1_790_000_000.0
@@ -106,7 +106,7 @@ class Agent:
     """Measures its kernels every `measure_s` and is scraped every `scrape_s`, unless told not to.
 
     `ghosts` are series that it tells of beside those that it measures. `counted` is what its
-    counter says instead of its rounds, where it is not None.
+    counter says instead of its rounds, where it is not None. `ends`: it counts their ends too.
     """
 
     def __init__(self, name: str, kernels: Sequence[Kernel], measure_s: float, scrape_s: float,
@@ -114,7 +114,7 @@ class Agent:
         self.name, self.kernels = name, kernels
         self.instance = f"{name}:1"
         self.measure_s, self.scrape_s = measure_s, scrape_s
-        self.counts = True
+        self.counts, self.ends = True, False
         self.counted: Callable[[float], float | None] = lambda at: None
         self.up: Callable[[float], bool] = lambda at: True
         self.measures: Callable[[float], bool] = lambda at: True
@@ -166,14 +166,16 @@ class Agent:
         if self.counts and self._rounds:
             said = self.counted(at)
             yield {**target, **COUNTER}, float(self._rounds) if said is None else said
+        if self.ends and self._rounds:
+            yield {**target, **ENDED, "agent_id": self.name}, float(self._rounds)
 
 
 class Memory:
     """Prometheus and Redis of the simulation; `now` is the time of both, in Unix seconds.
 
     `down`: Prometheus answers nobody. `skewed`: its clock has been set, so the poller refuses what
-    it answered; it is `ahead_s` ahead. Samples are stored `stored_s` after their scrape. `past` is
-    waited for before any question after the past.
+    it answered; it is `ahead_s` ahead. Samples are stored `stored_s` after their scrape, and those
+    of some labels `late_s` later. `past` is waited for before any question after the past.
     """
 
     def __init__(self) -> None:
@@ -184,7 +186,8 @@ class Memory:
         self.down = False
         self.skewed = False
         self.ahead_s = self.stored_s = 0.0
-        self._on_their_way: list[tuple[str, float, list[tuple[dict[str, str], float]]]] = []
+        self.late_s: Callable[[Mapping[str, str]], float] = lambda labels: 0.0
+        self._on_their_way: list[tuple[float, float, list[tuple[dict[str, str], float]], str]] = []
         self.past = asyncio.Event()
         self.past.set()
         self.url, self.server_ahead_s, self.passed_over = "http://prometheus", 0.0, None
@@ -192,12 +195,21 @@ class Memory:
         self._told: dict[str, set[frozenset[tuple[str, str]]]] = {}
 
     def scraped(self, target: str, at: float, samples: list[tuple[dict[str, str], float]]) -> None:
-        self._on_their_way.append((target, at, samples))
+        parts: dict[float, list[tuple[dict[str, str], float]]] = {} if samples else {0.0: []}
+        for sample in samples:
+            parts.setdefault(self.late_s(sample[0]), []).append(sample)
+        for late_s, part in parts.items():
+            self._on_their_way.append((at, late_s, part, f"{target} {late_s}"))
 
     def store_until(self, at: float) -> None:
         """Store what was scraped long enough ago."""
-        while self._on_their_way and self._on_their_way[0][1] + self.stored_s <= at:
-            self._store(*self._on_their_way.pop(0))
+        there, self._on_their_way = self._on_their_way, []
+        for one in there:
+            scraped, late_s, samples, target = one
+            if scraped + self.stored_s + late_s <= at:
+                self._store(target, scraped, samples)
+            else:
+                self._on_their_way.append(one)
 
     def lose_all(self) -> None:
         """Lose every sample."""
@@ -341,3 +353,19 @@ class Lives:
         self.memory.past.set()
         for _ in range(300):
             await asyncio.sleep(0)
+
+
+def stored_in_parts(late_s: float) -> Lives:
+    """Return a cluster of which a counter and every other kernel are stored later, as by remote
+    write: a scrape of more than `max_samples_per_send` is sent in several parts."""
+    lives = Lives(agents=4, measure_s=7.0, scrape_s=7.0)
+    late = {kernel.id for kernel in lives.kernels[2:]}
+    lives.agents = lives.agents[:2]
+    for agent, kernel in zip(lives.agents, lives.kernels[2:], strict=True):
+        agent.kernels, agent.ends = [*agent.kernels, kernel], True
+
+    def part(labels: Mapping[str, str]) -> float:
+        return late_s if labels.get("kernel_id") in late or "stat_scope" in labels else 0.0
+
+    lives.memory.late_s = part
+    return lives

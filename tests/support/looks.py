@@ -16,6 +16,8 @@ COUNTER = {
     "upper_layer": "collect_container_stat",
 }
 """What counts the rounds of an agent, since 26.4.4."""
+ENDED = {"__name__": "backendai_stat_task_duration_sec_count", "stat_scope": "container"}
+"""What counts their ends."""
 
 
 def look(clocks: Rounds, answer: Sequence[Series], at: float) -> dict[str, list[Stamp]]:
