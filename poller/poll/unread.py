@@ -42,7 +42,10 @@ class Unread:
         return Glimpses(trail, since, self._sampled)
 
     async def look(self, client: Client, at: float, read: Mapping[str, Stamp]) -> None:
-        """Look at the rounds of every exporter; those that were read before are passed over."""
+        """Look at the rounds of every exporter; those that were read before are passed over.
+
+        More than a first look would find is not kept, as while gauges cannot be read.
+        """
         rounds = self._rounds
         if rounds.at is not None and at < rounds.at - _BACK_S:
             self.begin_anew()
@@ -53,7 +56,10 @@ class Unread:
             after_s = before.scraped if before is not None else 0.0
             unread = [stamp for stamp in stamps if stamp.scraped > after_s]
             if unread:
-                self._trail.setdefault(instance, []).extend(unread)
+                trail = self._trail.setdefault(instance, [])
+                trail.extend(unread)
+                while len(trail) > 2 and trail[0].scraped < at - LEARN_S:
+                    del trail[0]
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # the first look at thousands must not block the loop
         rounds.lay_by_silent(2 * LEARN_S)

@@ -15,8 +15,10 @@ from poller.errors import PrometheusError
 from poller.format.catalog import Catalog, Override
 from poller.poll.batch import Limits, Observer
 from poller.poll.plan import Read
+from poller.poll.rounds import Rounds
 from poller.poll.state import KernelState, MetricState
 from poller.poll.survey import Given, Surveyor
+from poller.poll.unread import Unread
 from poller.prometheus.answers import Labels, Row, Series, SetRow
 from poller.prometheus.selectors import EVERYTHING, Scope
 from poller.values import Batch, Glimpse, Query, Reading, Stamp
@@ -298,6 +300,14 @@ async def test_after_a_batch_that_failed_nothing_between_is_lost(memory: Memory)
     memory.measured("a:1", (105.5, 4))
     batch = await poller.batch(106.0)
     assert [glimpse.stamp for glimpse in batch.glimpses] == [stamp("a:1", 3, 100.5)]
+
+
+async def test_while_no_gauges_can_be_read_no_more_rounds_are_kept_than_a_first_look_finds() -> None:
+    memory, unread = Memory(a=[KERNEL]), Unread(Rounds())
+    for number in range(1, 200):
+        memory.measured("a:1", (5.0 * number, number))
+        await unread.look(memory, 5.0 * number, {})  # type: ignore[arg-type]
+    assert [one.scraped for one in unread.trail["a:1"]] == [5.0 * n for n in range(139, 200)]
 
 
 async def test_what_was_looked_at_on_a_server_that_then_failed_is_not_put_to_anothers_gauges(
