@@ -77,7 +77,8 @@ class Exporter:
 
     `scraped` is the time of the last one, `counted` of the last one that had the count of a
     stage, `scrape_s` how far apart they are, in seconds; `began` that of the first one, if many
-    rounds that were never scraped went before it.
+    rounds that were never scraped went before it. `late_s`: so long before the newest scrape of all
+    the last one was when it was seen, as where it is stored later than those of others.
     `shared`: several agents of one process measure there, and only their sum is counted with the
     gauges, so it tells of none of them which round its kernels are in.
     """
@@ -91,6 +92,7 @@ class Exporter:
         self.counted: float | None = None
         self.began: float | None = None
         self.scrape_s: float | None = None
+        self.late_s = 0.0
         self.arrivals = Arrivals()
         self._count: float | None = None
         self._shift_s = 0.0
@@ -177,7 +179,7 @@ class Exporter:
             self._first_scraped or None,
             self.scraped,
             self.stalled,
-            behind_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
+            behind_s - self.late_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
             self._writes_itself,
         )
 

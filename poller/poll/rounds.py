@@ -51,10 +51,14 @@ class Rounds:
         breaks off; the time `at` has not.
         """
         latest, found = self.latest, self._unseen(answer, at)
+        newest = max([latest, *(at for scrapes in found.values() for at in scrapes)])
         self._sorter.forget(len(answer))
         for target, scrapes in found.items():
             exporter = self.exporters[target]
+            known = exporter.scraped is not None
             stamps = [exporter.see(scraped, scrapes[scraped]) for scraped in sorted(scrapes)]
+            if known and scrapes:
+                exporter.late_s = max(0.0, newest - max(scrapes))
             yield exporter.instance, [stamp for stamp in stamps if stamp is not None]
         self._note_pauses(latest, found)
         self.at = at
@@ -221,6 +225,16 @@ class Rounds:
     def forget(self, before: float) -> None:
         """Drop exporters that were last scraped before that time."""
         self._drop([key for key, one in self.exporters.items() if (one.scraped or 0.0) < before])
+
+    def behind(self, since: float, most: int) -> frozenset[str]:
+        """Return the instances whose next scrape was due before that time, and was not seen.
+
+        Of more than `most` those that were scraped last.
+        """
+        due = [one for one in self._newest() if one.scraped and one.is_behind(since)]
+        if len(due) > most:
+            due = sorted(due, key=lambda one: one.newest)[-most:]
+        return frozenset(one.instance for one in due)
 
     def lay_by_silent(self, longer_s: float) -> None:
         """Drop exporters that were not scraped for longer while others were, until they come back;

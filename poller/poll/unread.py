@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from poller.poll.plan import Instances
 from poller.poll.rounds import Rounds
 from poller.poll.trail import Glimpses
 from poller.prometheus import round_queries
+from poller.prometheus.answers import Series
 from poller.prometheus.client import Client
-from poller.prometheus.selectors import EVERYTHING
+from poller.prometheus.selectors import EVERYTHING, Scope
 from poller.values import Batch, Stamp
 
 LEARN_S = 300.0
 """So far back the rounds are looked at when they are seen for the first time."""
 _STORED_S = 15.0
 """A scrape is stored some time after its timestamp: so much of the past is looked at again."""
+_MOST_BEHIND = 100
+"""So many exporters that are behind are looked for further back: those scraped last."""
 _BACK_S = 1.0
 """A batch of an earlier time than the last one by more than this goes by another clock."""
 _AT_ONCE = 50
 """So many targets' rounds are taken before something else may run."""
+_RangeQuery = Callable[[float, Scope], str]
 
 
 class Unread:
@@ -30,6 +34,8 @@ class Unread:
         self._rounds = rounds
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
+        self._range_s = LEARN_S
+        self._behind: Instances = frozenset()
 
     @property
     def trail(self) -> Mapping[str, Sequence[Stamp]]:
@@ -49,8 +55,9 @@ class Unread:
         rounds = self._rounds
         if rounds.at is not None and at < rounds.at - _BACK_S:
             self.begin_anew()
-        query = round_queries.rounds_query(self._look_back_s(at))
-        answer = await client.matrix(query, at)
+        self._range_s = self._look_back_s(at)
+        self._behind = rounds.behind(at - self._range_s, _MOST_BEHIND)
+        answer = await self._samples(client, at, round_queries.rounds_query, None)
         for place, (instance, stamps) in enumerate(rounds.see(answer, at)):
             before = read.get(instance)
             after_s = before.scraped if before is not None else 0.0
@@ -71,6 +78,20 @@ class Unread:
             return LEARN_S
         return min(LEARN_S, at - min(last, newest or last) + _STORED_S)
 
+    async def _samples(
+        self, client: Client, at: float, query: _RangeQuery, asked: Instances | None
+    ) -> list[Series]:
+        """Ask for samples as far back as this look goes; further of those that are behind.
+
+        One may be dead, or what is scraped of it is stored later than what is of others.
+        """
+        answer = await client.matrix(query(self._range_s, EVERYTHING.on(asked)), at)
+        behind = self._behind if asked is None else self._behind & asked
+        if not behind:
+            return answer
+        there = [one for one in answer if one.metric.get("instance") not in behind]
+        return there + await client.matrix(query(LEARN_S, EVERYTHING.on(behind)), at)
+
     def begin_anew(self) -> None:
         """Forget what was looked at.
 
@@ -89,8 +110,8 @@ class Unread:
         clocks = self._rounds.exporters
         if not clocks:
             return frozenset()
-        query = round_queries.counters_query(_STORED_S, EVERYTHING.on(asked))
-        newest = self._rounds.newest_scrapes(await client.matrix(query, at))
+        answer = await self._samples(client, at, round_queries.counters_query, asked)
+        newest = self._rounds.newest_scrapes(answer)
         return frozenset(
             dict(target)["instance"]
             for target, scraped in newest.items()

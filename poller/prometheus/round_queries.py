@@ -7,7 +7,7 @@ carry one timestamp, and only that tells which belong together.
 from __future__ import annotations
 
 from poller.format.catalog import ESSENTIAL
-from poller.prometheus.selectors import Scope, duration, selector
+from poller.prometheus.selectors import EVERYTHING, Scope, duration, selector
 
 STAGE_COUNT = "backendai_stage_count_total"
 STAGE_DURATION = "backendai_stage_duration_sec_sum"
@@ -23,8 +23,8 @@ STAT_SCOPE = "container"
 """The label `stat_scope` of the tasks that are rounds."""
 
 
-def rounds_query(range_s: float) -> str:
-    """Return the query of every exporter's counters and durations in the last `range_s` seconds.
+def rounds_query(range_s: float, scope: Scope = EVERYTHING) -> str:
+    """Return the query of exporters' counters and durations in the last `range_s` seconds.
 
     It is one query, since what was scraped together must be read together: of two, one may be
     answered before a scrape is stored, the other after it. A label that some of these series do not
@@ -35,7 +35,7 @@ def rounds_query(range_s: float) -> str:
     stages = f"gather_measures|before_observe|{WRITES}"
     return (
         f'{{__name__=~"{names}",upper_layer=~"{LAYER}|",stage=~"{stages}|",'
-        f'stat_scope=~"{STAT_SCOPE}|"}}[{duration(range_s)}]'
+        f'stat_scope=~"{STAT_SCOPE}|"{scope.matcher()}}}[{duration(range_s)}]'
     )
 
 

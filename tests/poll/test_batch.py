@@ -302,7 +302,9 @@ async def test_after_a_batch_that_failed_nothing_between_is_lost(memory: Memory)
     assert [glimpse.stamp for glimpse in batch.glimpses] == [stamp("a:1", 3, 100.5)]
 
 
-async def test_while_no_gauges_can_be_read_no_more_rounds_are_kept_than_a_first_look_finds() -> None:
+async def test_while_no_gauges_can_be_read_no_more_rounds_are_kept_than_a_first_look_finds() -> (
+    None
+):
     memory, unread = Memory(a=[KERNEL]), Unread(Rounds())
     for number in range(1, 200):
         memory.measured("a:1", (5.0 * number, number))

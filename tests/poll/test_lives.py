@@ -478,18 +478,42 @@ async def test_an_old_kernel_without_rounds_is_not_told_to_be_idle_after_a_gap()
         assert float(lives.memory.stat(kernel)["cpu_util"]["current"]) > 500
 
 
-async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_at_once():
+@pytest.mark.parametrize("stored_s", [0.8, 20.8])
+async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_at_once(
+    stored_s: float,
+):
     lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
     (agent,), (kernel,), memory = lives.agents, lives.kernels, lives.memory
     lives.cycle.rules = replace(lives.cycle.rules, query_offset_s=0.5)
     agent.next_scraped = 94.45
-    memory.stored_s = 0.8
+    memory.stored_s = stored_s
     memory.in_mid_batch = lambda: memory.store_until(memory.now + 0.4)
     lives.until(90)
-    ticks = await lives.poll(100, 200)
+    ticks = await lives.poll(130, 200)
     assert all(tick.mixed == {kernel.id} for tick in ticks)  # polls and scrapes are in step
     (after,) = await lives.poll(195.5, 196)
-    assert after.written == 1
+    if stored_s < 1:  # of what is stored much later a first rate is known after two rounds
+        assert after.written == 1
+
+
+@pytest.mark.parametrize("late_s", [20.0, 30.0, 60.0])
+async def test_agents_whose_scrapes_are_stored_much_later_than_others_are_read_all_the_same(
+    late_s: float,
+):
+    lives = Lives(agents=4)
+    late, kernel = lives.agents[0].instance, lives.kernels[0]
+    lives.memory.late_s = lambda labels: late_s if labels["instance"] == late else 0.0
+    lives.until(900)
+    await lives.poll(900, 930)  # of the first look's exporters it is not known who is late
+    for at in range(930, 1500, 5):
+        (tick,) = await lives.poll(at, at + 5)
+        assert lives.memory.now - lives.memory.written[kernel.id] <= 35.0
+        assert float(lives.memory.stat(kernel)["cpu_util"]["current"]) == pytest.approx(700)
+        assert not any(one.silent for one in tick.exporters)
+    lives.agents[0].reachable = outside(1500, 1800)
+    await lives.poll(1500, 1700)
+    (tick,) = await lives.poll(1700, 1705)
+    assert [one.instance for one in tick.exporters if one.silent] == [late]
 
 
 async def rates_of(lives: Lives, start: float, end: float) -> Counter[str]:
