@@ -102,7 +102,8 @@ class Batch:
     """One merged batch. `time` is the evaluation time of every query, in Unix seconds.
 
     `asked` are the exporters whose kernels were asked for, None for all of them. `census` is how
-    many kernels every exporter has; `counting`: some agent counts its rounds.
+    many kernels every exporter has; `counting`: some agent counts its rounds, as
+    the server tells now: it may have lost all that it told before.
     `agents` is the agent of each kernel, `instances` its exporter, `stamps` the round that each
     exporter's readings are of; an exporter without one counts no rounds. `own_stamps` goes before
     it for kernels that come in several series. `mixed` are exporters that were scraped in

@@ -216,7 +216,7 @@ class Observer:
             batch,
             asked=todo.asked,
             census=dict(self._census.kernels),
-            counting=bool(known.stamps),
+            counting=bool(known.stamps) and self._unread.answered,
             stamps={name: known.stamps[name] for name in read if name not in mixed},
             mixed=mixed,
             hidden=hidden - todo.trail,

@@ -28,12 +28,17 @@ _RangeQuery = Callable[[float, Scope], str]
 
 
 class Unread:
-    """The rounds of each exporter since it was read, and when those without rounds were."""
+    """The rounds of each exporter since it was read, and when those without rounds were.
+
+    `answered`: the last look found samples. It goes back to the newest scrape that was seen, so
+    where it finds none the server has lost them.
+    """
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
         self._trail: dict[str, list[Stamp]] = {}
         self._sampled: dict[str, float] = {}
+        self.answered = False
         self._range_s = LEARN_S
         self._behind: Instances = frozenset()
 
@@ -58,6 +63,7 @@ class Unread:
         self._range_s = self._look_back_s(at)
         self._behind = rounds.behind(at - self._range_s, _MOST_BEHIND)
         answer = await self._samples(client, at, round_queries.rounds_query, None)
+        self.answered = any(series.values for series in answer)
         for place, (instance, stamps) in enumerate(rounds.see(answer, at)):
             before = read.get(instance)
             after_s = before.scraped if before is not None else 0.0

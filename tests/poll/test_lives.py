@@ -465,6 +465,28 @@ async def test_a_server_whose_clock_is_behind_the_last_ones_is_read_at_once(back
             assert rate == pytest.approx(1000, rel=0.03)
 
 
+async def test_a_prometheus_that_has_lost_everything_is_not_taken_for_an_empty_cluster():
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=5.0)
+    lives.until(300)
+    await lives.poll(300, 400)
+    for agent in lives.agents:
+        agent.reachable = outside(400, 900)
+    lives.until(400)
+    lives.memory.lose_all()
+    with pytest.raises(EmptyAnswer):  # by the next census, which is taken once a minute
+        await lives.poll(400, 460)
+
+
+async def test_a_cluster_whose_last_kernel_has_ended_is_in_order():
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=5.0)
+    lives.until(300)
+    await lives.poll(300, 400)
+    for agent in lives.agents:
+        agent.leaves_out = lambda kernel, at: True
+    (*_, last) = await lives.poll(400, 900)
+    assert last.kernels == 0
+
+
 async def test_an_old_kernel_without_rounds_is_not_told_to_be_idle_after_a_gap():
     lives = Lives(agents=2, measure_s=5.0, scrape_s=5.0)
     agent, kernel = lives.agents[0], lives.kernels[0]
