@@ -30,7 +30,7 @@ _PAUSE_S = 1.0
 _TIMES = 2
 _MOST_S = 120.0
 """Looks are taken for twice the time in which an agent measures and is scraped, at most so long."""
-_NAMED = 500
+_NAMED = 400
 """So many kernels are asked for by name; of more, all are asked for."""
 
 

@@ -25,7 +25,7 @@ from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S
 
-_AT_ONCE = 500
+_AT_ONCE = 400
 _UNSEEN = "unseen"
 _LASTING_S = 3600.0
 """A key that was written last for longer ago is an ended kernel's, as a rule."""

@@ -87,7 +87,10 @@ class PlanQueries:
             yield from rate_queries(self.catalog, names, range_s, self._scopes(instances))
 
     def _scopes(self, instances: Iterable[str] | None) -> list[Scope]:
-        """Cut by leading hex digits, so that no answer holds up the event loop."""
-        scope = self.scope.on(instances)
-        slices = -(-self.plan.kernels // self.most_kernels)
-        return [scope] if scope.kernels is not None or slices <= 1 else sliced(scope, slices)
+        """Cut where too many are named; and by leading hex digits, so that no answer holds up the
+        event loop."""
+        parts = self.scope.on_each(instances)
+        slices = -(-self.plan.kernels // (self.most_kernels * len(parts)))
+        if self.scope.kernels is not None or slices <= 1:
+            return parts
+        return [one for part in parts for one in sliced(part, slices)]

@@ -153,7 +153,7 @@ class Surveyor:
         successes = _of(roundless, await client.matrix(lookup_queries.successes_query(), at))
         scrape_s, measure_s = scrape_interval(successes), measure_interval(successes)
         if scrape_s is None or measure_s is None:
-            scope = Scope().on(roundless)
+            scope = Scope().on_each(roundless)[0]  # the busiest of some suffice
             samples = await self._measurements(client, at, scope)
             scrape_s = scrape_s or scrape_interval(samples)
             measure_s = measure_s or change_interval(samples)

@@ -91,12 +91,16 @@ class Unread:
 
         One may be dead, or what is scraped of it is stored later than what is of others.
         """
-        answer = await client.matrix(query(self._range_s, EVERYTHING.on(asked)), at)
+        answer = []
+        for scope in EVERYTHING.on_each(asked):
+            answer += await client.matrix(query(self._range_s, scope), at)
         behind = self._behind if asked is None else self._behind & asked
         if not behind:
             return answer
         there = [one for one in answer if one.metric.get("instance") not in behind]
-        return there + await client.matrix(query(LEARN_S, EVERYTHING.on(behind)), at)
+        for scope in EVERYTHING.on_each(behind):
+            there += await client.matrix(query(LEARN_S, scope), at)
+        return there
 
     def begin_anew(self) -> None:
         """Forget what was looked at.

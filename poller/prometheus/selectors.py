@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 SERIES = "backendai_container_utilization"
+MOST_NAMED_BYTES = 12_000
+"""So much text of exporters' names a query holds: VictoriaMetrics refuses one of more than 16 KiB
+(`-search.maxQueryLen`), its metrics and functions included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,18 @@ class Scope:
     def on(self, instances: Iterable[str] | None) -> Scope:
         """Return the part of it that these exporters tell of; None: all of them."""
         return self if instances is None else replace(self, instances=tuple(sorted(instances)))
+
+    def on_each(self, instances: Iterable[str] | None) -> list[Scope]:
+        """Return the same in parts: in each as many names as a query may hold."""
+        parts: list[list[str]] = [[]]
+        left = MOST_NAMED_BYTES
+        for name in sorted(instances or ()):
+            left -= len(quoted(escaped(name)).encode())
+            if left < 0 and parts[-1]:
+                parts.append([])
+                left = MOST_NAMED_BYTES - len(quoted(escaped(name)).encode())
+            parts[-1].append(name)
+        return [self] if instances is None else [self.on(part) for part in parts]
 
 
 EVERYTHING = Scope()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from poller.format.catalog import Catalog
 from poller.poll.merge import Merger
 from poller.poll.plan import Plan, Read
@@ -65,6 +67,19 @@ def test_no_query_is_for_more_kernels_than_it_may_be_and_each_kernel_is_in_one()
     there = {found[1] for found in digits if found}
     assert len(there) == 3
     assert sorted("".join(there)) == list("0123456789abcdef")
+
+
+@pytest.mark.parametrize("kernels", [50, 5000])
+def test_no_query_is_longer_than_victoria_metrics_takes_and_each_exporter_is_in_one(kernels: int):
+    names = frozenset(f"gpu-{number:04}.rack-07.example.org:6003" for number in range(1500))
+    plan = Plan(names, kernels, rates={20.0: names}, trail=names, newest=names)
+    queries = asking(plan, most_kernels=1000)
+    texts = [query.text for query in queries.batch(())] + queries.newest()
+    texts += queries.trails(AT, Read(90.0, {}, {}), {})
+    assert max(len(text.encode()) for text in texts) <= 16384  # `-search.maxQueryLen`
+    asked = {pattern for text in queries.newest() for pattern in named(text, "instance")}
+    parts = [part.replace("\\\\", "").split("|") for part in asked]
+    assert sorted(name for part in parts for name in part) == sorted(names)
 
 
 def test_kernels_that_were_named_are_not_cut():
