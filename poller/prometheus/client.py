@@ -283,7 +283,8 @@ class Client:
                 self._recognize(place, response.headers, b"")
                 if response.status != 200:
                     start = await response.content.read(_ERROR_BODY_BYTES)
-                    raise errors.refusal(response.status, start)
+                    location = response.headers.get("Location", "")
+                    raise errors.refusal(response.status, start, location)
                 self._read_clock(response.headers.get("Date"))  # a proxy's error page has its own
                 return await self._body(response)
         except PrometheusError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
@@ -24,12 +25,17 @@ _REASONS = {
     401: ("unauthorized", _SECRET),
     403: ("unauthorized", _SECRET),
     404: ("not_found", "check the path in prometheus.url"),
+    413: ("oversized", "raise the limit on queries of the proxy before Prometheus, or use shards"),
     422: ("rejected", "Prometheus could not run the query: its limits or its load"),
     429: ("rate_limited", "raise the tenant's limit, or poll.interval_s"),
     502: ("bad_gateway", _PROXY),
     503: ("unavailable", "Prometheus is starting (WAL replay) or overloaded; it is asked again"),
     504: ("bad_gateway", _PROXY),
 }
+_MESSAGE_LIMITS = ("ResourceExhausted", "message larger than max", "max message size")
+"""Mimir and Cortex say HTTP 500 to what their parts cannot send each other."""
+_NO_TENANT = "no org id"
+"""Mimir and Cortex say HTTP 401 to whom names no tenant."""
 _TOLD = 200
 """So many characters of a foreign text are told."""
 _DROPPED = (
@@ -108,13 +114,38 @@ def of_all(failures: Sequence[PrometheusError]) -> PrometheusError:
     return last.telling("; ".join(failure.detail for failure in failures))
 
 
-def refusal(status: int, start: bytes) -> PrometheusError:
-    """Return the fault of a status other than 200, with what the body's start tells of it."""
-    reason, advice = _REASONS.get(status, ("http_status", "see what answers at prometheus.url"))
-    if status == 503 and _error_type(start) == "timeout":  # its own limit: less may be answered
-        reason, advice = "timeout", "look at Prometheus' load and its --query.timeout"
+def refusal(status: int, start: bytes, location: str = "") -> PrometheusError:
+    """Return the fault of a status other than 200, with what the body's start tells of it.
+
+    `location`: where a redirect leads; none is followed.
+    """
     told = _error_text(start)[:_TOLD]
+    reason, advice = _reason(status, start, told)
+    if location and 300 <= status < 400:
+        told = f"it leads to {_place(location)[:_TOLD]}"
+        advice = "set prometheus.url to the API itself, or credentials if that is a login page"
     return PrometheusError(reason, f"HTTP {status}: {told}".rstrip(" :"), advice)
+
+
+def _reason(status: int, start: bytes, told: str) -> tuple[str, str]:
+    """Return the reason that a status stands for, and what to do."""
+    if status == 503 and _error_type(start) == "timeout":  # its own limit: less may be answered
+        return "timeout", "look at Prometheus' load and its --query.timeout"
+    if status == 500 and any(words in told for words in _MESSAGE_LIMITS):
+        return "oversized", "raise the server's gRPC message sizes, or use shards"
+    if status == 401 and _NO_TENANT in told:
+        return "unauthorized", 'set prometheus.headers = { X-Scope-OrgID = "…" } to the tenant'
+    return _REASONS.get(status, ("http_status", "see what answers at prometheus.url"))
+
+
+def _place(location: str) -> str:
+    """Return an address without user information and query, which may be secrets."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "no valid address"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _error_type(start: bytes) -> str:

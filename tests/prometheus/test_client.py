@@ -42,6 +42,11 @@ async def ask(url: str, **more: object) -> list[str]:
         return [row.value[1] for row in await client.vector("up", 1.0) if row.value]
 
 
+MESSAGE = (
+    "rpc error: code = ResourceExhausted desc = grpc: received message larger than max "
+    "(125829121 vs. 104857600)"
+)
+"""Mimir's, where an answer is larger than its parts may send each other."""
 STATUSES = [
     (answers.replaying(), "unavailable", "HTTP 503: Service Unavailable"),
     (answers.timed_out(), "timeout", "HTTP 503: query timed out in expression evaluation"),
@@ -53,7 +58,13 @@ STATUSES = [
     (answers.unauthorized(), "unauthorized", "HTTP 401: Unauthorized"),
     (Answer(403, b""), "unauthorized", "HTTP 403"),
     (Answer(404, b"404 page not found"), "not_found", "HTTP 404: 404 page not found"),
-    (Answer(302, b"", headers={"Location": "/login"}), "http_status", "HTTP 302"),
+    (
+        Answer(302, b"", headers={"Location": "/login"}),
+        "http_status",
+        "HTTP 302: it leads to /login",
+    ),
+    (Answer(413, b"<html>413"), "oversized", "HTTP 413: an HTML page"),
+    (answers.failure(500, "internal", MESSAGE), "oversized", f"HTTP 500: {MESSAGE}"),
     (Answer(500, b"[" * 5000), "http_status", f"HTTP 500: {'[' * 200}"),
     (Answer(500, b"\xff"), "http_status", "HTTP 500: \N{REPLACEMENT CHARACTER}"),
 ]
@@ -83,6 +94,37 @@ async def test_every_unusable_answer_has_its_reason(
     assert raised.value.reason == reason
     assert raised.value.detail.startswith(detail)
     assert raised.value.advice
+    assert len(prometheus.requests) == 1
+
+
+async def test_mimir_without_a_tenant_says_which_setting_names_one(
+    prometheus: ScriptedPrometheus,
+) -> None:
+    prometheus.next_answers(Answer(401, b"no org id\n"))
+    with pytest.raises(PrometheusError) as raised:
+        await ask(prometheus.url)
+    assert "prometheus.headers = { X-Scope-OrgID" in raised.value.advice
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        (
+            "https://me:secret@prom.example:9443/api?token=secret#secret",
+            "https://prom.example:9443/api",
+        ),
+        ("//me:secret@[::1]:9090/", "//[::1]:9090/"),
+        ("http://[secret", "no valid address"),
+    ],
+)
+async def test_where_a_redirect_leads_is_told_without_secrets_and_not_followed(
+    prometheus: ScriptedPrometheus, location: str, told: str
+) -> None:
+    prometheus.next_answers(Answer(301, b"<a>Moved</a>", headers={"Location": location}))
+    with pytest.raises(PrometheusError) as raised:
+        await ask(prometheus.url)
+    assert raised.value.detail == f"HTTP 301: it leads to {told} ({prometheus.url})"
+    assert "prometheus.url" in raised.value.advice
     assert len(prometheus.requests) == 1
 
 
