@@ -11,7 +11,8 @@ from poller.commands.finding import Finding, Level, agreed, counted, failed, lef
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError, PrometheusError
 from poller.poll.census import count_kernels
-from poller.poll.cycle import PARTS_S, Cycle
+from poller.poll.cycle import Cycle
+from poller.poll.evaluation import PARTS_S
 from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
@@ -39,9 +40,9 @@ async def findings(
     """Look at Prometheus and at what it holds; `outcome` is filled on the way."""
     client = cycle.observer.client
     try:
-        await cycle.probe()
+        await cycle.evaluation.probe()
         yield Finding("ok", "prometheus", f"{await client.server()} answers at {client.url}")
-        yield _skew(cycle.clock.corrected_s)
+        yield _skew(cycle.evaluation.clock.corrected_s)
         async for finding in _others(cycle):
             yield finding
         await cycle.compute(outcome=outcome, needs_store=False)
@@ -57,7 +58,7 @@ async def findings(
 async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
     """Tell whether the other servers of the settings would do, should they be needed."""
     client, limits = cycle.observer.client, cycle.observer.limits
-    at = await cycle.evaluation_time()
+    at = await cycle.evaluation.now()
     told = await client.each(lambda: count_kernels(client, limits.scope, at), limits.within_s)
     known = {
         url: sum(census.kernels.values())
@@ -80,10 +81,10 @@ async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
 async def parts(cycle: Cycle) -> AsyncIterator[Finding]:
     """Tell whether a scrape is stored in parts: of one that lacks series these come later."""
     rounds = cycle.observer.rounds
-    if cycle.rules.query_offset_s >= PARTS_S or not rounds.parts_are_missing():
+    if cycle.evaluation.set_s >= PARTS_S or not rounds.parts_are_missing():
         return
     await asyncio.sleep(PARTS_S)
-    await cycle.observer.look(await cycle.evaluation_time())
+    await cycle.observer.look(await cycle.evaluation.now())
     if rounds.parts_came_later:
         text = "they are stored in parts, as remote write does: rates of half a scrape are false"
         advice = f"set poll.query_offset_s = {PARTS_S:g}; see the README on remote write"

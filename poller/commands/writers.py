@@ -110,7 +110,7 @@ async def strangers(
     `known`: kernels that need no look, `at`: another time than now, for which Prometheus is asked.
     """
     within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
-    scope, now = cycle.observer.limits.scope, cycle.clock.now
+    scope, now = cycle.observer.limits.scope, cycle.evaluation.clock.now
     written: dict[str, float] = {}
     older: set[str] = set()
     try:
@@ -141,7 +141,7 @@ async def deserted(cycle: Cycle, outcome: Outcome, older: Sequence[str]) -> list
     for start in range(0, len(older), _AT_ONCE):
         scope = Scope(kernels=tuple(older[start : start + _AT_ONCE]))
         query = lookup_queries.homes_query(_LASTING_S, scope)
-        for row in await cycle.observer.client.vector(query, cycle.clock.now()):
+        for row in await cycle.observer.client.vector(query, cycle.evaluation.clock.now()):
             if scraped & {row.metric.agent_id, row.metric.instance}:
                 ended.add(row.metric.kernel_id)
     return [kernel for kernel in older if kernel not in ended]

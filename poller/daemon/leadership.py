@@ -67,7 +67,7 @@ class Leadership:
         if lease.held and (self._report.failing or await lease.renew()):
             return True  # only finished cycles renew it: who hangs or fails lets it go
         self._set(False)
-        await cycle.probe()  # who cannot ask Prometheus should not lead
+        await cycle.evaluation.probe()  # who cannot ask Prometheus should not lead
         if not await lease.take():
             self._stand_by(await lease.holder())
             await cycle.stand_by()

@@ -13,7 +13,7 @@ from poller.daemon.conditions import Conditions
 from poller.daemon.withheld import LONG_CYCLES, Withheld
 from poller.daemon.words import told
 from poller.errors import CycleError
-from poller.poll.cycle import PARTS_S
+from poller.poll.evaluation import PARTS_S
 from poller.poll.outcome import Outcome
 from poller.values import DEFAULT_INTERVAL_S, Drop
 

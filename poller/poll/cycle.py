@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from poller.clock import Clock
-from poller.errors import ClockError, EmptyAnswer, LeaseLost
+from poller.errors import EmptyAnswer, LeaseLost
 from poller.poll import rates, withhold
 from poller.poll.batch import Observer
+from poller.poll.evaluation import EvaluationTime
 from poller.poll.history import Fed, History
 from poller.poll.outcome import Computed, Manners, Outcome, Stats
 from poller.poll.plan import Read
@@ -19,10 +20,6 @@ from poller.poll.withhold import Grounds, Patience
 from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.values import Batch
-
-PARTS_S = 6.5
-"""Where scrapes are stored in parts a batch's time is at least so long ago, in seconds: Prometheus'
-remote write sends the last part 5 s later (`batch_send_deadline`), and sending takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,8 @@ class Cycle:
         publisher: Publisher,
     ) -> None:
         self.rules = rules
-        self.clock = clock
         self.observer = observer
+        self.evaluation = EvaluationTime(clock, observer, rules.query_offset_s)
         self.store = store
         self.history = history
         self.restorer = restorer
@@ -64,7 +61,6 @@ class Cycle:
         self._doubted: list[str] = []
         self._anew = True
         self._had_kernels = False
-        self._went_back = self.goes_back
 
     async def poll(
         self,
@@ -128,14 +124,16 @@ class Cycle:
         `needs_store`: False for a dry run, which goes on without what older keys know.
         """
         outcome = outcome if outcome is not None else Outcome()
-        outcome.time = await self.evaluation_time() if at is None else at
+        outcome.time = await self.evaluation.now() if at is None else at
         batch = await self._observe(outcome)
-        if at is None and self._has_to_go_back():
-            outcome.time = await self.evaluation_time()
+        if at is None and self.evaluation.went_back():
+            self.start_afresh()
+            self.observer.begin_anew()
+            outcome.time = await self.evaluation.now()
             batch = await self._observe(outcome)
-        outcome.in_parts = self.goes_back
+        outcome.in_parts = self.evaluation.goes_back
         if at is None:
-            self._check_clock()
+            self.evaluation.check()
         self._check_empty(batch)
         fed = await self._remember(batch, outcome)
         with outcome.timed("backfill"):
@@ -154,36 +152,6 @@ class Cycle:
             outcome.absent,
             Stats(self.history, Manners(self.rules.capacity_of, self.observer)),
         )
-
-    async def evaluation_time(self) -> float:
-        """Return the one time of a batch: now by the server's clock, less the offset."""
-        client = self.observer.client
-        if client.server_ahead_s is None:
-            await self.probe()  # every answer tells the time; one of several servers has it
-        return round(self.clock.now() - self.offset_s, 3)
-
-    @property
-    def offset_s(self) -> float:
-        """How long ago a batch's time is, in seconds: as set, or so that scrapes are whole."""
-        parts_s = PARTS_S if self.observer.rounds.in_parts else 0.0
-        return max(self.rules.query_offset_s, parts_s)
-
-    @property
-    def goes_back(self) -> bool:
-        """Whether that is longer ago than set."""
-        return self.offset_s > self.rules.query_offset_s
-
-    def _has_to_go_back(self) -> bool:
-        """Whether scrapes have just turned out to be stored in parts; then all is forgotten.
-
-        Counters and gauges of different scrapes were put together.
-        """
-        if self._went_back or not self.goes_back:
-            return False
-        self._went_back = True
-        self.start_afresh()
-        self.observer.begin_anew()
-        return True
 
     async def _observe(self, outcome: Outcome) -> Batch:
         history = self.history
@@ -264,7 +232,7 @@ class Cycle:
             if why == "incomplete"
         }
         outcome.stalled = frozenset(asleep | self._agents_of(silent))
-        outcome.skew_s = -self.clock.step_s
+        outcome.skew_s = -self.evaluation.clock.step_s
         return [kernel for kernel in due if kernel not in outcome.withheld]
 
     def _kernels_of(self, instances: Iterable[str]) -> Iterator[str]:
@@ -280,16 +248,6 @@ class Cycle:
                 agents.add((kernel.agent if kernel is not None else None) or instance)
         return agents
 
-    def _check_clock(self) -> None:
-        """Refuse a batch whose time was not the server's; the next one will be."""
-        ahead_s = self.observer.client.server_ahead_s
-        if self._follow():
-            raise ClockError(
-                "skew",
-                f"the server's clock is {ahead_s:+.0f} s from ours; its time is used from now on",
-                "synchronise the clocks of this host and of Prometheus",
-            )
-
     def _check_empty(self, batch: Batch) -> None:
         """Refuse an answer without kernels while there were some.
 
@@ -303,25 +261,6 @@ class Cycle:
                 "Prometheus holds no kernel any more, and no agent counts its rounds",
                 "check the agents' scrape job; if the cluster is empty, this is in order",
             )
-
-    async def probe(self) -> None:
-        """Raise `PrometheusError` if Prometheus answers not even the lightest query.
-
-        Its time is followed from then on.
-        """
-        client = self.observer.client
-        await client.fail_over(
-            lambda: client.vector("vector(1)", self.clock.now()), self.observer.limits.within_s
-        )
-        self._follow()
-
-    def _follow(self) -> bool:
-        """Go along with the server's clock; whether that was a jump."""
-        client = self.observer.client
-        jumped = self.clock.follow(client.server_ahead_s)
-        if jumped:
-            client.server_ahead_s = 0.0  # the next answer may come without a date
-        return jumped
 
     def read_keys_again(self) -> None:
         """Read every key once more before it is written: another poller may have written it.

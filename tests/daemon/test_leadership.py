@@ -19,11 +19,12 @@ from tests.support.process import PATIENCE_S
 
 
 class Recorder:
-    """Stands for a cycle: remembers what it was told to do."""
+    """Stands for a cycle and its evaluation time: remembers what it was told to do."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.reachable = True
+        self.evaluation = self
 
     async def probe(self) -> None:
         if not self.reachable:

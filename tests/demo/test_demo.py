@@ -129,7 +129,7 @@ async def asked_by_the_poller(directory: Path) -> list[str]:
             config = settings(directory, prometheus.url, found.redis_url, **more)
             for choice in choices:
                 async with assembly.cycle(config, choice) as cycle:
-                    await cycle.probe()
+                    await cycle.evaluation.probe()
                     for at in (T0 - 9.3, T0 - 6.2, T0 - 3.1):
                         await cycle.poll(at=at)
         return prometheus.queries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -506,7 +505,7 @@ async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_
 ):
     lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
     (agent,), (kernel,), memory = lives.agents, lives.kernels, lives.memory
-    lives.cycle.rules = replace(lives.cycle.rules, query_offset_s=0.5)
+    lives.cycle.evaluation.set_s = 0.5
     agent.next_scraped = 94.45
     memory.stored_s = stored_s
     memory.in_mid_batch = lambda: memory.store_until(memory.now + 0.4)
@@ -553,7 +552,9 @@ async def test_scrapes_that_are_stored_in_parts_are_read_when_they_are_whole():
     lives = stored_in_parts(3.0)
     lives.until(300)
     assert (await rates_of(lives, 300, 360))["0"] > 0  # nobody knows yet
-    assert lives.cycle.offset_s == 6.5  # above `batch_send_deadline`, which is 5 s by default
+    assert (
+        lives.cycle.evaluation.offset_s == 6.5
+    )  # above `batch_send_deadline`, which is 5 s by default
     for at in range(360, 700, 5):
         assert set(await rates_of(lives, at, at + 5)) == {"right"}
         assert all(lives.memory.now - at < 12.0 for at in lives.memory.written.values())
@@ -568,7 +569,7 @@ async def test_scrapes_that_are_stored_whole_are_read_as_soon_as_set_however_lat
     lives.until(300)
     ticks = await lives.poll(300, 700)
     assert not any(tick.in_parts for tick in ticks)
-    assert lives.cycle.offset_s == 0.0
+    assert lives.cycle.evaluation.offset_s == 0.0
 
 
 @pytest.mark.parametrize("rubbish", [0.0, -5.0, 1e6, 1e18, 1e308])
