@@ -70,7 +70,7 @@ def test_servers_die_with_a_killed_test_process(tmp_path: Path) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

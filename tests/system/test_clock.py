@@ -210,7 +210,9 @@ def test_a_skew_is_told_once_and_when_it_is_gone(
         live.wait_line("clock: well again")
         assert abs(live.metric("clock_skew_seconds")) < 3
         assert live.stop() == 0
-    assert len(live.lines("clock: Prometheus' clock is +120 s from this host's")) == 1
+    told = live.lines("clock: Prometheus' clock is +1")
+    assert len(told) == 1
+    assert any(f"+{ahead} s from this host's" in told[0] for ahead in (119, 120, 121))  # if busy
     assert len(live.lines("clock: well again")) == 1
 
 
