@@ -23,8 +23,9 @@ class AgentTrouble(NamedTuple):
 def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
     """Return what is wrong with each agent in a cycle that went through."""
     found = {agent: _stalled(None) for agent in outcome.stalled}
+    dead = down(outcome)
     for one in outcome.exporters:
-        if is_down(one, outcome):
+        if one.instance in dead:
             found[one.name] = AgentTrouble(
                 "silent",
                 f"no sample of it has come from {one.instance} lately; its keys stay as they are",
@@ -48,18 +49,19 @@ def still_silent(before: Mapping[str, AgentTrouble], outcome: Outcome) -> dict[s
     }
 
 
-def is_down(one: ExporterState, outcome: Outcome) -> bool:
-    """Whether no sample comes of an exporter that measured kernels to the last.
+def down(outcome: Outcome) -> set[str]:
+    """Return the exporters of which no sample comes, though they measured kernels to the last.
 
-    It is none that is down where its agent tells by another instance, renamed or moved.
+    One whose agent tells by another instance, renamed or moved, is not down.
     """
-    if not one.silent or any(_is_same_agent(one, other) for other in outcome.exporters):
-        return False
-    return bool(outcome.held_of.get(one.instance)) or one.name in outcome.stalled
-
-
-def _is_same_agent(gone: ExporterState, other: ExporterState) -> bool:
-    return bool(gone.agent) and gone.agent == other.agent and not other.silent
+    heard = {one.agent for one in outcome.exporters if one.agent and not one.silent}
+    return {
+        one.instance
+        for one in outcome.exporters
+        if one.silent
+        and one.agent not in heard
+        and (outcome.held_of.get(one.instance) or one.name in outcome.stalled)
+    }
 
 
 def _stalled(one: ExporterState | None) -> AgentTrouble:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from poller import __version__
-from poller.daemon.agents import is_down
+from poller.daemon.agents import down
 from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status
 from poller.daemon.withheld import Lasting
 from poller.poll.outcome import Outcome
@@ -76,6 +76,7 @@ class Facts:
 
 def agents(outcome: Outcome) -> tuple[AgentStatus, ...]:
     """Return what a finished cycle knows of each agent, by its exporter."""
+    dead = down(outcome)
     return tuple(
         AgentStatus(
             one.name,
@@ -86,7 +87,7 @@ def agents(outcome: Outcome) -> tuple[AgentStatus, ...]:
             interval_s=one.interval_s,
             measured=one.measured,
             writes=one.writes_itself,
-            silent=is_down(one, outcome),
+            silent=one.instance in dead,
         )
         for one in outcome.exporters
     )

@@ -60,16 +60,12 @@ def number(text: str) -> str | None:
 
 def written(text: str) -> str:
     """Return a number that is known to be finite as the format writes it."""
-    if text.isdigit() and text[0] != "0" and len(text) < _SURE_DIGITS and text.isascii():
-        return text
     return number(text) or "0"
 
 
 def written_whole(text: str) -> str:
     """Return a number that is known to be finite as readers take it with `int()`."""
-    if text.isdigit() and text[0] != "0" and len(text) < _SURE_DIGITS and text.isascii():
-        return text
-    return whole_number(number(text) or "0")
+    return whole_number(written(text))
 
 
 def of_float(value: float) -> str:

@@ -51,7 +51,7 @@ class Rounds:
         breaks off; the time `at` has not.
         """
         latest, found = self.latest, self._unseen(answer, at)
-        newest = max([latest, *(at for scrapes in found.values() for at in scrapes)])
+        newest = max([latest, *(scraped for scrapes in found.values() for scraped in scrapes)])
         self._sorter.forget(len(answer))
         for target, scrapes in found.items():
             exporter = self.exporters[target]

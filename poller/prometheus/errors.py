@@ -95,9 +95,8 @@ def too_large(limit_bytes: int) -> PrometheusError:
 def unfit(body: bytes, kind: str) -> PrometheusError:
     """Return why JSON of another form than that of a `kind` does not serve."""
     advice = "see what answers at prometheus.url"
-    try:
-        head = _HEAD.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    head = _head(body)
+    if head is None:
         return PrometheusError("malformed", "the answer is not of the HTTP API's form", advice)
     if head.status != "success":
         return api_error(head.error_type, head.error)
@@ -119,17 +118,18 @@ def refusal(status: int, start: bytes, location: str = "") -> PrometheusError:
 
     `location`: where a redirect leads; none is followed.
     """
-    told = _error_text(start)[:_TOLD]
-    reason, advice = _reason(status, start, told)
+    head = _head(start)
+    told = (head.error if head is not None else _foreign_text(start))[:_TOLD]
+    reason, advice = _reason(status, head.error_type if head is not None else "", told)
     if location and 300 <= status < 400:
         told = f"it leads to {_place(location)[:_TOLD]}"
         advice = "set prometheus.url to the API itself, or credentials if that is a login page"
     return PrometheusError(reason, f"HTTP {status}: {told}".rstrip(" :"), advice)
 
 
-def _reason(status: int, start: bytes, told: str) -> tuple[str, str]:
+def _reason(status: int, error_type: str, told: str) -> tuple[str, str]:
     """Return the reason that a status stands for, and what to do."""
-    if status == 503 and _error_type(start) == "timeout":  # its own limit: less may be answered
+    if status == 503 and error_type == "timeout":  # its own limit: less may be answered
         return "timeout", "look at Prometheus' load and its --query.timeout"
     if status == 500 and any(words in told for words in _MESSAGE_LIMITS):
         return "oversized", "raise the server's gRPC message sizes, or use shards"
@@ -148,18 +148,16 @@ def _place(location: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
-def _error_type(start: bytes) -> str:
+def _head(body: bytes) -> _Head | None:
+    """Return what an answer says of itself; None if it is not of the HTTP API's form."""
     try:
-        return _HEAD.decode(start).error_type
+        return _HEAD.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
+        return None
 
 
-def _error_text(start: bytes) -> str:
-    try:
-        return _HEAD.decode(start).error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        text = start.decode("utf-8", "replace").strip()
+def _foreign_text(start: bytes) -> str:
+    text = start.decode("utf-8", "replace").strip()
     return "an HTML page" if text.startswith("<") else text
 
 

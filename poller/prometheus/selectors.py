@@ -44,15 +44,18 @@ class Scope:
 
     def on_each(self, instances: Iterable[str] | None) -> list[Scope]:
         """Return the same in parts: in each as many names as a query may hold."""
+        if instances is None:
+            return [self]
         parts: list[list[str]] = [[]]
-        left = MOST_NAMED_BYTES
-        for name in sorted(instances or ()):
-            left -= len(quoted(escaped(name)).encode())
-            if left < 0 and parts[-1]:
+        held = 0
+        for name in sorted(instances):
+            size = len(quoted(escaped(name)).encode())
+            if parts[-1] and held + size > MOST_NAMED_BYTES:
                 parts.append([])
-                left = MOST_NAMED_BYTES - len(quoted(escaped(name)).encode())
+                held = 0
             parts[-1].append(name)
-        return [self] if instances is None else [self.on(part) for part in parts]
+            held += size
+        return [self.on(part) for part in parts]
 
 
 EVERYTHING = Scope()
