@@ -75,7 +75,7 @@ class Daemon:
         self._again = asyncio.Event()
         self._tick = asyncio.Event()
         self._running = False
-        self._goes_on = False
+        self._between_ticks = False
         self._mixed: deque[frozenset[str]] = deque(maxlen=_TICKS)
         self._listens_on = ""
 
@@ -201,7 +201,7 @@ class Daemon:
                 (missed + 1) * interval_s,
                 missed,
             )
-        if self._running and not self._goes_on and not self.leadership.stands_by:
+        if self._running and not self._between_ticks and not self.leadership.stands_by:
             missed += 1
         else:
             self._tick.set()
@@ -255,9 +255,10 @@ class Daemon:
             if led:
                 self.report.succeeded(outcome)
                 goes_on = self._meets_scrapes(outcome) or outcome.goes_on
-        self._goes_on = goes_on
-        if goes_on:  # the next one runs between two ticks: it may meet one, which is not missed
+        if goes_on:
             self._tick.set()
+        # If it is, the next one begins between two ticks: it may meet one, which is not missed.
+        self._between_ticks = self._tick.is_set()
         self.report.ended(outcome, time.perf_counter() - started)
         notify("WATCHDOG=1", f"STATUS={self.report.status(self.leadership.stands_by)}")
 
@@ -266,7 +267,7 @@ class Daemon:
 
         Ticks and scrapes are in step then, and the next tick would meet the same.
         """
-        if self._goes_on:  # this cycle began between two ticks
+        if self._between_ticks:
             return False
         again = any(not before.isdisjoint(outcome.mixed) for before in self._mixed)
         self._mixed.append(outcome.mixed)

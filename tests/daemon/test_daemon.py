@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,12 +136,32 @@ def test_a_tick_beside_a_cycle_is_missed_but_not_beside_one_that_runs_between_ti
     daemon._on_tick(0)
     assert daemon.telemetry.missed._value.get() == 1
     assert not daemon._tick.is_set()
-    daemon._goes_on = True
+    daemon._between_ticks = True
     daemon._on_tick(0)
     assert daemon.telemetry.missed._value.get() == 1
     assert daemon._tick.is_set()
-    daemon._goes_on, daemon.leadership.stands_by = False, True
+    daemon._between_ticks, daemon.leadership.stands_by = False, True
     daemon._on_tick(0)
+    assert daemon.telemetry.missed._value.get() == 1
+
+
+async def test_a_cycle_that_waited_for_the_end_of_one_between_ticks_misses_none_either(tmp_path):
+    config = settings(tmp_path, "http://127.0.0.1:9", "redis://127.0.0.1:9")
+    daemon = Daemon(config, lambda: config)
+    meets = [True, True, False]
+
+    async def polled(run: object, outcome: Outcome) -> bool:
+        if meets.pop(0):
+            daemon._on_tick(0)
+        return True
+
+    daemon._lead = polled
+    daemon._running = daemon._between_ticks = True
+    for _ in range(3):  # the first meets a tick, so the second begins late and meets the next one
+        daemon._tick.clear()
+        await daemon._one_cycle(SimpleNamespace(config=config, lease=None))
+    assert daemon.telemetry.missed._value.get() == 0
+    daemon._on_tick(0)  # the third began late, too, and was over in time
     assert daemon.telemetry.missed._value.get() == 1
 
 
@@ -149,8 +170,8 @@ def test_where_ticks_and_scrapes_are_in_step_another_cycle_follows_at_once(tmp_p
     daemon = Daemon(config, lambda: config)
 
     def follows(**withheld: Reason) -> bool:
-        daemon._goes_on = daemon._meets_scrapes(Outcome(withheld=dict(withheld)))
-        return daemon._goes_on
+        daemon._between_ticks = daemon._meets_scrapes(Outcome(withheld=dict(withheld)))
+        return daemon._between_ticks
 
     assert not follows(a="mixed")
     assert not follows(b="mixed", a="waiting")
