@@ -166,6 +166,8 @@ class Store:
         """
         async with self.client() as client:
             replies = await self._writes.replies(client, values, fence)
+        if any(isinstance(reply, gone_wrong.ReadOnlyError) for reply in replies):
+            await self._discard(client)  # the address may lead to another master by now
         before: dict[str, bytes | None] = {}
         failed: dict[str, str] = {}
         for kernel, reply in zip(values, replies, strict=True):

@@ -174,3 +174,19 @@ async def test_user_and_password_in_the_url_of_several_nodes_are_used(url: str) 
     assert given.get_credentials() == ("u", "p@q")
     for one in (client, *beside):
         await one.aclose()
+
+
+async def test_where_an_address_moved_to_another_master_the_next_write_goes_there(
+    proxy: FaultProxy, redis: Redis
+) -> None:
+    with Redis() as master:
+        async with through(proxy) as store:
+            await store.write({KERNELS[0]: b"before"})
+            redis.command("REPLICAOF", "127.0.0.1", "1")  # which ends no connection
+            try:
+                proxy.target_port = master.port
+                assert (await store.write({KERNELS[0]: b"lost"})).failures() == {"readonly": 1}
+                assert (await store.write({KERNELS[0]: b"after"})).before == {KERNELS[0]: None}
+                assert master.command("GET", KERNELS[0]) == b"after"
+            finally:
+                redis.command("REPLICAOF", "NO", "ONE")

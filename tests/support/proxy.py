@@ -105,12 +105,12 @@ class FaultProxy(BackgroundService):
     """Forward `port` to a server, as `fault` says. Use as a context manager, sync or async.
 
     Counts `connections` accepted, and bytes passed on: `request_bytes` to the server,
-    `response_bytes` to clients.
+    `response_bytes` to clients. `target_port` may change: new connections go there.
     """
 
     def __init__(self, target_port: int) -> None:
         super().__init__()
-        self._target = (HOST, target_port)
+        self.target_port = target_port
         self._fault = passing()
         self._strikes = 0
         self._listener: asyncio.Server | None = None
@@ -203,7 +203,7 @@ class FaultProxy(BackgroundService):
         if self._fault.kind is Kind.BLACKHOLE:
             await _swallow(client)
             return
-        server, connection.server = await asyncio.open_connection(*self._target)
+        server, connection.server = await asyncio.open_connection(HOST, self.target_port)
         requests = asyncio.create_task(self._pass_requests(connection, client, connection.server))
         try:
             await self._pass_responses(connection, server)
