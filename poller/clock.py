@@ -1,4 +1,4 @@
-"""The time at which Prometheus is asked: the wall clock, put right by what the server says it is.
+"""Our clock, put right by the `Date` of the server's answers; from what difference on that is told.
 
 The wall clock is read once and then carried on by the monotonic clock, so a step of it moves
 nothing. It is corrected by the server's `Date`, which every answer carries: what counts is the

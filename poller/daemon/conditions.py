@@ -1,4 +1,4 @@
-"""When a line of log is written: once per change of state, each way; what repeats is counted.
+"""Troubles that last: a line of log as one begins and as it ends; what repeats is counted.
 
 A new reason for the same trouble is told too, each reason once until all is well again.
 """

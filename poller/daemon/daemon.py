@@ -1,4 +1,4 @@
-"""Start, run, drain, stop and hand over: ticks into cycles, failures into one policy, signals."""
+"""Start, run, stop, reload: which tick starts a cycle, which is missed; the failure policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cycles came to, for the page: the last ones, kernels, agents."""
+"""Collects what the page shows: the last cycles, kernels, agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's own metrics: names, labels, buckets; what they tell is taken from an `Outcome`."""
+"""The daemon's own metrics: names, labels, buckets; filled from an `Outcome` and by each query."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""What a cycle was: good or failed, and what follows: ready or not (who stands by is)."""
+"""A cycle's end, good or failed: into metrics, log, page and readiness (who stands by is ready)."""
 
 from __future__ import annotations
 
 import logging
 
 from poller.daemon.conditions import Conditions
+from poller.daemon.cycle_warnings import CycleWarnings
 from poller.daemon.facts import Facts
 from poller.daemon.metrics import Telemetry
 from poller.daemon.status import Result
-from poller.daemon.weighing import Weighing
 from poller.daemon.words import told
 from poller.errors import CycleError
 from poller.poll.outcome import Outcome
@@ -33,7 +33,7 @@ class Report:
         self._failures = 0
         self._faults: set[str] = set()
         self._succeeded = False
-        self._weighing = Weighing(conditions)
+        self._warnings = CycleWarnings(conditions)
         self._last: Outcome | None = None
         self._result: tuple[Result, str] = ("failed", "")
         self.facts = Facts()
@@ -77,7 +77,7 @@ class Report:
         self._result = ("standby", "")
         self._failures = 0
         self._faults.clear()
-        self._weighing.stood_by()
+        self._warnings.stood_by()
         for subject in _OF_BOTH:
             self._conditions.good(subject)
         self._conditions.drop_others(_OF_ALL)
@@ -118,7 +118,7 @@ class Report:
     def succeeded(self, outcome: Outcome) -> None:
         """Take a cycle that went through; it still failed if no key at all could be written."""
         self._telemetry.saw_parts(outcome)
-        troubles = self._weighing.troubles(outcome)
+        troubles = self._warnings.troubles(outcome)
         self._telemetry.saw(outcome, troubles.values())
         self.facts.saw(outcome)
         for subject in ("prometheus", "kernels", "cycle", "leader"):
@@ -135,8 +135,8 @@ class Report:
         self._result = ("success", "")
         self._last = outcome
         self._telemetry.succeeded(outcome)
-        self._weighing.weigh(outcome, troubles)
-        self._telemetry.long_withheld(self._weighing.withheld.long)
+        self._warnings.warn(outcome, troubles)
+        self._telemetry.long_withheld(self._warnings.withheld.long)
 
 
 def _details(reason: str, outcome: Outcome) -> str:

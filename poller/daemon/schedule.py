@@ -1,4 +1,4 @@
-"""Call a function every n seconds, whatever the wall clock does.
+"""Ticks every n seconds, whatever the wall clock does; which one starts a cycle, `daemon` says.
 
 APScheduler is the tick source only: its jobs are timed by the wall clock, so a trigger of
 ours never lets runs pile up, and a guard timed by the monotonic clock moves the next run back

@@ -1,4 +1,4 @@
-"""What the daemon tells of itself, as plain values; what is good or ready, `report` judges.
+"""The values shown at `/` and as JSON, typed; what is good or ready, `report` judges.
 
 Times are Unix seconds, durations seconds; None is what is not known.
 """

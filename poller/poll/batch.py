@@ -12,12 +12,12 @@ from poller.errors import PrometheusError
 from poller.format.catalog import Catalog
 from poller.poll.capacities import Capacities
 from poller.poll.census import Census
+from poller.poll.duplicate_search import DuplicateSearch
 from poller.poll.merge import Merger
 from poller.poll.plan import NEW_COSTS, Instances, Known, Plan, Read, plan
 from poller.poll.plan_queries import PlanQueries
 from poller.poll.portion import Portion
 from poller.poll.rounds import Rounds
-from poller.poll.settling import Settling
 from poller.poll.survey import Surveyor
 from poller.poll.trail import Glimpses
 from poller.poll.unread import Unread
@@ -61,7 +61,7 @@ class Observer:
         self._ids: dict[str, str] = {}
         self._census = Census(limits.within_s)
         self._capacities = Capacities()
-        self._settling = Settling(self.rounds)
+        self._duplicates = DuplicateSearch(self.rounds)
         self._unread = Unread(self.rounds)
         self._portion = Portion(limits.most_kernels * NEW_COSTS, limits.within_s)
         self._asking = 0.0
@@ -116,10 +116,10 @@ class Observer:
                 await asyncio.sleep(0)
             batch = self._finished(merger, glimpses, todo, known, at, mixed)
             await asyncio.sleep(0)
-            batch = self._settling.suspect(batch, read.known, turns=len(known.survey.metrics))
+            batch = self._duplicates.suspect(batch, read.known, turns=len(known.survey.metrics))
         if batch.conflicts:
             with timed("settle"):
-                batch = await self._settling.settle(
+                batch = await self._duplicates.settle(
                     self.client, batch, self.limits.scope, known.survey
                 )
         return batch
@@ -187,7 +187,7 @@ class Observer:
         ask = PlanQueries(todo, survey.metrics, self.catalog, limits.scope, limits.most_kernels)
         trails = [trail(text) for text in ask.trails(at, read, self._unread.trail)]
         times = [newest(text) for text in ask.newest()]
-        queries = ask.batch(self._settling.wide(survey.metrics))
+        queries = ask.batch(self._duplicates.wide(survey.metrics))
         await together([self.client.rows(queries, at, merger.take), *trails, *times])
         more = ask.more_capacities(merger, read.known)
         new = [name for name in merger.found() if name not in survey.metrics]

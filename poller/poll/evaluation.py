@@ -1,4 +1,4 @@
-"""At which time a batch is asked: by the server's clock, so long ago that scrapes are whole."""
+"""A batch's time: the corrected clock less `query_offset_s`, or more, so that scrapes are whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One measurement of one kernel into its state: extremes, means, and the rate of `rates`. Pure."""
+"""One measurement into a kernel's state: extremes, means, whether it changes the rate. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the past is asked for, and which kernels' comes next: slowly beside slow batches."""
+"""When the backfill may ask beside batches, and whose past comes first: slowly beside slow ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a batch asks for: as much as passes in its time, by how the last ones fared. Pure.
+"""How many kernels a batch asks for: as many as pass in its time, by how the last fared. Pure.
 
 Where Prometheus cannot answer for all at once, some of them every time is better than none at all.
 """

@@ -1,4 +1,4 @@
-"""What a believed key, a window or a gap puts into a kernel's state, its rates too. Pure."""
+"""What a key that was there, a window's rate or a gap changes in a kernel's state. Pure."""
 
 from __future__ import annotations
 

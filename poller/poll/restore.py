@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from poller.errors import StoreError
 from poller.poll.backfill import Backfiller
-from poller.poll.backfill_keys import read_keys
 from poller.poll.batch import Observer
 from poller.poll.history import History
+from poller.poll.key_reading import read_keys
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
 from poller.poll.withhold import Patience

@@ -1,4 +1,4 @@
-"""The texts of one batch: gauge, diff and rate parts, for scopes that are cut already. Pure.
+"""The texts of one batch: gauge, diff and rate parts; which series, `selectors` says. Pure.
 
 A query that looks for duplicate series is about one metric. It keeps the labels that tell two
 series of one kernel apart and drops the others (`max without (…)`): the owners' labels that follow

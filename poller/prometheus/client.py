@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus: queries in, typed rows out; a query that broke off is sent again.
+"""The HTTP API of Prometheus: requests, statuses, typed rows; what broke off is sent once more.
 
 Statuses are classified before anything is parsed. Every failure is a `PrometheusError`
 with a reason fit for a metric label.

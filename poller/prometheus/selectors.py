@@ -1,4 +1,4 @@
-"""The language of queries: series, matchers, durations; scopes, and one cut into n. Pure."""
+"""Which series every query reads: metrics, matchers, durations; scopes, one cut into n. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to reach the store: standalone, Sentinel, Cluster.
+"""Clients for the store's URL: standalone, Sentinel, Cluster; made anew by `keys`.
 
 Time limits and retries are ours: with its defaults the library takes almost a minute to give
 up on a black-holed server, and sends a wrong password eleven times.

@@ -1,4 +1,4 @@
-"""Each kernel's key: read, its age, written with the TTL, and what became of it (how: `writes`)."""
+"""The store: keys read, aged, written (how: `writes`); its client is made anew after a failure."""
 
 from __future__ import annotations
 

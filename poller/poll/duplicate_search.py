@@ -1,4 +1,4 @@
-"""Kernels in several series: of which metrics these are looked for, for how long, asked what."""
+"""Looks for kernels that come in several series; which series counts, `duplicates` says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FEW = 200
 """So many kernels are named in a query; more are asked for as all."""
 
 
-class Settling:
+class DuplicateSearch:
     """Remembers which kernels lately came in several series, and settles which of these count."""
 
     def __init__(self, rounds: Rounds) -> None:

@@ -1,4 +1,4 @@
-"""What is not as it should be in a cycle that went through, told as it begins and as it ends."""
+"""What the log warns of after a good cycle: skew, load, rivals, agents, rows, withheld kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ADVICE: Mapping[str, str] = {
 """What to do where kernels are withheld for long, if it is not that something is missing."""
 
 
-class Weighing:
+class CycleWarnings:
     """Keeps what must be known of earlier cycles to tell what begins and ends in this one."""
 
     def __init__(self, conditions: Conditions) -> None:
@@ -59,7 +59,7 @@ class Weighing:
         """Return what is wrong with each agent, those among them that were never heard again."""
         return agents.still_silent(self._troubles, outcome) | agents.troubles(outcome)
 
-    def weigh(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
+    def warn(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
         """Note what is not as it should be in a cycle that went through."""
         ahead_s = outcome.skew_s
         self._state(
