@@ -24,6 +24,7 @@ class Standing:
         self.plugins: set[Plugin] = set()
         self._movers: dict[Plugin, int] = {}
         self._told: dict[Plugin, set[str]] = {}
+        self._looked: dict[str, float] = {}
         self._plugin_of = cache(lambda name: catalog[name].plugin)
         self._is_share = cache(lambda name: _is_share(catalog[name]))
 
@@ -40,6 +41,7 @@ class Standing:
         self.plugins.clear()
         self._movers.clear()
         self._told.clear()
+        self._looked.clear()
 
     def recall(self, kernel_id: str, instance: str, metric: str) -> None:
         """Take that a kernel's key tells of a rate: its plugin measured just before.
@@ -57,16 +59,20 @@ class Standing:
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
         share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
+        Only what was seen in the look before counts: what glimpses leave out may have moved then.
         """
         moved: dict[Plugin, int] = {}
         resting: set[Plugin] = set()
         enough: dict[str, set[str]] = {}
+        looked: dict[str, float] = {}
         for kernel_id, told, stamp in read:
             kernel = known.get(kernel_id)
             if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                looked[stamp.instance] = stamp.number
                 settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:
                     self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
+        self._looked |= looked
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for plugin, movers in moved.items():
             before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
@@ -92,12 +98,16 @@ class Standing:
         takes the plugins of devices that are in full use, or in none.
         """
         plugins: dict[Plugin, bool] = {}
+        last = self._looked.get(instance)
         for name, value in told.items():
             plugin = (instance, self._plugin_of(name))
             if moved.get(plugin, 0) >= _TOGETHER:
                 settled.add(name)
             kept = kernel.metrics.get(name)
             if kept is None or name in settled or plugins.get(plugin):
+                continue
+            is_behind = last is not None and kept.stamp is not None and kept.stamp.number != last
+            if is_behind and plugin not in self.plugins:
                 continue
             text = value if isinstance(value, str) else value.current
             plugins[plugin] = kept.current != text

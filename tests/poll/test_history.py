@@ -435,6 +435,25 @@ def test_kernels_that_fall_idle_together_have_lost_no_plugin():
     assert rate(made, "io_read") == 0.0
 
 
+def test_kernels_that_fall_idle_together_after_a_round_between_two_batches_have_lost_no_plugin():
+    made = history(
+        pair(2, ("100", "500"), ("10", "20"), 1000),
+        pair(3, ("150", "600"), ("30", "40"), 2000),
+    )
+    last = pair(5, ("200", "700"), ("50", "60"), 3000)
+    values = {  # the round before, of which no rate is seen: all moved in it, and nothing since
+        kernel: {name: readings[name].current for name in ("cpu_util", "cuda_util")}
+        for kernel, readings in last.observations.items()
+    }
+    glimpses = [Glimpse(stamp(4), values)]
+    feed(made, cluster(25.0, last.observations, glimpses=glimpses), CLOCKS)
+    assert made.standing.plugins == set()
+    feed(made, pair(6, ("200", "700"), ("50", "60"), 3000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert rate(made, "cpu_util") == rate(made, "io_read") == 0.0
+    assert mean(made, "cuda_util") == (30.0 + 3 * 50.0, 4.0)
+
+
 def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
     made = history(
         pair(2, ("100", "500"), ("10", "20"), 1000),
