@@ -16,15 +16,13 @@ from poller.poll.living import Living
 from poller.poll.measure import MetricFacts, Steps, Taking, is_same_round, measure
 from poller.poll.rounds import Rounds
 from poller.poll.standing import Standing
-from poller.poll.state import KernelState, MetricState
+from poller.poll.state import ALL_SEEN, KernelState, MetricState
 from poller.values import Batch, Glimpse, Life, Observation, Owed, Past, Remembered, Stamp
 
 _LOOKS = 0.1
 """Share of the lookback after which it is looked for kernels to forget."""
 _TURN_S = 60.0
 """Kernels that were seen longer before the last batch were not in it: they waited for it."""
-_ALL_SEEN = 1.05
-"""An agent that measures more often in a scrape than this has peaks that no scrape saw."""
 _PORTION = 500
 """Kernels that are taken before the event loop may have its turn: some 20 ms at the most."""
 
@@ -118,6 +116,7 @@ class History:
         stamp = batch.stamp_of(kernel_id)
         kernel = self.kernels.get(kernel_id)
         newborn = kernel is None and self._is_new(kernel_id, stamp, batch, steps)
+        missed = newborn and self._may_have_missed(stamp, batch, steps)
         if kernel is None:
             kernel = self.kernels[kernel_id] = KernelState(batch.time)
         if newborn:
@@ -138,6 +137,7 @@ class History:
             steps,
             batch.time,
             newborn=newborn or (stamp is not None and kernel.stamp is not None),
+            missed=missed,
             counts=stamp is not None or instance not in batch.counted,
             standing=self.standing.of(instance),
         )
@@ -181,6 +181,17 @@ class History:
             return False  # its kernels of then have been forgotten
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
+
+    def _may_have_missed(self, stamp: Stamp | None, batch: Batch, steps: Steps) -> bool:
+        """Whether a kernel that is new now may have been measured in a round that nobody saw."""
+        if stamp is None:
+            return False
+        last = self.stamps.get(stamp.instance)
+        for glimpse in batch.glimpses:
+            if glimpse.stamp is not None and glimpse.stamp.instance == stamp.instance:
+                last = glimpse.stamp  # they are in the order of time
+        step = steps.step(last, stamp)
+        return step is None or step.rounds > 1
 
     def _take_glimpse(self, glimpse: Glimpse, facts: MetricFacts, steps: Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""
@@ -286,7 +297,7 @@ class History:
             kept.outlives(
                 life.metrics.get(name, Past()),
                 self.catalog[name].cumulative,
-                all_seen=kernel.weight <= _ALL_SEEN,
+                all_seen=kernel.weight <= ALL_SEEN,
             )
             for name, kept in owing.items()
         )

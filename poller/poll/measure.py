@@ -87,7 +87,8 @@ class Steps:
 class Taking(NamedTuple):
     """How the readings of one kernel are taken.
 
-    `newborn`: its exporter was read before, so what is new now was measured for the first time.
+    `newborn`: its exporter was read before, so what is new now was measured for the first time,
+    unless it may have been in rounds that were `missed`: then it has no rate yet.
     `counts`: the current values were not counted before, nor are they among the glimpses.
     """
 
@@ -96,6 +97,7 @@ class Taking(NamedTuple):
     steps: Steps
     at: float
     newborn: bool
+    missed: bool
     counts: bool
     standing: set[str]
 
@@ -139,7 +141,8 @@ class Taking(NamedTuple):
         if fact.maximum or fact.minimum:
             kept.widen(reading.current)
         if self.newborn:
-            kept.first, kept.known, kept.rate = reading.current, True, 0.0
+            kept.first, kept.known = reading.current, True
+            kept.rate = None if self.missed else 0.0
             kept.total, kept.count = float(reading.current), 1.0
         else:
             kept.owed, kept.rate = Owed(None, self.at), _rate(reading)

@@ -13,14 +13,18 @@ _UNSCRAPED_S = 120.0
 
 
 def fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
-    """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived."""
+    """Judge the rates that Prometheus gave, now that it is known how long the kernel has lived.
+
+    One that may have been measured again before it was first read has none until the next round.
+    """
     age_s = None if kernel.born is None else at - kernel.born
+    is_first = age_s is not None and kernel.seen_at_once
     for name, kept in kernel.metrics.items():
         if not catalog[name].needs_rate:
             continue
         if kept.by_window and kernel.window is not None:
             kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
-        elif kept.rate is None and age_s is not None:
+        elif kept.rate is None and is_first:
             kept.rate = 0.0  # what the agent writes at a first measurement
         kept.by_window = False
 

@@ -8,6 +8,8 @@ from poller.format.catalog import Catalog, Metric
 from poller.format.numbers import most_written_as
 from poller.values import Owed, Past, Stamp, Window
 
+ALL_SEEN = 1.05
+"""An agent that measures more often in a scrape than this has measurements that no scrape saw."""
 _BEFORE = 120.0
 """An hour of measurements, as often as agents measure by default."""
 
@@ -152,6 +154,13 @@ class KernelState(msgspec.Struct, gc=False):
             names = (name for name, kept in metrics.items() if kept.can_be_written(catalog[name]))
             self._order = catalog.in_order(tuple(names))
         return [(metric, metrics[metric.name]) for metric in self._order]
+
+    @property
+    def seen_at_once(self) -> bool:
+        """Whether the scrape that saw it first told of its last measurement, and of no other."""
+        if self.stamp is None or self.born is None:
+            return True
+        return self.stamp.scraped <= self.born and self.weight <= ALL_SEEN
 
     def reorder(self) -> None:
         """Forget the order: a metric came, or became known."""

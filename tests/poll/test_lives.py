@@ -23,6 +23,10 @@ def outside(start: float, end: float) -> Callable[[float], bool]:
     return lambda at: not start <= at < end
 
 
+def since(born: float, value: Callable[[float], float | None]) -> Callable[[float], float | None]:
+    return lambda at: value(at) if at >= born else None
+
+
 def means_of(lives: Lives, kernel: Kernel) -> dict[str, float]:
     """Return each mean as its key has it, as a share of the true one."""
     stat = lives.memory.stat(kernel)
@@ -50,6 +54,29 @@ async def test_a_cluster_that_nothing_befalls():
     await lives.poll(900, 1500)
     for kernel in lives.kernels:
         holds(lives, kernel, within=0.01)
+
+
+@pytest.mark.parametrize(
+    ("measure_s", "scrape_s", "every_s"), [(3.0, 2.0, 10.0), (2.0, 5.0, 5.0), (2.0, 7.0, 1.0)]
+)
+async def test_a_kernel_that_was_measured_several_times_before_it_is_first_read_is_told_no_zero(
+    measure_s: float, scrape_s: float, every_s: float
+):
+    """Its agent writes 0 in the first of those measurements only."""
+    lives = Lives(agents=2, measure_s=measure_s, scrape_s=scrape_s)
+    kernel = Kernel("late")
+    kernel.metrics = {name: since(121.5, value) for name, value in kernel.metrics.items()}
+    lives.agents[0].kernels = [*lives.agents[0].kernels, kernel]
+    lives.until(100)
+    at, told = 100.0, []
+    while at < 160:
+        await lives.poll(at, at + every_s / 2)
+        if kernel.id in lives.memory.keys:
+            stat = lives.memory.stat(kernel)
+            told += [(stat["cpu_util"]["current"], stat["io_read"]["stats.rate"])]
+        at += every_s
+    assert len(told) >= 2
+    assert set(told) == {("700", "1000")}
 
 
 async def test_an_agent_that_hangs_holds_up_no_other_and_goes_on_where_it_was():
