@@ -22,7 +22,7 @@ def fit_rates(kernel: KernelState, catalog: Catalog, at: float) -> None:
     for name, kept in kernel.metrics.items():
         if not catalog[name].needs_rate:
             continue
-        if kept.by_window and kernel.window is not None:
+        if kept.by_window and kernel.window is not None and (kept.rate is not None or is_first):
             kept.rate = rates.stand_in(kept.rate, kernel.samples, kernel.window, age_s)
         elif kept.rate is None and is_first:
             kept.rate = 0.0  # what the agent writes at a first measurement
