@@ -132,6 +132,7 @@ class Cycle:
             outcome.time = await self.evaluation.now()
             batch = await self._observe(outcome)
         outcome.in_parts = self.evaluation.goes_back
+        outcome.offset_s = self.evaluation.offset_s
         if at is None:
             self.evaluation.check()
         self._check_empty(batch)

@@ -207,6 +207,15 @@ def test_a_live_page_passes_promtool_and_names_what_was_written(redis: Redis) ->
     assert abs(value_in(series, "last_success_timestamp_seconds") - time.time()) < 30
 
 
+def test_a_good_cycle_is_no_older_for_being_asked_of_an_earlier_time(
+    prometheus: ScriptedPrometheus, redis: Redis
+) -> None:
+    """The alert on stale keys counts in intervals: it fired wherever the offset was longer."""
+    with alone(prometheus, redis, poll__query_offset_s=120) as daemon:
+        wait_until(lambda: is_ready(daemon), "a good cycle")
+        assert abs(daemon.value("last_success_timestamp_seconds") - time.time()) < 30
+
+
 def test_a_poller_on_standby_is_ready_and_does_not_lead(
     prometheus: ScriptedPrometheus, redis: Redis
 ) -> None:

@@ -133,7 +133,7 @@ def test_the_alert_on_agents_that_write_says_what_the_readme_says() -> None:
     assert "write equal values" in cut_over
     assert "write equal values" in told
     assert "Switch" not in told
-    assert "ACL SETUSER agents" in cut_over
+    assert "ACL SETUSER default" in cut_over
     assert "ACL" in told
 
 
