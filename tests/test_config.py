@@ -64,11 +64,12 @@ def test_every_setting_is_an_environment_variable_that_goes_before_the_file(tmp_
     monkeypatch.setenv("POLLER_REDIS__TTL_S", "8000")
     monkeypatch.setenv("POLLER_PROMETHEUS__HEADERS", '{"X-Scope-OrgID": "tenant"}')
     monkeypatch.setenv("POLLER_PROMETHEUS__WINDOW", "2m")
+    monkeypatch.setenv("POLLER_PROMETHEUS__RESTORE_WINDOW", "43200")
     monkeypatch.setenv("POLLER_METRICS__ACME__STATS", '["max"]')
     loaded = config.load(path)
     assert (loaded.redis.ttl_s, loaded.redis.key_prefix) == (8000, "a:")
     assert loaded.prometheus.headers["X-Scope-OrgID"].get_secret_value() == "tenant"
-    assert loaded.prometheus.window == 120.0
+    assert (loaded.prometheus.window, loaded.prometheus.restore_window) == (120.0, 43_200.0)
     assert loaded.catalog()["acme"].stats == ("max",)
 
 
