@@ -116,6 +116,8 @@ def _parts(url: str) -> SplitResult | None:
         parts = urlsplit(url)
         for node in parts.netloc.rpartition("@")[2].split(","):
             _ = urlsplit(f"//{node}").port
+            # As the HTTP client reads it; what it cannot would be a traceback of its own.
+            (urlsplit(f"//{node}").hostname or "").encode("idna").decode("idna")
     except ValueError:
         return None
     return parts
@@ -171,11 +173,36 @@ def _headers(config: Config) -> list[tuple[str, str]]:
         if not all(map(_NAME.fullmatch, getattr(prometheus, key))):
             text = "holds a name that HTTP does not allow; take letters, digits, - and _"
             problems.append((f"prometheus.{key}", text))
+    problems += _headers_given_twice(config)
     values = [one.get_secret_value() for one in prometheus.headers.values()]
     if any(map(CONTROL.search, values)):
         problems.append(("prometheus.headers", f"holds a value with {_BREAK}"))
     if CONTROL.search(prometheus.bearer_token.get_secret_value()):
         problems.append(("prometheus.bearer_token", f"holds {_BREAK}"))
+    return problems
+
+
+def _headers_given_twice(config: Config) -> list[tuple[str, str]]:
+    """Return the headers of which only one could be sent; their names are the same in any case."""
+    prometheus = config.prometheus
+    names = {
+        "headers": [name.lower() for name in prometheus.headers],
+        "header_files": [name.lower() for name in prometheus.header_files],
+    }
+    problems = []
+    for name in sorted({*names["headers"]} & {*names["header_files"]}):
+        text = f"holds {name}, as prometheus.headers does; take one of them out"
+        problems.append(("prometheus.header_files", text))
+    given = [f"prometheus.{name}" for name in ("username", "bearer_token", "bearer_token_file")]
+    beside = [key for key in given if _is_given(config, key)]
+    if any(_holds_credentials(url) for _, url in _prometheus_urls(config)):
+        beside.append("a user or password in a URL")
+    for key, told in names.items():
+        if len(set(told)) < len(told):
+            problems.append((f"prometheus.{key}", "holds a header twice; take one of them out"))
+        if "authorization" in told and beside:
+            text = f"holds Authorization, which cannot go together with {' and '.join(beside)}"
+            problems.append((f"prometheus.{key}", f"{text}; take one of them out"))
     return problems
 
 

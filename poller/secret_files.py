@@ -45,7 +45,7 @@ class SecretFile:
         try:
             status = self._path.stat()
             if (status.st_mtime_ns, status.st_size) != self._seen:
-                self._text = _one_line(self._path.read_text("utf-8"))
+                self._text = _one_line(self._path.read_text("utf-8-sig"))
                 self._seen = (status.st_mtime_ns, status.st_size)
         except (OSError, ValueError) as error:
             if self._seen is None:

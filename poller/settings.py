@@ -38,6 +38,8 @@ def _named(host: str) -> str:
     return host
 
 
+_LONGEST_TTL_S = 315_360_000
+"""Ten years. Servers refuse ends that milliseconds cannot tell, and say so of each write only."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[Seconds, BeforeValidator(_seconds)]
 SecondsOrAuto = Annotated[Literal["auto"] | Seconds, Field(union_mode="left_to_right")]
@@ -100,7 +102,7 @@ class RedisSection(Section):
     """Where and how to write."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    ttl_s: Annotated[int, Field(gt=0)] = 86_400
+    ttl_s: Annotated[int, Field(gt=0, le=_LONGEST_TTL_S)] = 86_400
     key_prefix: str = ""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     timeout_s: SecondsOrAuto = "auto"

@@ -237,6 +237,52 @@ def test_of_two_credentials_that_exclude_each_other_neither_is_preferred(
     assert problems() == [(key, f"cannot go together with {other}; take one of them out")]
 
 
+@pytest.mark.parametrize(
+    ("more", "key", "why"),
+    [
+        (
+            {"HEADERS": '{"authorization": "x"}', "BEARER_TOKEN": "hush"},
+            "prometheus.headers",
+            "holds Authorization, which cannot go together with prometheus.bearer_token",
+        ),
+        (
+            {"HEADER_FILES": '{"Authorization": "FILE"}', "URL": "http://me:hush@prometheus:9090"},
+            "prometheus.header_files",
+            "holds Authorization, which cannot go together with a user or password in a URL",
+        ),
+        (
+            {"HEADERS": '{"X-Scope-OrgID": "x"}', "HEADER_FILES": '{"x-scope-orgid": "FILE"}'},
+            "prometheus.header_files",
+            "holds x-scope-orgid, as prometheus.headers does",
+        ),
+        (
+            {"HEADERS": '{"X-Scope-OrgID": "x", "x-scope-orgid": "y"}'},
+            "prometheus.headers",
+            "holds a header twice",
+        ),
+    ],
+)
+def test_of_two_headers_of_one_name_neither_is_preferred(
+    monkeypatch, tmp_path, more: dict[str, str], key: str, why: str
+):
+    secret = written(tmp_path, "")
+    for name, value in more.items():
+        monkeypatch.setenv(f"POLLER_PROMETHEUS__{name}", value.replace("FILE", str(secret)))
+    assert problems() == [(key, f"{why}; take one of them out")]
+
+
+@pytest.mark.parametrize("url", ["http://xn--:9090", "http://a..b:9090", f"http://{'a' * 64}:9090"])
+def test_a_host_that_cannot_be_is_refused(monkeypatch, url: str):
+    monkeypatch.setenv("POLLER_PROMETHEUS__URL", url)
+    assert problems() == [("prometheus.url", "must be http://host:port or https://host:port")]
+
+
+def test_a_ttl_that_no_server_takes_is_refused(monkeypatch):
+    monkeypatch.setenv("POLLER_REDIS__TTL_S", "86400000000")
+    ((key, _),) = problems()
+    assert key == "redis.ttl_s"
+
+
 @pytest.mark.parametrize("key", ["password", "password_file"])
 def test_a_password_for_prometheus_needs_a_user_and_one_for_redis_does_not(
     monkeypatch, tmp_path, key: str

@@ -33,6 +33,12 @@ def test_what_is_no_secret_is_refused_with_its_key_and_path(tmp_path: Path, held
     assert caught.value.problems == [("redis.password_file", f"{path} cannot be read: {why}")]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path):
+    path = tmp_path / "secret"
+    path.write_bytes(b"\xef\xbb\xbfhush\r\n")
+    assert SecretFile(path, "redis.password_file")() == "hush"
+
+
 @pytest.mark.parametrize("meanwhile", [b"", b"\n", b"sec\x00ond"])
 def test_a_file_that_is_truncated_for_a_moment_keeps_its_last_content(
     tmp_path: Path, meanwhile: bytes

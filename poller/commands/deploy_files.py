@@ -67,7 +67,9 @@ def copy(directory: Path, force: bool = False) -> list[str]:
     ]
     if differing and not force:
         raise DiffersError(differing)
-    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.is_dir():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
     written = [name for name in NEXT if name not in there or name in differing]
     for name in written:
         _put((directory / name).resolve(), contents[name])
@@ -75,10 +77,14 @@ def copy(directory: Path, force: bool = False) -> list[str]:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: one cut short would pass for the operator's own."""
+    """Write a file whole or not at all: one cut short would pass for the operator's own.
+
+    Everybody may read it, whatever the umask: the unit's user must, and it holds no secret.
+    """
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.write_bytes(content)
+        beside.chmod(0o644)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -33,6 +33,7 @@ _AROUND = 8
 _BUSY_PERCENT = 80.0
 _IDLE_PERCENT = 1.0
 _NOTHING = Text("-", style="dim")
+_LARGEST_SIZE = 1e21
 
 Show = Callable[[Table | Text], None]
 
@@ -170,6 +171,8 @@ def _percent(value: float | None) -> Text:
 def _size(value: float | None) -> Text:
     if value is None or value < 0:
         return _NOTHING
+    if value >= _LARGEST_SIZE:  # its digits would take the place of all other columns
+        return Text(f"{value:.0e} B")
     return Text(filesize.decimal(int(value)).replace("bytes", "B"))
 
 

@@ -36,8 +36,8 @@ class Outcome:
     backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
     far the newest sample is behind the time asked. `passed_over` is why another Prometheus than the
     first one answered, `warned` a warning of missing data in answers that were taken nevertheless.
-    `offset_s`: how long ago `time` was when it was asked for. `in_parts`: scrapes are not stored whole,
-    so an earlier time is asked for than the settings say.
+    `offset_s`: how long ago `time` was when it was asked for. `in_parts`: scrapes are not stored
+    whole, so an earlier time is asked for than the settings say.
     `asks_lease`: it is not known yet whether the lease is ours. `store_trouble` is why older keys
     could not be read, where that was no reason to fail.
     """

@@ -29,6 +29,17 @@ def test_deploy_files_copies_everything_and_says_what_comes_next(tmp_path: Path)
     assert all(line.startswith("    ") and len(line) > 20 for line in lines[1::2])
 
 
+def test_the_units_user_may_read_what_was_made_under_a_strict_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        deploy_files.copy(tmp_path / "etc")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "etc").stat().st_mode & 0o777 == 0o755
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "etc").iterdir()}
+    assert modes == {0o644}
+
+
 def test_deploy_files_refuses_to_overwrite_and_then_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "alerts.yml").write_text("groups: []\n")
     done = poller("deploy-files", str(tmp_path), env=environment())

@@ -62,6 +62,14 @@ def test_a_row_shows_the_key_in_sizes_people_read():
     )
 
 
+def test_a_size_that_is_rubbish_leaves_room_for_the_other_columns():
+    mem = {"current": "9" * 300, "capacity": "999999999999999999999"}
+    row = cells(
+        text_of(Look([KeyRow(KERNEL, {**STAT, "mem": {**STAT["mem"], **mem}}, 1.25)])), "3f9d4d5e"
+    )
+    assert row[:4] == ["3f9d4d5e", "148.5", "1e+300", "B"]
+
+
 def test_ages_are_told_in_the_unit_that_fits():
     for age_s, told in ((0.04, "0.0 s"), (59.4, "59.4 s"), (61, "1 min"), (7200, "2.0 h")):
         text = text_of(Look([KeyRow(KERNEL, STAT, age_s)]), stale_after_s=9e9)

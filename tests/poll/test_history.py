@@ -331,9 +331,15 @@ def test_a_young_kernels_window_is_judged_by_its_life():
 
 
 def test_a_young_kernel_of_which_there_is_one_sample_has_the_rate_0():
+    made = history(cluster(112.0, {KERNEL: {"io_read": Reading("5")}}, number=22))
+    made.recall_life(KERNEL, Life(112.0, 110.0, False, {}), Owed(None, 112.0))
+    assert rate(made, "io_read") == 0.0
+
+
+def test_a_young_kernel_of_which_one_sample_is_left_of_two_measurements_has_no_rate():
     made = history(batch(110.0, io_read=Reading("5")))
     made.recall_life(KERNEL, Life(110.0, 108.0, False, {}), Owed(None, 110.0))
-    assert rate(made, "io_read") == 0.0
+    assert rate(made, "io_read") is None
 
 
 # Plugins that stand still.
