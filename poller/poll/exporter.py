@@ -25,8 +25,8 @@ _GONE_SCRAPES = 3
 _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
-_NEW_ROUNDS = 12
-"""An agent that counts no more has just begun, and has written rates of 0 a moment ago."""
+_FIRST_ROUND = 1
+"""An agent that counts no more has written rates of 0 itself; later it writes true ones."""
 _LONGEST_GAP = 3.0
 _MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
@@ -75,10 +75,11 @@ class ExporterState:
 class Exporter:
     """One exporter's clock, fed with its scrapes in the order of time.
 
-    `scraped` is the time of the last one, `counted` of the last one that had the count of a
-    stage, `scrape_s` how far apart they are, in seconds; `began` that of the first one, if many
-    rounds that were never scraped went before it. `late_s`: so long before the newest scrape of all
-    the last one was when it was seen, as where it is stored later than those of others.
+    `scraped` is the time of the last one, `met` of the first, `counted` of the last one that had
+    the count of a stage, `scrape_s` how far apart they are, in seconds; `began` that of the first
+    one, or of the first after some that failed, if rounds that were never scraped went before it.
+    `late_s`: so long before the newest scrape of all the last one was when it was seen, as where
+    it is stored later than those of others.
     `shared`: several agents of one process measure there, and only their sum is counted with the
     gauges, so it tells of none of them which round its kernels are in.
     """
@@ -91,6 +92,7 @@ class Exporter:
         self.scraped: float | None = None
         self.counted: float | None = None
         self.began: float | None = None
+        self.met: float | None = None
         self.scrape_s: float | None = None
         self.late_s = 0.0
         self.arrivals = Arrivals()
@@ -186,9 +188,11 @@ class Exporter:
     def see(self, at: float, scrape: Scrape) -> Stamp | None:
         """Take one scrape, later than those before; return its stamp if it saw a new round."""
         before, self.scraped = self.scraped, at
+        if self.met is None:
+            self.met = at
         self._choose_counter(scrape)
         self.shared = len(scrape.agents) > 1
-        if before is not None and at - before < _LONGEST_GAP * (self.scrape_s or at - before):
+        if before is not None and not self._is_late(at - before):
             self._gaps.append(at - before)
             self.scrape_s = statistics.median(self._gaps)
         if not _STAGES.isdisjoint(scrape.counts):
@@ -196,11 +200,15 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        if before is None and count > _NEW_ROUNDS:
+        if count > _FIRST_ROUND if before is None else self._is_late(at - before):
             self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
         return stamp
+
+    def _is_late(self, gap_s: float) -> bool:
+        """Whether scrapes before one that came so long after the last have failed."""
+        return gap_s >= _LONGEST_GAP * (self.scrape_s or gap_s)
 
     def _count_to(
         self, count: float, at: float, before: float | None, shift_s: float

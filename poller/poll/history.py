@@ -179,6 +179,8 @@ class History:
             return False
         if before.scraped < batch.time - self.lookback_s:
             return False  # its kernels of then have been forgotten
+        if steps.is_first(stamp):
+            return False  # it may have been measured in rounds that nobody scraped
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
 

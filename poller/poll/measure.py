@@ -12,7 +12,8 @@ from poller.poll.state import KernelState, MetricState
 from poller.values import Observation, Owed, Reading, Stamp
 
 _LONG_S = 300.0
-"""Both ends of a longer time say nothing of a gauge in the rounds between that nobody saw."""
+"""Both ends of a longer time say nothing of a gauge in the rounds between that nobody saw, nor of
+the last round's rate."""
 
 
 class Fact(NamedTuple):
@@ -77,6 +78,11 @@ class Steps:
             clock = self._rounds.of(instance)
             self._weights[instance] = clock.weight if clock is not None else None
         return self._weights[instance] or 1.0
+
+    def is_first(self, stamp: Stamp) -> bool:
+        """Whether a round was seen by the first scrape after some that never came."""
+        clock = self._rounds.of(stamp.instance)
+        return clock is not None and clock.began == stamp.scraped
 
     def knows_weight(self, instance: str) -> bool:
         """Whether it is known how many measurements a sample of an exporter stands for."""
@@ -169,7 +175,9 @@ class Taking(NamedTuple):
         measure(kept, reading.current, fact, step, self.at)
         if step is None and not known and reading.rate is not None:
             kept.rate = float(reading.rate)
-        if not known and kept.rate is not None:
+        if fact.rate and _is_long(step) and step == self.steps.step(kernel.stamp, self.stamp):
+            kept.rate = None  # of an outage, not of a round: who was idle in it may be busy now
+        if known != (kept.rate is not None):
             kernel.reorder()
         return missed or anew
 
@@ -241,8 +249,7 @@ def measure(
         kept.lowest, kept.minimum = value, text
     unseen = step.rounds - 1 if step is not None and not kept.stood else 0.0
     if fact.mean and (kept.owed is None or kept.owed.end != at):
-        is_long = step is not None and step.elapsed_s > _LONG_S
-        between = unseen if fact.counts or not is_long else 0.0
+        between = unseen if fact.counts or not _is_long(step) else 0.0
         kept.total += with_unseen(before, value, between) if between else value
         kept.count += 1 + between
     fell_unseen = bool(unseen) and value < before
@@ -250,6 +257,11 @@ def measure(
     if fact.rate and step is not None and not fell_unseen and (step.sure or kept.rate == 0.0):
         kept.rate, kept.by_window = rates.between(before, value, step.elapsed_s), False
     kept.stood = False
+
+
+def _is_long(step: Step | None) -> bool:
+    """Whether a step leads over rounds that nobody saw for so long that its ends do not tell."""
+    return step is not None and step.rounds > 1 and step.elapsed_s > _LONG_S
 
 
 def with_unseen(before: float, value: float, unseen: float) -> float:

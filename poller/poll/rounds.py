@@ -279,8 +279,10 @@ def _newest(several: Sequence[Exporter]) -> Exporter:
 def _tell_of_several(exporters: Iterable[Exporter], scraped_after: float) -> bool:
     """Whether exporters of one instance that are scraped still are of several agents.
 
-    Two clusters in one Prometheus may have the same addresses, told apart by another label.
+    Two clusters in one Prometheus may have the same addresses, told apart by another label. One
+    that was scraped no more when another was first has gone: its agent was set up anew.
     """
-    there = (one for one in exporters if (one.scraped or 0.0) > scraped_after)
-    agents = {one.agent for one in there if one.agent}
+    there = [one for one in exporters if (one.scraped or 0.0) > scraped_after]
+    last = max((one.met or 0.0 for one in there), default=0.0)
+    agents = {one.agent for one in there if one.agent and (one.scraped or 0.0) >= last}
     return len(agents) > 1

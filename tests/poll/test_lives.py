@@ -196,7 +196,7 @@ async def test_also_of_an_agent_that_is_scraped_in_the_middle_of_the_first_batch
 
     lives.memory.in_mid_batch = scraped
     (first, *_) = await lives.poll(1600, 1605)
-    assert first.withheld == {lives.kernels[0].id: "mixed"}
+    assert first.withheld[lives.kernels[0].id] == "mixed"
     await lives.poll(1605, 1700)
     for kernel in lives.kernels:
         holds(lives, kernel)
@@ -769,3 +769,77 @@ async def test_a_poller_that_starts_while_a_plugin_stands_still_tells_no_zero(do
     for kernel in kernels:
         assert lives.memory.now - lives.memory.written[kernel.id] < 10.0
         assert lives.memory.stat(kernel)["cpu_util"]["current"] == "700"
+
+
+def rate_told(lives: Lives, kernel: Kernel) -> float | None:
+    """Return the rate that a kernel's key tells; None where it has no key."""
+    found = kernel.id in lives.memory.keys
+    return float(lives.memory.stat(kernel)["io_read"]["stats.rate"]) if found else None
+
+
+async def rates_told(lives: Lives, kernel: Kernel, start: int, end: int) -> set[float | None]:
+    """Return the rates that a kernel's key tells after each poll from start to end."""
+    told = set()
+    for at in range(start, end, 5):
+        await lives.poll(at, at + 1)
+        told.add(rate_told(lives, kernel))
+    return told
+
+
+async def test_the_rate_of_a_kernel_is_not_0_where_its_agent_was_found_after_its_first_rounds():
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=15.0)
+    lives.agents[0].up = lambda at: at >= 906
+    lives.agents[0].reachable = lambda at: at >= 956
+    lives.until(600)
+    await lives.poll(600, 900)
+    assert await rates_told(lives, lives.kernels[0], 900, 1060) == {None, 1000.0}
+
+
+@pytest.mark.parametrize("outage_s", [50.0, 200.0])
+async def test_the_rate_of_a_kernel_is_not_0_that_began_while_its_agent_could_not_be_scraped(
+    outage_s: float,
+):
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=15.0)
+    agent, late = lives.agents[0], Kernel("late")
+    late.metrics = {
+        name: (lambda at, function=function: function(at) if at >= 1010 else None)
+        for name, function in late.metrics.items()
+    }
+    agent.kernels = [*agent.kernels, late]
+    agent.reachable = outside(1000, 1000 + outage_s)
+    lives.until(900)
+    assert await rates_told(lives, late, 900, 1300) == {None, 1000.0}
+
+
+def begins_at(kernel: Kernel, began: float) -> None:
+    """Let a kernel do nothing before that time."""
+    for name, rate in (("io_read", 1000), ("cpu_util", 700)):
+        kernel.metrics[name] = lambda at, rate=rate: 1e6 + max(0.0, at - began) * rate
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_the_first_rate_after_a_long_outage_is_not_that_of_the_outage(alone: bool):
+    lives = Lives(measure_s=5.0, scrape_s=15.0)
+    begins_at(lives.kernels[0], 2000)
+    for agent in lives.agents[: 1 if alone else None]:
+        agent.reachable = outside(900, 2100)
+    lives.until(300)
+    await lives.poll(300, 900)
+    lives.memory.down = not alone
+    await lives.poll(900, 2105)
+    lives.memory.down = False
+    assert await rates_told(lives, lives.kernels[0], 2115, 2200) == {0.0, 1000.0}
+
+
+async def test_an_agent_that_is_set_up_anew_at_its_address_counts_rounds_there_alone():
+    lives = Lives(measure_s=30.0, scrape_s=10.0)
+    agent, pod = lives.agents[0], ["pod-1"]
+    agent.ends, exported = True, agent._exported
+    agent._exported = lambda at: (  # type: ignore[method-assign]
+        ({**labels, "pod": pod[0]}, value) for labels, value in exported(at)
+    )
+    agent.up = outside(1000, 1020)
+    lives.until(300)
+    await lives.poll(300, 1000)
+    agent.name, pod[0] = "i-new", "pod-2"
+    assert await rates_told(lives, lives.kernels[0], 1000, 1400) == {1000.0}
