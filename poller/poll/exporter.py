@@ -25,8 +25,8 @@ _GONE_SCRAPES = 3
 _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
-_FIRST_ROUND = 1
-"""An agent that counts no more has written rates of 0 itself; later it writes true ones."""
+_NEW_ROUNDS = 3
+"""An agent that counts no more has just begun, and wrote rates of 0 in its first round."""
 _LONGEST_GAP = 3.0
 _MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
@@ -200,7 +200,7 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        if count > _FIRST_ROUND if before is None else self._is_late(at - before):
+        if count > _NEW_ROUNDS if before is None else self._is_late(at - before):
             self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)

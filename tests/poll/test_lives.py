@@ -801,10 +801,7 @@ async def test_the_rate_of_a_kernel_is_not_0_that_began_while_its_agent_could_no
 ):
     lives = Lives(agents=3, measure_s=5.0, scrape_s=15.0)
     agent, late = lives.agents[0], Kernel("late")
-    late.metrics = {
-        name: (lambda at, function=function: function(at) if at >= 1010 else None)
-        for name, function in late.metrics.items()
-    }
+    late.metrics = {name: since(1010, value) for name, value in late.metrics.items()}
     agent.kernels = [*agent.kernels, late]
     agent.reachable = outside(1000, 1000 + outage_s)
     lives.until(900)
