@@ -195,8 +195,6 @@ def _headers_given_twice(config: Config) -> list[tuple[str, str]]:
         problems.append(("prometheus.header_files", text))
     given = [f"prometheus.{name}" for name in ("username", "bearer_token", "bearer_token_file")]
     beside = [key for key in given if _is_given(config, key)]
-    if any(_holds_credentials(url) for _, url in _prometheus_urls(config)):
-        beside.append("a user or password in a URL")
     for key, told in names.items():
         if len(set(told)) < len(told):
             problems.append((f"prometheus.{key}", "holds a header twice; take one of them out"))

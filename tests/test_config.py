@@ -246,9 +246,9 @@ def test_of_two_credentials_that_exclude_each_other_neither_is_preferred(
             "holds Authorization, which cannot go together with prometheus.bearer_token",
         ),
         (
-            {"HEADER_FILES": '{"Authorization": "FILE"}', "URL": "http://me:hush@prometheus:9090"},
+            {"HEADER_FILES": '{"Authorization": "FILE"}', "USERNAME": "me"},
             "prometheus.header_files",
-            "holds Authorization, which cannot go together with a user or password in a URL",
+            "holds Authorization, which cannot go together with prometheus.username",
         ),
         (
             {"HEADERS": '{"X-Scope-OrgID": "x"}', "HEADER_FILES": '{"x-scope-orgid": "FILE"}'},

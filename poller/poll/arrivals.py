@@ -17,6 +17,8 @@ _KEPT = 48
 """So many rounds are held against a new one to find the interval."""
 _LATE_S = 0.1
 """A scrape may see what happened so long after its timestamp."""
+_SLACK_S = 1.0
+"""Rounds are not missing yet that are so late."""
 _LIKELY_S = (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1)
 """People set intervals that are multiples of these."""
 _NEAR = 1.2
@@ -35,12 +37,17 @@ class Step(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A round was first seen by the scrape at `by`, and had not been there at `after`."""
+    """A round was first seen by the scrape at `by`, and had not been there at `after`.
+
+    `vague`: rounds are missing that had time to come in between, so the agent stood still there,
+    before this one or after it.
+    """
 
     number: float
     shift_s: float
     after: float
     by: float
+    vague: bool = False
 
 
 class Arrivals:
@@ -68,6 +75,10 @@ class Arrivals:
         """What the interval is at the least, in seconds."""
         return max(0.0, self._low_s)
 
+    def stood_still(self, rounds: float, gap_s: float) -> bool:
+        """Whether so few rounds came in so many seconds without a scrape that some are missing."""
+        return (rounds + 1) * self._high_s + _SLACK_S < gap_s
+
     def suppose(self, interval_s: float | None) -> None:
         """Take an interval that is likely, until rounds tell."""
         self._known_s = interval_s
@@ -86,13 +97,16 @@ class Arrivals:
     def take(self, arrival: Arrival) -> None:
         """Hold a round against those before: their windows bound the interval from both sides."""
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
-        if low_s <= high_s:
+        if arrival.vague:
+            self._steady.clear()
+        elif low_s <= high_s:
             self._narrow_to(low_s, high_s)
         elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
             self._begin_with(arrival)
-        self._steady.append(arrival)
+        if not arrival.vague:
+            self._steady.append(arrival)
         self._seen[arrival.number] = arrival
         while len(self._seen) > _KEPT:
             del self._seen[next(iter(self._seen))]
@@ -153,6 +167,8 @@ class Arrivals:
             if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
                 least, most = _apart(self._narrowed(first, interval_s), last)
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
+            elif first.vague or last.vague:
+                return Step(rounds, max(0.001, elapsed_s), sure=False)
         return Step(rounds, max(0.001, elapsed_s))
 
     def _narrowed(self, arrival: Arrival, interval_s: float) -> Arrival:

@@ -26,7 +26,9 @@ _FEW_SCRAPES = 12
 _SILENT_ROUNDS = 3
 """An agent that tried no write in so many rounds writes no keys."""
 _NEW_ROUNDS = 3
-"""An agent that counts no more has just begun, and wrote rates of 0 in its first round."""
+_NEW_SUCCESSES = 12
+"""An agent that counts no more has just begun, and wrote rates of 0 in its first round. By
+successes alone rates are those over a window, which cannot be filled where an agent is new."""
 _LONGEST_GAP = 3.0
 _MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
@@ -200,7 +202,8 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        if count > _NEW_ROUNDS if before is None else self._is_late(at - before):
+        new = _NEW_SUCCESSES if self.counter == "successes" else _NEW_ROUNDS
+        if count > new if before is None else self._is_late(at - before):
             self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
@@ -225,7 +228,8 @@ class Exporter:
         elif last is not None and before is not None:
             unseen = count - last - 1
             after = before + unseen * self.arrivals.least_s
-            self.arrivals.take(Arrival(count, shift_s, min(after, at), at))
+            vague = self.arrivals.stood_still(count - last, at - before)
+            self.arrivals.take(Arrival(count, shift_s, min(after, at), at, vague))
             return self.stamp
         self.arrivals.take(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
         return self.stamp

@@ -840,3 +840,17 @@ async def test_an_agent_that_is_set_up_anew_at_its_address_counts_rounds_there_a
     await lives.poll(300, 1000)
     agent.name, pod[0] = "i-new", "pod-2"
     assert await rates_told(lives, lives.kernels[0], 1000, 1400) == {1000.0}
+
+
+@pytest.mark.parametrize("stopped", [(903.0, 923.0), (907.5, 967.5), (911.0, 971.0)])
+@pytest.mark.parametrize("scrape_s", [5.0, 10.0, 15.0])
+async def test_no_rate_is_a_multiple_where_an_agents_process_was_stopped_for_a_while(
+    scrape_s: float, stopped: tuple[float, float]
+):
+    """It neither measures nor answers: its next round is of all that time, not of one interval."""
+    lives = Lives(agents=2, measure_s=5.0, scrape_s=scrape_s)
+    agent = lives.agents[0]
+    agent.measures = agent.reachable = outside(*stopped)
+    lives.until(700)
+    await lives.poll(700, 880)
+    assert await rates_told(lives, lives.kernels[0], 880, 1060) == {1000.0}
