@@ -854,3 +854,15 @@ async def test_no_rate_is_a_multiple_where_an_agents_process_was_stopped_for_a_w
     lives.until(700)
     await lives.poll(700, 880)
     assert await rates_told(lives, lives.kernels[0], 880, 1060) == {1000.0}
+
+
+async def test_who_begins_to_work_while_an_agents_process_is_stopped_is_told_no_multiple_either():
+    lives = Lives(agents=2, measure_s=5.0, scrape_s=5.0)
+    agent, kernel = lives.agents[0], lives.kernels[0]
+    begins_at(kernel, 890)
+    agent.measures = agent.reachable = outside(888.0, 948.0)
+    lives.until(700)
+    await lives.poll(700, 880)
+    told = await rates_told(lives, kernel, 880, 1060)
+    assert {0.0, 1000.0} <= told
+    assert max(filter(None, told)) == 1000.0
