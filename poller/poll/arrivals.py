@@ -168,9 +168,8 @@ class Arrivals:
                 least, most = _apart(self._narrowed(first, interval_s), last)
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
             elif first.vague or last.vague:
-                # The round after a standstill is of all that time, as far as anybody knows.
-                elapsed_s = most if last.vague else elapsed_s
-                return Step(rounds, max(0.001, elapsed_s), sure=False)
+                # The standstill may be part of it, and a rate that is too low is no multiple.
+                return Step(rounds, max(0.001, most), sure=False)
         return Step(rounds, max(0.001, elapsed_s))
 
     def _narrowed(self, arrival: Arrival, interval_s: float) -> Arrival:
