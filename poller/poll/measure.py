@@ -165,6 +165,8 @@ class Taking(NamedTuple):
         """Take the metric's next measurement, as far after its last one as `step` says."""
         if fact.plugin in self.standing:
             kept.stood = True
+            if fact.plain:
+                kept.take(reading.current)  # no glimpse told it what was measured last
             return False
         kept.stamp = self.stamp
         anew = fact.mean and self._owes_all(kernel, kept)

@@ -107,8 +107,8 @@ class Standing:
             if kept is None or name in settled or plugins.get(plugin):
                 continue
             is_behind = last is not None and kept.stamp is not None and kept.stamp.number != last
-            if is_behind and plugin not in self.plugins:
-                continue
+            if is_behind and not (plugin in self.plugins and kept.stood):
+                continue  # it may have moved in a round that no look told it of
             text = value if isinstance(value, str) else value.current
             plugins[plugin] = kept.current != text
             if text in ("0", kept.capacity) and self._is_share(name):

@@ -419,6 +419,33 @@ def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
         assert rate(made, "cpu_util") == pytest.approx(100.0)
 
 
+def test_a_plugin_that_failed_between_two_batches_makes_no_zero_though_a_plain_value_is_older():
+    def with_used(one: Batch, used: int) -> Batch:
+        for observation in one.observations.values():
+            observation["cpu_used"] = Reading(str(used))
+        return one
+
+    made = history(
+        with_used(pair(2, ("100", "500"), ("10", "20"), 1000), 1000),
+        with_used(pair(3, ("150", "600"), ("30", "40"), 2000), 2000),
+    )
+    glimpses = []  # which tell nothing of plain metrics; the plugin fails after round 4
+    for number, cpu in ((4, 2500), (5, 2500)):
+        seen = pair(number, (str(number), str(number)), (str(number), str(number)), cpu)
+        values = {
+            kernel: {name: reading.current for name, reading in readings.items()}
+            for kernel, readings in seen.observations.items()
+        }
+        glimpses.append(Glimpse(stamp(number), values))
+    last = with_used(pair(6, ("250", "800"), ("70", "80"), 2500), 2500)
+    feed(made, cluster(30.0, last.observations, glimpses=glimpses), CLOCKS)
+    feed(made, with_used(pair(7, ("260", "810"), ("75", "85"), 2500), 2500), CLOCKS)
+    assert made.standing.plugins == {(A, "cpu")}
+    assert rate(made, "cpu_util") == pytest.approx(100.0)
+    assert mean(made, "cpu_util") == (2000.0 + 2500.0, 2.0)
+    assert made.kernels[KERNEL].metrics["cpu_used"].current == "2500"
+
+
 def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
     made = history(
         pair(2, ("100", "500"), ("10", "20"), 1000),
