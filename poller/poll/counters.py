@@ -114,6 +114,10 @@ def _put_gathering(scrape: Scrape, value: float) -> None:
     scrape.gathering_s = value
 
 
+def _put_writing(scrape: Scrape, value: float) -> None:
+    scrape.writing_s = value
+
+
 def _put_lasted(scrape: Scrape, value: float) -> None:
     scrape.lasted_s = value
 
@@ -126,6 +130,7 @@ _PUTS: Mapping[tuple[str, str], Put] = {
     (STAGE_COUNT, "gather_measures"): _counter("gather_measures"),
     (STAGE_COUNT, "before_observe"): _counter("before_observe"),
     (STAGE_DURATION, "gather_measures"): _put_gathering,
+    (STAGE_DURATION, WRITES): _put_writing,
     (DURATION_COUNT, ""): _counter("durations"),
     (DURATION_SUM, ""): _put_lasted,
     (SUCCESS_COUNT, ""): _counter("successes"),

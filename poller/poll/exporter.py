@@ -47,6 +47,7 @@ class Scrape:
     agents: set[str] = field(default_factory=set)
     gathering_s: float | None = None
     lasted_s: float | None = None
+    writing_s: float | None = None
     writes: float | None = None
 
 
@@ -104,6 +105,7 @@ class Exporter:
         self._without = 0
         self._lasted: tuple[float, float] | None = None
         self._ended = self._rested_s = self._gathered_s = self._mean_s = 0.0
+        self._written_s = 0.0
         self._ahead = float("inf")
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
@@ -255,25 +257,29 @@ class Exporter:
         """Return what durations put a round's measurement off, in seconds.
 
         Since 26.4.4 an agent sleeps its interval after each round, so all durations before the
-        measurement add up: the gathering of this round too, the rest of it not. Before, a timer
-        fired every interval, and only the round's own duration counts.
+        measurement add up: all of this round but its write to Redis, which comes after it. Before,
+        a timer fired every interval, and only the round's own duration counts.
         """
         rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
         if rounds and lasted_s is not None:
             self._mean_s = lasted_s / rounds
         if self.counter == "gather_measures":
             gathered_s = scrape.gathering_s or 0.0
-            return gathered_s + self._rested(count, rounds or 0.0, gathered_s, lasted_s or 0.0)
+            return gathered_s + self._rested(count, rounds or 0.0, gathered_s, scrape)
         if self.counter == "durations":
             return lasted_s or 0.0
         return self._own_duration(rounds, lasted_s)
 
-    def _rested(self, count: float, rounds: float, gathered_s: float, lasted_s: float) -> float:
-        """Return the durations beside the gathering, of all rounds before this one, in seconds."""
+    def _rested(self, count: float, rounds: float, gathered_s: float, scrape: Scrape) -> float:
+        """Return the durations beside the gathering before this round's measurement, in seconds.
+
+        Where it has not ended yet, what it took beside its write is taken for that of the others.
+        """
+        lasted_s, written_s = scrape.lasted_s or 0.0, scrape.writing_s or 0.0
         last = self._count
         if last is None or count < last:  # the first round seen, of this agent's life
             last, self._ended, self._rested_s, self._gathered_s = 0.0, 0.0, 0.0, 0.0
-            self._ahead = float("inf")
+            self._written_s, self._ahead = 0.0, float("inf")
         gathered_before_s, self._gathered_s = self._gathered_s, gathered_s
         if not rounds:  # not one has ended in this life
             return self._rested_s
@@ -282,10 +288,12 @@ class Exporter:
             if count > last:
                 own_s = (gathered_s - gathered_before_s) / (count - last)
                 self._ended, self._rested_s = count - 1, max(0.0, lasted_s - gathered_s + own_s)
-            return self._rested_s
-        ended, rested_s = self._ended, self._rested_s
-        self._ended, self._rested_s = count, max(0.0, lasted_s - gathered_s)
-        return self._rested_s - (self._rested_s - rested_s) / max(1.0, count - ended)
+                self._written_s = written_s
+            return self._rested_s + max(0.0, self._rested_s - self._written_s) / rounds
+        ended, written_before_s = self._ended, self._written_s
+        self._ended, self._written_s = count, written_s
+        self._rested_s = max(0.0, lasted_s - gathered_s)
+        return self._rested_s - (written_s - written_before_s) / max(1.0, count - ended)
 
     def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
         """Return how long the last round of a timer's lasted, in seconds; of several the mean."""

@@ -29,13 +29,14 @@ SERIES = {
                   "stage": "gather_measures", "success": "True"},
     "observes": {**STAGES, "__name__": "backendai_stage_count_total", "stage": "before_observe",
                  "success": "True"},
+    "writing": {**STAGES, "__name__": "backendai_stage_duration_sec_sum", "stage": "redis_write"},
     "writes": {**STAGES, "__name__": "backendai_stage_count_total", "stage": "redis_write",
                "success": "True"},
     "ends": {**TASKS, "__name__": "backendai_stat_task_duration_sec_count"},
     "lasted": {**TASKS, "__name__": "backendai_stat_task_duration_sec_sum"},
     "successes": {**TASKS, "__name__": "backendai_stat_task_success_count_total"},
 }  # fmt: skip
-SLEEPER = ("gathers", "gathering", "ends", "lasted", "successes")
+SLEEPER = ("gathers", "gathering", "writing", "ends", "lasted", "successes")
 """What an agent since 26.4.4 has: it sleeps its interval after each round."""
 TIMER = ("observes", "ends", "lasted", "successes")
 """What an agent of 25.12 to 26.4.3 has: a timer fires every interval."""
@@ -49,6 +50,7 @@ class Round:
     ended: float
     gathered_s: float
     lasted_s: float
+    written_s: float = 0.0
 
 
 def sleeping(
@@ -57,14 +59,26 @@ def sleeping(
     pauses: Mapping[int, float] | None = None,
     start: float = 0.0,
 ) -> list[Round]:
-    """Run rounds of (gathering, rest) seconds, and sleep after each; by number, longer."""
+    """Run rounds of (gathering, write) seconds, and sleep after each; by number, longer."""
+    three = ((0.0, gather_s, write_s) for gather_s, write_s in durations)
+    return preparing(interval_s, three, pauses, start)
+
+
+def preparing(
+    interval_s: float,
+    durations: Iterable[tuple[float, float, float]],
+    pauses: Mapping[int, float] | None = None,
+    start: float = 0.0,
+) -> list[Round]:
+    """Run rounds of (preparation, gathering, write) seconds, as `sleeping` does."""
     rounds: list[Round] = []
-    now, gathered_s, lasted_s = start, 0.0, 0.0
-    for number, (gather_s, rest_s) in enumerate(durations, 1):
-        gathered_s, lasted_s = gathered_s + gather_s, lasted_s + gather_s + rest_s
-        measured = now + gather_s
-        rounds.append(Round(measured, measured + rest_s, gathered_s, lasted_s))
-        now = measured + rest_s + interval_s + (pauses or {}).get(number, 0.0)
+    now, gathered_s, written_s, lasted_s = start, 0.0, 0.0, 0.0
+    for number, (prepare_s, gather_s, write_s) in enumerate(durations, 1):
+        gathered_s, written_s = gathered_s + gather_s, written_s + write_s
+        lasted_s += prepare_s + gather_s + write_s
+        measured = now + prepare_s + gather_s
+        rounds.append(Round(measured, measured + write_s, gathered_s, lasted_s, written_s))
+        now = measured + write_s + interval_s + (pauses or {}).get(number, 0.0)
     return rounds
 
 
@@ -106,6 +120,7 @@ def scraped(
             "lasted": ended[-1].lasted_s if ended else 0.0,
             "successes": len(ended),
             "writes": len(ended),
+            "writing": ended[-1].written_s if ended else 0.0,
         }
         for name in has:
             values[name].append((at, repr(float(now[name]))))
@@ -425,7 +440,7 @@ def test_a_sleeping_agents_interval_and_every_step_are_found(
         step = clocks.step(before, after)
         assert step is not None
         assert step.rounds == after.number - before.number
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.025)
 
 
 def test_what_is_told_is_how_often_an_agent_measures_its_rounds_durations_included():
@@ -475,6 +490,22 @@ def test_one_slow_round_is_known_by_its_duration():
     step = clocks.step(stamps[slow - 1], stamps[slow])
     assert step is not None
     assert step.elapsed_s == pytest.approx(9.1, rel=0.01)
+
+
+@pytest.mark.parametrize("scrape_s", [0.3, 0.7, 1.0])
+def test_what_a_round_takes_before_it_gathers_puts_off_its_own_measurement(scrape_s: float):
+    dice = random.Random(3)
+    durations = [(dice.choice((0.01, 0.2)), 0.1, dice.choice((0.002, 0.1))) for _ in range(120)]
+    rounds = preparing(1.0, durations)
+    scrapes = [
+        at for at in every(scrape_s, rounds[-1].ended)
+        if not any(one.measured <= at < one.ended for one in rounds)
+    ]  # fmt: skip
+    clocks, stamps = stamps_of(scraped(rounds, scrapes))
+    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
+        step = clocks.step(before, after)
+        assert step is not None
+        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.01)
 
 
 def test_a_scrape_between_a_measurement_and_the_end_of_its_round_is_as_good_as_any():
