@@ -17,6 +17,10 @@ _WIDE = Context(prec=700, rounding=ROUND_HALF_EVEN)  # every float64 with 3 plac
 _THOUSANDTH = Decimal("0.001")
 _HUNDREDTH = Decimal("0.01")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_FLOAT_DIGITS = 15
+"""A text of more digits is one of several that stand for the same float64."""
+_WHOLE_FROM = 2**53
+"""From here on a float64 has no fraction, and not every whole number is one."""
 _SURE_DIGITS = 300
 """Fewer digits than this are within what a float64 can hold."""
 _MOST_CHARACTERS = 1100
@@ -49,13 +53,26 @@ def fault(text: str) -> Drop | None:
 
 
 def number(text: str) -> str | None:
-    """Return a number of any notation as the format writes it; None if it is no finite number."""
-    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _SURE_DIGITS:
+    """Return a number of any notation as the format writes it; None if it is no finite number.
+
+    Of a large one Prometheus writes the shortest text that stands for the float64, and the agent
+    its digits: 9223372036854772000 is its 9223372036854771712.
+    """
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) <= _FLOAT_DIGITS:
         return text
     whole, _, fraction = text.partition(".")
     if fraction.isdigit() and whole.isdigit() and text.isascii() and len(text) < _SURE_DIGITS:
-        return _rounded(float(text)) or _plain(Decimal(text), _THOUSANDTH)
-    return None if fault(text) is not None else _plain(Decimal(text), _THOUSANDTH)
+        return _rounded(float(text)) or _plain(_meant(text), _THOUSANDTH)
+    return None if fault(text) is not None else _plain(_meant(text), _THOUSANDTH)
+
+
+def _meant(text: str) -> Decimal:
+    """Return the number that is meant: where a text is a large float64's shortest, that float64."""
+    number = Decimal(text)
+    if abs(number) < _WHOLE_FROM:
+        return number
+    value = float(text)
+    return Decimal(value) if Decimal(repr(value)) == number else number
 
 
 def written(text: str) -> str:

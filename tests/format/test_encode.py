@@ -47,6 +47,10 @@ def prometheus_text(value: float) -> str:
         ("1e+21", "1000000000000000000000"),
         ("5e-07", "0"),
         ("9007199254740993", "9007199254740993"),
+        ("9.223372036854772e+18", "9223372036854771712"),  # no memory limit, in control groups v1
+        ("9223372036854772000", "9223372036854771712"),
+        ("9223372036854771712", "9223372036854771712"),
+        ("18014428666550950", "18014428666550952"),
         ("0", "0"),
         ("-5.5", "-5.5"),
         ("007", "7"),
@@ -63,11 +67,15 @@ def test_what_is_no_number_is_not_written(text: str):
     assert numbers.number(text) is None
 
 
+def meant(value: float) -> Decimal:
+    """Return what an agent had: a large number's digits, else its shortest ones."""
+    return Decimal(value) if abs(value) >= 2**53 else Decimal(repr(value))
+
+
 @examples(100)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float64_is_written_as_decimal_says(value: float):
-    text = prometheus_text(value)
-    assert numbers.number(text) == judged(Decimal(text), 3)
+    assert numbers.number(prometheus_text(value)) == judged(meant(value), 3)
 
 
 @examples(100)
@@ -86,7 +94,7 @@ def test_ties_are_rounded_as_decimal_says(value: Decimal):
 def test_an_exponent_is_read_and_never_written(value: float, letter: str):
     text = f"{Decimal(repr(value)):e}".replace("e", letter)
     written = numbers.number(text)
-    assert written == judged(Decimal(text), 3)
+    assert written == judged(meant(value), 3)
     assert "e" not in written.lower()
 
 
