@@ -13,6 +13,7 @@ import pytest
 
 from poller.errors import PrometheusError
 from poller.format.catalog import Catalog, Override
+from poller.poll import plan
 from poller.poll.batch import Limits, Observer
 from poller.poll.plan import Read
 from poller.poll.rounds import Rounds
@@ -346,9 +347,19 @@ def kept(mem: str) -> KernelState:
     return kernel
 
 
+async def test_the_capacities_of_a_few_kernels_are_asked_for_each_time(memory: Memory) -> None:
+    poller = Poller(memory)
+    await poller.batch(100.0)
+    poller.read = replace(poller.read, known={KERNEL: kept("20"), OTHER: kept("200")})
+    memory.measured("a:1", (104.0, 3))
+    await poller.batch(105.0)
+    assert {"capacity cpu_util", "capacity mem"} <= set(memory.asked)
+
+
 async def test_capacities_are_asked_for_once_and_where_a_batch_shows_that_they_may_have_changed(
-    memory: Memory,
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan, "_FEW", 0)
     poller = Poller(memory)
     await poller.batch(100.0)
     assert {"capacity cpu_util", "capacity mem"} <= set(memory.asked)
