@@ -21,6 +21,8 @@ _FLOAT_DIGITS = 15
 """A text of more digits is one of several that stand for the same float64."""
 _WHOLE_FROM = 2**53
 """From here on a float64 has no fraction, and not every whole number is one."""
+_WHOLE_BELOW = 10**25
+"""The agent's own arithmetic gives up there: what it would write is no model."""
 _SURE_DIGITS = 300
 """Fewer digits than this are within what a float64 can hold."""
 _MOST_CHARACTERS = 1100
@@ -69,7 +71,7 @@ def number(text: str) -> str | None:
 def _meant(text: str) -> Decimal:
     """Return the number that is meant: where a text is a large float64's shortest, that float64."""
     number = Decimal(text)
-    if abs(number) < _WHOLE_FROM:
+    if not _WHOLE_FROM <= abs(number) < _WHOLE_BELOW:
         return number
     value = float(text)
     return Decimal(value) if Decimal(repr(value)) == number else number

@@ -51,6 +51,7 @@ def prometheus_text(value: float) -> str:
         ("9223372036854772000", "9223372036854771712"),
         ("9223372036854771712", "9223372036854771712"),
         ("18014428666550950", "18014428666550952"),
+        ("1.7976931348623157e+308", "17976931348623157" + "0" * 292),
         ("0", "0"),
         ("-5.5", "-5.5"),
         ("007", "7"),
@@ -68,8 +69,8 @@ def test_what_is_no_number_is_not_written(text: str):
 
 
 def meant(value: float) -> Decimal:
-    """Return what an agent had: a large number's digits, else its shortest ones."""
-    return Decimal(value) if abs(value) >= 2**53 else Decimal(repr(value))
+    """Return what an agent writes: a large number's digits, else its shortest ones."""
+    return Decimal(value) if 2**53 <= abs(value) < 10**25 else Decimal(repr(value))
 
 
 @examples(100)
