@@ -115,9 +115,10 @@ def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         for node in parts.netloc.rpartition("@")[2].split(","):
-            _ = urlsplit(f"//{node}").port
+            one = urlsplit(f"//{node}")
+            _ = one.port
             # As the HTTP client reads it; what it cannot would be a traceback of its own.
-            (urlsplit(f"//{node}").hostname or "").encode("idna").decode("idna")
+            (one.hostname or "").encode("idna").decode("idna")
     except ValueError:
         return None
     return parts

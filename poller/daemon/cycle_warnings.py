@@ -69,9 +69,9 @@ class CycleWarnings:
             f"Prometheus' clock is {ahead_s:+.0f} s from this host's; its time is used",
             "synchronise the clocks of this host and of Prometheus",
         )
-        self._weigh_parts(outcome.in_parts)
-        self._weigh_fallback(outcome.passed_over)
-        self._weigh_warnings(outcome)
+        self._warn_of_parts(outcome.in_parts)
+        self._warn_of_fallback(outcome.passed_over)
+        self._warn_of_warnings(outcome)
         self._state(
             "redis",
             bool(outcome.failed),
@@ -80,15 +80,15 @@ class CycleWarnings:
             f"({_listed(outcome.failed)})",
             "they are written again in the next cycle",
         )
-        self._weigh_rivals(outcome)
-        self._weigh_foreign(outcome)
-        self._weigh_rows(outcome)
-        self._weigh_agents(outcome, troubles)
-        self._weigh_load(outcome)
-        self._weigh_withheld(outcome)
-        self._weigh_backfill(outcome.owing)
+        self._warn_of_rivals(outcome)
+        self._warn_of_foreign(outcome)
+        self._warn_of_rows(outcome)
+        self._warn_of_agents(outcome, troubles)
+        self._warn_of_load(outcome)
+        self._warn_of_withheld(outcome)
+        self._warn_of_backfill(outcome.owing)
 
-    def _weigh_parts(self, in_parts: bool) -> None:
+    def _warn_of_parts(self, in_parts: bool) -> None:
         if not in_parts:
             self._conditions.good("scrapes", "whole ones are read as set")
             return
@@ -102,14 +102,14 @@ class CycleWarnings:
             level=logging.WARNING,
         )
 
-    def _weigh_fallback(self, passed_over: CycleError | None) -> None:
+    def _warn_of_fallback(self, passed_over: CycleError | None) -> None:
         if passed_over is None:
             self._conditions.good("fallback", "the first Prometheus answers again")
             return
         detail = f"{passed_over.detail}; another Prometheus answers instead"
         self._conditions.bad("fallback", passed_over.reason, detail, passed_over.advice)
 
-    def _weigh_warnings(self, outcome: Outcome) -> None:
+    def _warn_of_warnings(self, outcome: Outcome) -> None:
         """Note answers that miss data and were taken nevertheless."""
         if outcome.warned:
             self._warned = outcome.time
@@ -119,7 +119,7 @@ class CycleWarnings:
         elif not _is_recent(self._warned, outcome):
             self._conditions.good("partial answers")
 
-    def _weigh_rivals(self, outcome: Outcome) -> None:
+    def _warn_of_rivals(self, outcome: Outcome) -> None:
         """Tell of rivals, again where they have become many more; that none is left when known."""
         rivals = outcome.rivals
         if rivals:
@@ -137,7 +137,7 @@ class CycleWarnings:
             self._conditions.good("rivals", "nobody else writes any more")
             self._rivals = 0
 
-    def _weigh_foreign(self, outcome: Outcome) -> None:
+    def _warn_of_foreign(self, outcome: Outcome) -> None:
         foreign, names = outcome.foreign, ", ".join(outcome.foreign_kernels)
         more = ", …" if foreign > len(outcome.foreign_kernels) else ""
         self._state(
@@ -149,7 +149,7 @@ class CycleWarnings:
             "find out who uses kernel ids as keys in this database",
         )
 
-    def _weigh_rows(self, outcome: Outcome) -> None:
+    def _warn_of_rows(self, outcome: Outcome) -> None:
         """Note rows that cannot serve; they are no more when every agent was read without any.
 
         A cycle reads those agents that have measured: most see nothing of the one at fault.
@@ -167,7 +167,7 @@ class CycleWarnings:
                 del self._dropped[reason]
                 self._conditions.good(f"rows ({reason})")
 
-    def _weigh_agents(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
+    def _warn_of_agents(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
         for agent, trouble in sorted(troubles.items()):
             self._conditions.bad(f"agent {agent[:64]}", *trouble)
         for agent in self._troubles.keys() - troubles.keys():
@@ -193,7 +193,7 @@ class CycleWarnings:
             )
             self._counting = counting
 
-    def _weigh_load(self, outcome: Outcome) -> None:
+    def _warn_of_load(self, outcome: Outcome) -> None:
         """Tell of measurements that wait, where that is so for longer than a few cycles."""
         waits = outcome.late or outcome.unwritten
         self._late = self._late + 1 if waits else 0
@@ -208,7 +208,7 @@ class CycleWarnings:
             "due to a slow Redis",
         )
 
-    def _weigh_withheld(self, outcome: Outcome) -> None:
+    def _warn_of_withheld(self, outcome: Outcome) -> None:
         noted = self.withheld.note(outcome.withheld)
         for long in noted.begun:
             self._conditions.bad(
@@ -221,7 +221,7 @@ class CycleWarnings:
         for reason in noted.ended:
             self._conditions.good(f"withheld ({reason})", "no kernel is any more")
 
-    def _weigh_backfill(self, owing: int) -> None:
+    def _warn_of_backfill(self, owing: int) -> None:
         """Tell of a recall that takes more than a moment when it begins and when it is over."""
         if owing >= _MANY and not self._backfilling:
             self._backfilling = True

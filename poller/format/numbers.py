@@ -70,11 +70,11 @@ def number(text: str) -> str | None:
 
 def _meant(text: str) -> Decimal:
     """Return the number that is meant: where a text is a large float64's shortest, that float64."""
-    number = Decimal(text)
-    if not _WHOLE_FROM <= abs(number) < _WHOLE_BELOW:
-        return number
+    told = Decimal(text)
+    if not _WHOLE_FROM <= abs(told) < _WHOLE_BELOW:
+        return told
     value = float(text)
-    return Decimal(value) if Decimal(repr(value)) == number else number
+    return Decimal(value) if Decimal(repr(value)) == told else told
 
 
 def written(text: str) -> str:

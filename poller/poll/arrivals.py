@@ -95,21 +95,25 @@ class Arrivals:
         self._narrow_to(0.0, float("inf"))
 
     def take(self, arrival: Arrival) -> None:
-        """Hold a round against those before: their windows bound the interval from both sides."""
-        low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
+        """Take a round. The interval is learnt from one of which it is known when it came."""
         if arrival.vague:
             self._steady.clear()
-        elif low_s <= high_s:
+        else:
+            self._hold(arrival)
+        self._seen[arrival.number] = arrival
+        while len(self._seen) > _KEPT:
+            del self._seen[next(iter(self._seen))]
+
+    def _hold(self, arrival: Arrival) -> None:
+        """Hold a round against those before: their windows bound the interval from both sides."""
+        low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
+        if low_s <= high_s:
             self._narrow_to(low_s, high_s)
         elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
             self._steady.clear()
         else:
             self._begin_with(arrival)
-        if not arrival.vague:
-            self._steady.append(arrival)
-        self._seen[arrival.number] = arrival
-        while len(self._seen) > _KEPT:
-            del self._seen[next(iter(self._seen))]
+        self._steady.append(arrival)
 
     def _narrow_to(self, low_s: float, high_s: float) -> None:
         self._low_s, self._high_s = low_s, high_s

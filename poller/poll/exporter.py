@@ -204,12 +204,17 @@ class Exporter:
         count = scrape.counts.get(self.counter) if self.counter else None
         if count is None:
             return None
-        new = _NEW_SUCCESSES if self.counter == "successes" else _NEW_ROUNDS
-        if count > new if before is None else self._is_late(at - before):
+        if self._follows_unscraped(count, at, before):
             self.began = at
         stamp = self._count_to(count, at, before, self._shift(scrape, count))
         self._weigh_writes(scrape.writes)
         return stamp
+
+    def _follows_unscraped(self, count: float, at: float, before: float | None) -> bool:
+        """Whether rounds that were never scraped may have gone before a scrape."""
+        if before is not None:
+            return self._is_late(at - before)
+        return count > (_NEW_SUCCESSES if self.counter == "successes" else _NEW_ROUNDS)
 
     def _is_late(self, gap_s: float) -> bool:
         """Whether scrapes before one that came so long after the last have failed."""
@@ -264,18 +269,18 @@ class Exporter:
         if rounds and lasted_s is not None:
             self._mean_s = lasted_s / rounds
         if self.counter == "gather_measures":
-            gathered_s = scrape.gathering_s or 0.0
-            return gathered_s + self._rested(count, rounds or 0.0, gathered_s, scrape)
+            return (scrape.gathering_s or 0.0) + self._rested(count, scrape)
         if self.counter == "durations":
             return lasted_s or 0.0
         return self._own_duration(rounds, lasted_s)
 
-    def _rested(self, count: float, rounds: float, gathered_s: float, scrape: Scrape) -> float:
+    def _rested(self, count: float, scrape: Scrape) -> float:
         """Return the durations beside the gathering before this round's measurement, in seconds.
 
         Where it has not ended yet, what it took beside its write is taken for that of the others.
         """
-        lasted_s, written_s = scrape.lasted_s or 0.0, scrape.writing_s or 0.0
+        rounds, lasted_s = scrape.counts.get("durations", 0.0), scrape.lasted_s or 0.0
+        gathered_s, written_s = scrape.gathering_s or 0.0, scrape.writing_s or 0.0
         last = self._count
         if last is None or count < last:  # the first round seen, of this agent's life
             last, self._ended, self._rested_s, self._gathered_s = 0.0, 0.0, 0.0, 0.0

@@ -69,7 +69,8 @@ class History:
     def feeding(self, batch: Batch, rounds: Rounds, fed: Fed) -> Iterator[None]:
         """Take one batch in portions: the caller may see to something else after each."""
         facts = MetricFacts(self.catalog, self.time, batch.time)
-        steps = Steps(rounds)
+        between = {one.stamp.instance: one.stamp for one in batch.glimpses if one.stamp is not None}
+        steps = Steps(rounds, self.stamps | between)
         for glimpse in batch.glimpses:
             self.standing.find(
                 ((kernel, values, glimpse.stamp) for kernel, values in glimpse.values.items()),
@@ -116,7 +117,7 @@ class History:
         stamp = batch.stamp_of(kernel_id)
         kernel = self.kernels.get(kernel_id)
         newborn = kernel is None and self._is_new(kernel_id, stamp, batch, steps)
-        missed = newborn and self._may_have_missed(stamp, batch, steps)
+        missed = newborn and stamp is not None and steps.may_miss(stamp)
         if kernel is None:
             kernel = self.kernels[kernel_id] = KernelState(batch.time)
         if newborn:
@@ -183,17 +184,6 @@ class History:
             return False  # it may have been measured in rounds that nobody scraped
         between = any(kernel_id in glimpse.values for glimpse in batch.glimpses)
         return stamp.instance not in batch.gaps and not between
-
-    def _may_have_missed(self, stamp: Stamp | None, batch: Batch, steps: Steps) -> bool:
-        """Whether a kernel that is new now may have been measured in a round that nobody saw."""
-        if stamp is None:
-            return False
-        last = self.stamps.get(stamp.instance)
-        for glimpse in batch.glimpses:
-            if glimpse.stamp is not None and glimpse.stamp.instance == stamp.instance:
-                last = glimpse.stamp  # they are in the order of time
-        step = steps.step(last, stamp)
-        return step is None or step.rounds > 1
 
     def _take_glimpse(self, glimpse: Glimpse, facts: MetricFacts, steps: Steps) -> None:
         """Take what one scrape between two batches saw of kernels that are known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from poller.format.catalog import ESSENTIAL, Catalog
@@ -51,10 +52,14 @@ class MetricFacts(dict[str, Fact]):
 
 
 class Steps:
-    """How far apart measurements are, worked out once for all kernels of an exporter."""
+    """How far apart measurements are, worked out once for all kernels of an exporter.
 
-    def __init__(self, rounds: Rounds) -> None:
+    `seen` is the newest measurement of each exporter that was seen before those of a batch.
+    """
+
+    def __init__(self, rounds: Rounds, seen: Mapping[str, Stamp]) -> None:
         self._rounds = rounds
+        self._seen = seen
         self._steps: dict[tuple[Stamp, Stamp], Step | None] = {}
         self._last: tuple[Stamp | None, Stamp | None, Step | None] = (None, None, None)
         self._weights: dict[str, float | None] = {}
@@ -78,6 +83,11 @@ class Steps:
             clock = self._rounds.of(instance)
             self._weights[instance] = clock.weight if clock is not None else None
         return self._weights[instance] or 1.0
+
+    def may_miss(self, stamp: Stamp) -> bool:
+        """Whether there may have been a round before this one that nobody saw."""
+        step = self.step(self._seen.get(stamp.instance), stamp)
+        return step is None or step.rounds > 1
 
     def is_first(self, stamp: Stamp) -> bool:
         """Whether a round was seen by the first scrape after some that never came."""
