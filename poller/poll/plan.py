@@ -30,7 +30,8 @@ _NEWCOMERS = 0.25
 NEW_COSTS = 2.5
 """A kernel whose rates and capacities are asked for costs as much as so many others."""
 _FEW = 300
-"""The capacities of so few kernels are asked for each time: it costs a few milliseconds."""
+"""The capacities of so few kernels are asked for each time. For 290 that took 4 to 7 ms of wall and
+10 ms of Prometheus' processor time a cycle."""
 _TRAIL_SAMPLES = 300_000
 """A longer trail than this is backfilled by the server instead."""
 
