@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,36 +26,10 @@ from poller import environment, relations
 from poller.environment import DELIMITER, PREFIX
 from poller.errors import ConfigError, UnreadableFile
 from poller.format.catalog import PROFILES, Catalog, Override
-from poller.settings import (
-    Format,
-    Http,
-    Leader,
-    Log,
-    MetricSection,
-    Poll,
-    Prometheus,
-    RedisSection,
-    Shard,
-)
+from poller.settings import MetricSection, Sections
 
 
-class _Shape(BaseModel):
-    """Every section. A file alone is taken strictly: `interval_s = "5"` is a mistake in it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    poll: Poll = Poll()
-    prometheus: Prometheus = Prometheus()
-    redis: RedisSection = RedisSection()
-    format: Format = Format()
-    leader: Leader = Leader()
-    shard: Shard = Shard()
-    http: Http = Http()
-    log: Log = Log()
-    metrics: dict[str, MetricSection] = {}
-
-
-class Config(_Shape, BaseSettings):
+class Config(Sections, BaseSettings):
     """All settings, frozen."""
 
     model_config = SettingsConfigDict(
@@ -209,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _shape_problems(data: dict[str, Any]) -> list[tuple[str, str]]:
     try:
-        _Shape.model_validate_json(_as_json(data), strict=True)
+        Sections.model_validate_json(_as_json(data), strict=True)
     except ValidationError as error:
         return _problems(error)
     return []

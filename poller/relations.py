@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from poller.format.catalog import STATS, Catalog
-
-if TYPE_CHECKING:
-    from poller.config import Config
+from poller.settings import Sections
 
 _NODES = "host:port,host:port"
 _FORMS = {
@@ -56,7 +53,7 @@ _BESIDE_URL = {
 """Settings that cannot count together with a user or password in a URL."""
 
 
-def problems(config: Config) -> list[tuple[str, str]]:
+def problems(config: Sections) -> list[tuple[str, str]]:
     """Return what cannot work together, by dotted key."""
     poll, prometheus, store, shard = config.poll, config.prometheus, config.redis, config.shard
     deadline_s, least_s = float(poll.deadline_s), 3 * poll.interval_s
@@ -76,7 +73,7 @@ def problems(config: Config) -> list[tuple[str, str]]:
     return told + _twice(config) + _metrics(config)
 
 
-def _window(config: Config) -> list[tuple[str, str]]:
+def _window(config: Sections) -> list[tuple[str, str]]:
     window = config.prometheus.window
     if window == "auto":
         return []
@@ -88,7 +85,7 @@ def _window(config: Config) -> list[tuple[str, str]]:
     return []
 
 
-def _urls(config: Config) -> list[tuple[str, str]]:
+def _urls(config: Sections) -> list[tuple[str, str]]:
     problems = []
     for key, url in _prometheus_urls(config):
         parts = _parts(url)
@@ -100,7 +97,7 @@ def _urls(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _prometheus_urls(config: Config) -> list[tuple[str, str]]:
+def _prometheus_urls(config: Sections) -> list[tuple[str, str]]:
     """Return every URL of Prometheus by its dotted key."""
     others = enumerate(config.prometheus.fallback_urls)
     named = [(f"prometheus.fallback_urls.{place}", url) for place, url in others]
@@ -167,7 +164,7 @@ def _hosts(parts: SplitResult) -> list[str]:
     return [urlsplit(f"//{node.strip()}").hostname or "" for node in nodes]
 
 
-def _headers(config: Config) -> list[tuple[str, str]]:
+def _headers(config: Sections) -> list[tuple[str, str]]:
     prometheus = config.prometheus
     problems = []
     for key in ("headers", "header_files"):
@@ -183,7 +180,7 @@ def _headers(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _headers_given_twice(config: Config) -> list[tuple[str, str]]:
+def _headers_given_twice(config: Sections) -> list[tuple[str, str]]:
     """Return the headers of which only one could be sent; their names are the same in any case."""
     prometheus = config.prometheus
     names = {
@@ -205,7 +202,7 @@ def _headers_given_twice(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _credentials(config: Config) -> list[tuple[str, str]]:
+def _credentials(config: Sections) -> list[tuple[str, str]]:
     """Return what is given twice, or without its other half. Redis' default user has no name."""
     problems = []
     for one, other in _EITHER:
@@ -218,7 +215,7 @@ def _credentials(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _twice(config: Config) -> list[tuple[str, str]]:
+def _twice(config: Sections) -> list[tuple[str, str]]:
     """Return the URLs that hold a user or password while the settings do, too."""
     urls = [("redis.url", config.redis.url.get_secret_value()), *_prometheus_urls(config)]
     problems = []
@@ -240,12 +237,12 @@ def _holds_credentials(url: str) -> bool:
     return bool(parts.username or parts.password or options.keys() & {"username", "password"})
 
 
-def _is_given(config: Config, key: str) -> bool:
+def _is_given(config: Sections, key: str) -> bool:
     section, _, field = key.partition(".")
     return bool(getattr(getattr(config, section), field))  # an empty secret is false, too
 
 
-def _metrics(config: Config) -> list[tuple[str, str]]:
+def _metrics(config: Sections) -> list[tuple[str, str]]:
     problems = []
     for name, given in config.metrics.items():
         if not Catalog.admits(name):
@@ -256,7 +253,7 @@ def _metrics(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def unreadable(config: Config) -> list[tuple[str, str]]:
+def unreadable(config: Sections) -> list[tuple[str, str]]:
     """Return the files of the settings that cannot be read now, by dotted key."""
     paths = {
         f"{name}.{field}": getattr(section, field)

@@ -161,3 +161,19 @@ class MetricSection(Section):
     kind: Literal["gauge", "diff", "rate"] | None = None
     unit_hint: str | None = None
     stats: tuple[str, ...] | None = None
+
+
+class Sections(BaseModel):
+    """The whole file. Alone it is taken strictly: `interval_s = "5"` is a mistake in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    poll: Poll = Poll()
+    prometheus: Prometheus = Prometheus()
+    redis: RedisSection = RedisSection()
+    format: Format = Format()
+    leader: Leader = Leader()
+    shard: Shard = Shard()
+    http: Http = Http()
+    log: Log = Log()
+    metrics: dict[str, MetricSection] = {}
