@@ -220,3 +220,15 @@ class Life:
     older: bool
     metrics: Mapping[str, Past]
     spans: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long standing still is believed, in seconds.
+
+    `still_s`: a kernel of which nothing moved for longer is taken to have ended.
+    `stall_s`: an agent without rounds of which nothing moved for longer is taken to have stalled.
+    """
+
+    still_s: float
+    stall_s: float

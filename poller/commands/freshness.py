@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from poller.config import Config
-from poller.poll.exporter import ExporterState
+from poller.rounds.exporter import ExporterState
 from poller.store.keys import AGENTS_TTL_S
 from poller.values import DEFAULT_INTERVAL_S
 

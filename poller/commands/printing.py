@@ -18,7 +18,7 @@ from poller.commands.differences import VERDICTS, Difference, agrees, totals
 from poller.commands.finding import Finding, agreed, counted, left_alone, listed
 from poller.commands.prometheus_findings import how_often
 from poller.commands.show import Shown
-from poller.poll.exporter import ExporterState
+from poller.rounds.exporter import ExporterState
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _LISTED = 50

@@ -6,16 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
+from poller.batch.census import count_kernels
 from poller.clock import TOLERANCE_S
 from poller.commands.finding import Finding, Level, agreed, counted, failed, left_alone, listed
 from poller.commands.writers import agents_writing
 from poller.errors import CycleError, PrometheusError
-from poller.poll.census import count_kernels
 from poller.poll.cycle import Cycle
 from poller.poll.evaluation import PARTS_S
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
+from poller.rounds.exporter import ExporterState
 from poller.values import Survey
 
 _UNSEEN_S = 60.0

@@ -10,8 +10,8 @@ from poller.config import Config
 from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Computed, Outcome
+from poller.rounds.exporter import ExporterState
 from poller.store.keys import Found
 from poller.values import LiveStat
 

@@ -16,11 +16,11 @@ from poller.config import Config
 from poller.errors import StoreError
 from poller.format.catalog import ESSENTIAL
 from poller.poll.cycle import Cycle
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
 from poller.prometheus import lookup_queries
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope, samples
+from poller.rounds.exporter import ExporterState
 from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
 from poller.values import DEFAULT_INTERVAL_S

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from poller.daemon.words import told
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 
 _NAMED = 5
 

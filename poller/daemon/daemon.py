@@ -24,11 +24,11 @@ from poller.daemon.status import KernelFacts, Status
 from poller.daemon.systemd import notify
 from poller.daemon.threads import AbandonedThreads
 from poller.errors import ClockError, ConfigError, CycleError, EmptyAnswer, LeaseLost, PartialAnswer
+from poller.history.history import History
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
-from poller.poll.history import History
 from poller.poll.outcome import Outcome
-from poller.poll.rounds import Rounds
+from poller.rounds.rounds import Rounds
 from poller.secret_files import without_password
 from poller.store.lease import Lease
 

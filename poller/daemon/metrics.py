@@ -22,8 +22,8 @@ from poller import __version__
 from poller.daemon.agents import AgentTrouble
 from poller.daemon.status import Result
 from poller.poll import withhold
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 from poller.store.errors import REASONS
 from poller.values import Drop, Part, Stage
 

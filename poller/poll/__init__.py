@@ -1,1 +1,1 @@
-"""One poll: from the question to the keys."""
+"""One poll: its time, what is withheld and why, what is written, and what came of it."""

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from poller.backfill.backfill import Backfiller, Reach
+from poller.batch.batch import Limits, Observer
+from poller.batch.survey import Given, Surveyor
 from poller.clock import Clock
 from poller.config import Config
 from poller.errors import ConfigError, UnreadableFile
-from poller.poll.backfill import Backfiller, Reach
-from poller.poll.batch import Limits, Observer
+from poller.history.history import History
 from poller.poll.cycle import Cycle, Rules
-from poller.poll.history import History
 from poller.poll.publish import Publisher
 from poller.poll.restore import Restorer, TimeForThePast
-from poller.poll.rounds import Rounds
-from poller.poll.survey import Given, Surveyor
 from poller.prometheus import selectors
 from poller.prometheus.client import Client, PrometheusAccess
+from poller.rounds.rounds import Rounds
 from poller.secret_files import prometheus_headers, redis_credentials, sentinel_credentials
 from poller.settings import Prometheus, RedisSection
 from poller.store import connections

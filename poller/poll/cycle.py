@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from poller.batch.batch import Observer
+from poller.batch.plan import Read
 from poller.clock import Clock
 from poller.errors import EmptyAnswer, LeaseLost
-from poller.poll import rates, withhold
-from poller.poll.batch import Observer
+from poller.history.history import Fed, History
+from poller.poll import withhold
 from poller.poll.evaluation import EvaluationTime
-from poller.poll.history import Fed, History
 from poller.poll.outcome import Computed, Manners, Outcome, Stats
-from poller.poll.plan import Read
 from poller.poll.publish import Publisher
 from poller.poll.restore import Restorer
-from poller.poll.withhold import Grounds, Patience
+from poller.poll.withhold import Grounds
+from poller.rounds import rates
 from poller.store.keys import Store
 from poller.store.lease import Lease
-from poller.values import Batch
+from poller.values import Batch, Patience
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from poller.batch.batch import Observer
 from poller.clock import Clock
 from poller.errors import ClockError
-from poller.poll.batch import Observer
 
 PARTS_S = 6.5
 """Where scrapes are stored in parts a batch's time is at least so long ago, in seconds: Prometheus'

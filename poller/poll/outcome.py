@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
+from poller.batch.batch import Observer
 from poller.errors import PrometheusError
 from poller.format import encode
+from poller.history.history import Fed, History
 from poller.poll import withhold
-from poller.poll.batch import Observer
-from poller.poll.exporter import ExporterState
-from poller.poll.history import Fed, History
 from poller.poll.publish import Publisher
+from poller.rounds.exporter import ExporterState
 from poller.values import Batch, Drop, LiveStat, Stage
 
 FOREIGN_NAMED = 5

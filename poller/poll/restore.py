@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from poller.backfill.backfill import Backfiller
+from poller.backfill.key_reading import read_keys
+from poller.batch.batch import Observer
 from poller.errors import StoreError
-from poller.poll.backfill import Backfiller
-from poller.poll.batch import Observer
-from poller.poll.history import History
-from poller.poll.key_reading import read_keys
+from poller.history.history import History
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
-from poller.poll.withhold import Patience
 from poller.store.keys import Store
+from poller.values import Patience
 
 KEYS_AT_ONCE = 1000
 """So many keys are read before it is looked at whether there is time for more."""

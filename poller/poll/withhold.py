@@ -11,25 +11,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from poller.format.catalog import ESSENTIAL
-from poller.poll.state import KernelState
+from poller.history.state import KernelState
+from poller.values import Patience
 
 Reason = Literal["waiting", "incomplete", "still", "stalled", "mixed", "foreign", "yielded"]
 """`waiting`: the past is yet to come. `incomplete`: a metric is missing. `still`: nothing has
 moved, it has ended. `stalled`: its agent stands still. `mixed`: scraped in mid-batch. `foreign`:
 its key has another type. `yielded`: left to an agent that writes."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long standing still is believed, in seconds.
-
-    `still_s`: a kernel of which nothing moved for longer is taken to have ended.
-    `stall_s`: an agent without rounds of which nothing moved for longer is taken to have stalled.
-    """
-
-    still_s: float
-    stall_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from poller import config
+from poller.batch import merge
 from poller.format import encode
-from poller.poll import assembly, merge
+from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.prometheus import answers

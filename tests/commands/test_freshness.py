@@ -9,7 +9,7 @@ import pytest
 
 from poller.commands.freshness import AGENTS_TTL_S, lately_s, written_lately
 from poller.config import Config
-from poller.poll.exporter import ExporterState
+from poller.rounds.exporter import ExporterState
 
 EXPORTER = ExporterState("a:1", "i-a", None, None, None, None, None, False, False, None)
 

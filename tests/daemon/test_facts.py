@@ -9,8 +9,8 @@ from pathlib import Path
 
 from poller.daemon.facts import Facts
 from poller.daemon.status import AgentStatus, CycleRecord, Status, Trouble, WithheldKernel
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 
 README = Path(__file__).parents[2] / "README.md"
 

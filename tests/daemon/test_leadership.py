@@ -13,8 +13,8 @@ from poller.daemon.leadership import Leadership
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.errors import PrometheusError
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 from tests.support.process import PATIENCE_S
 
 

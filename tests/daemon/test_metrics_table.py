@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from poller.daemon.metrics import Telemetry
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 
 README = Path(__file__).parents[2] / "README.md"
 PREFIX = "livestat_poller_"

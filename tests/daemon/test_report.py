@@ -15,8 +15,8 @@ from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
 from poller.daemon.withheld import LONG_CYCLES
 from poller.errors import CycleError, PrometheusError, StoreError
-from poller.poll.exporter import ExporterState
 from poller.poll.outcome import Outcome
+from poller.rounds.exporter import ExporterState
 from poller.values import Drop
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poller.format import encode, numbers
 from poller.format.catalog import Catalog, Override
-from poller.poll.state import MetricState
+from poller.history.state import MetricState
 from tests.support.examples import examples
 from tests.support.vectors import FOLDER, NAMES
 

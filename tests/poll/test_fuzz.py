@@ -15,17 +15,18 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.batch import duplicates, survey
+from poller.batch.duplicates import Sets
+from poller.batch.merge import Merger
+from poller.batch.trail import Glimpses
 from poller.errors import PollerError
 from poller.format import encode
 from poller.format.catalog import INTRINSIC, Catalog
-from poller.poll import duplicates, rates, survey
-from poller.poll.duplicates import Sets
-from poller.poll.history import History
-from poller.poll.merge import Merger
-from poller.poll.rounds import Rounds
-from poller.poll.trail import Glimpses
+from poller.history.history import History
 from poller.prometheus import errors
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
+from poller.rounds import rates
+from poller.rounds.rounds import Rounds
 from poller.values import Batch, Life, Owed, Past, Query, Stamp, Window
 from tests.support.examples import examples
 from tests.support.live import read_legacy

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from poller.backfill.backfill import Reach
 from poller.errors import EmptyAnswer, PrometheusError
 from poller.format import encode
-from poller.poll.backfill import Reach
 from tests.support.lives import COUNTER, T0, Kernel, Lives, stored_in_parts
 
 HOLE = (1000.0, 1400.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from poller.history.state import KernelState, MetricState
 from poller.poll import withhold
-from poller.poll.state import KernelState, MetricState
-from poller.poll.withhold import Grounds, Patience
+from poller.poll.withhold import Grounds
+from poller.values import Patience
 
 PATIENCE = Patience(still_s=900.0, stall_s=120.0)
 NOW = 10_000.0

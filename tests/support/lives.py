@@ -15,19 +15,19 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from poller.backfill.backfill import Backfiller, Reach
+from poller.batch.batch import Limits, Observer
+from poller.batch.survey import Given, Surveyor
 from poller.demo import promapi
 from poller.demo.cluster import Sample
 from poller.errors import ClockError, PrometheusError
 from poller.format import encode
 from poller.format.catalog import Catalog
-from poller.poll.backfill import Backfiller, Reach
-from poller.poll.batch import Limits, Observer
+from poller.history.history import History
 from poller.poll.cycle import Cycle, Rules
-from poller.poll.history import History
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
 from poller.poll.restore import Restorer, TimeForThePast
-from poller.poll.survey import Given, Surveyor
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Form, Row, decoded
 from poller.prometheus.selectors import EVERYTHING
 from poller.store.keys import Found, Written

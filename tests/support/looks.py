@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poller.poll.history import Fed, History
-from poller.poll.rounds import Rounds
+from poller.history.history import Fed, History
 from poller.prometheus.answers import Series
+from poller.rounds.rounds import Rounds
 from poller.values import Batch, Stamp
 
 COUNTER = {

@@ -24,7 +24,7 @@ AT = 1_790_000_000.0
 STEP_S = 5
 LENGTH_S = 1800
 STALLED_AT = AT - 300
-OFTEN = "import poller.poll.census; poller.poll.census.CENSUS_S = 1.0"
+OFTEN = "import poller.batch.census; poller.batch.census.CENSUS_S = 1.0"
 """Kernels are counted so often, that a test need not wait for a minute."""
 OLD = msgpack.packb(
     {"cpu_util": {"current": "7", "capacity": "1000", "pct": "0.7", "unit_hint": "percent"}}

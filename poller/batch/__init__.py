@@ -1,0 +1,1 @@
+"""One batch: what is asked for, and one observation per kernel out of the answers."""

@@ -1,0 +1,1 @@
+"""What is kept of each kernel, and what measurements, keys and the past change in it."""

@@ -1,0 +1,122 @@
+"""Plugins that stand still while the rounds of their agent go on. Pure state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from poller.format.catalog import Catalog, Metric
+from poller.history.state import KernelState
+from poller.values import Observation, Stamp
+
+Told = Mapping[str, str] | Observation
+"""The values of some metrics, by name."""
+Plugin = tuple[str, str]
+"""(exporter, name)."""
+_TOGETHER = 2
+"""So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
+
+
+class Standing:
+    """The `plugins` that fail while the others of their agent measure on."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.plugins: set[Plugin] = set()
+        self._movers: dict[Plugin, int] = {}
+        self._told: dict[Plugin, set[str]] = {}
+        self._looked: dict[str, float] = {}
+        self._plugin_of = cache(lambda name: catalog[name].plugin)
+        self._is_share = cache(lambda name: _is_share(catalog[name]))
+
+    def of(self, instance: str) -> set[str]:
+        """Return the names of an exporter's plugins that stand still."""
+        return {name for where, name in self.plugins if where == instance}
+
+    def holds(self, instance: str, metric: str) -> bool:
+        """Whether the plugin that measures a metric stands still there."""
+        return bool(self.plugins) and (instance, self._plugin_of(metric)) in self.plugins
+
+    def clear(self) -> None:
+        """Begin anew, as at a start."""
+        self.plugins.clear()
+        self._movers.clear()
+        self._told.clear()
+        self._looked.clear()
+
+    def recall(self, kernel_id: str, instance: str, metric: str) -> None:
+        """Take that a kernel's key tells of a rate: its plugin measured just before.
+
+        Whoever starts while a plugin hangs has seen nothing of it move, and would tell 0.
+        """
+        plugin = (instance, self._plugin_of(metric))
+        self._told.setdefault(plugin, set()).add(kernel_id)
+
+    def find(
+        self, read: Iterable[tuple[str, Told, Stamp | None]], known: Mapping[str, KernelState]
+    ) -> None:
+        """Find the plugins of which nothing moves on an agent where several kernels just did.
+
+        A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
+        other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
+        share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
+        Only what was seen in the look before counts: what glimpses leave out may have moved then.
+        """
+        moved: dict[Plugin, int] = {}
+        resting: set[Plugin] = set()
+        enough: dict[str, set[str]] = {}
+        looked: dict[str, float] = {}
+        for kernel_id, told, stamp in read:
+            kernel = known.get(kernel_id)
+            if kernel is not None and stamp is not None and stamp != kernel.stamp:
+                looked[stamp.instance] = stamp.number
+                settled = enough.setdefault(stamp.instance, set())
+                if not told.keys() <= settled:
+                    self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
+        self._looked |= looked
+        moving = {instance for (instance, _), movers in moved.items() if movers}
+        for plugin, movers in moved.items():
+            before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
+            fell = before >= _TOGETHER and plugin[0] in moving
+            if not movers and plugin not in resting and (fell or plugin in self.plugins):
+                self.plugins.add(plugin)
+            else:
+                self.plugins.discard(plugin)
+                self._movers[plugin] = movers
+
+    def _note_moved(
+        self,
+        kernel: KernelState,
+        told: Told,
+        instance: str,
+        moved: dict[Plugin, int],
+        settled: set[str],
+        resting: set[Plugin],
+    ) -> None:
+        """Count a kernel for each plugin of which something moved there.
+
+        `settled` are the metrics of the plugins that enough kernels were counted for, `resting`
+        takes the plugins of devices that are in full use, or in none.
+        """
+        plugins: dict[Plugin, bool] = {}
+        last = self._looked.get(instance)
+        for name, value in told.items():
+            plugin = (instance, self._plugin_of(name))
+            if moved.get(plugin, 0) >= _TOGETHER:
+                settled.add(name)
+            kept = kernel.metrics.get(name)
+            if kept is None or name in settled or plugins.get(plugin):
+                continue
+            is_behind = last is not None and kept.stamp is not None and kept.stamp.number != last
+            if is_behind and not (plugin in self.plugins and kept.stood):
+                continue  # it may have moved in a round that no look told it of
+            text = value if isinstance(value, str) else value.current
+            plugins[plugin] = kept.current != text
+            if text in ("0", kept.capacity) and self._is_share(name):
+                resting.add(plugin)
+        for plugin, changed in plugins.items():
+            moved[plugin] = moved.get(plugin, 0) + changed
+
+
+def _is_share(metric: Metric) -> bool:
+    """Whether a metric is a gauge whose mean is kept: how much of a device is used."""
+    return metric.kind == "gauge" and metric.needs_mean

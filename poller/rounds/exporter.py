@@ -1,0 +1,328 @@
+"""One exporter's clock: which counter tells its rounds, durations, restarts, stalls. Pure state."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from poller.rounds.arrivals import Arrival, Arrivals, Step
+from poller.values import DEFAULT_INTERVAL_S, Stamp
+
+CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
+COUNTERS: tuple[CounterName, ...] = get_args(CounterName)
+"""What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
+still as soon as an agent's own writes are refused."""
+
+_STAGES = frozenset(COUNTERS[:2])
+_STALL_PERIODS = 4
+"""So long a standstill is none yet; by that it is also judged how fresh a key's rates are, whether
+a round is of another life, and how far duplicate series are followed."""
+_STALL_SCRAPES = 3
+_GONE_SCRAPES = 3
+"""A counter that so many scrapes in a row lacked is exported no more."""
+_FEW_SCRAPES = 12
+_SILENT_ROUNDS = 3
+"""An agent that tried no write in so many rounds writes no keys."""
+_NEW_ROUNDS = 3
+_NEW_SUCCESSES = 12
+"""An agent that counts no more has just begun, and wrote rates of 0 in its first round. By
+successes alone rates are those over a window, which cannot be filled where an agent is new."""
+_LONGEST_GAP = 3.0
+_MOST_A_SECOND = 20.0
+_SILENT_SCRAPES = 3
+_SILENT_S = 10.0
+"""An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
+
+
+@dataclass(slots=True)
+class Scrape:
+    """What one scrape saw of an exporter's counters; None where they are not there.
+
+    `agents` are those that count rounds of their own there.
+    """
+
+    counts: dict[CounterName, float] = field(default_factory=dict)
+    agents: set[str] = field(default_factory=set)
+    gathering_s: float | None = None
+    lasted_s: float | None = None
+    writing_s: float | None = None
+    writes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterState:
+    """What an operator may want to know of one exporter. Times in Unix seconds, None: unknown.
+
+    `interval_s` is how often its agent measures, what a round takes included.
+    """
+
+    instance: str
+    agent: str
+    counter: CounterName | None
+    rounds: float | None
+    interval_s: float | None
+    measured: float | None
+    scraped: float | None
+    stalled: bool
+    silent: bool
+    writes_itself: bool | None
+
+    @property
+    def name(self) -> str:
+        """The agent's name, or its exporter's where no series tells it."""
+        return self.agent or self.instance
+
+
+class Exporter:
+    """One exporter's clock, fed with its scrapes in the order of time.
+
+    `scraped` is the time of the last one, `met` of the first, `counted` of the last one that had
+    the count of a stage, `scrape_s` how far apart they are, in seconds; `began` that of the first
+    one, or of the first after some that failed, if rounds that were never scraped went before it.
+    `late_s`: so long before the newest scrape of all the last one was when it was seen, as where
+    it is stored later than those of others.
+    `shared`: several agents of one process measure there, and only their sum is counted with the
+    gauges, so it tells of none of them which round its kernels are in.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.agent = ""
+        self.shared = False
+        self.counter: CounterName | None = None
+        self.scraped: float | None = None
+        self.counted: float | None = None
+        self.began: float | None = None
+        self.met: float | None = None
+        self.scrape_s: float | None = None
+        self.late_s = 0.0
+        self.arrivals = Arrivals()
+        self._count: float | None = None
+        self._shift_s = 0.0
+        self._first_scraped = 0.0
+        self._without = 0
+        self._lasted: tuple[float, float] | None = None
+        self._ended = self._rested_s = self._gathered_s = self._mean_s = 0.0
+        self._written_s = 0.0
+        self._ahead = float("inf")
+        self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
+        self._stood_s = 0.0
+        self._writes: float | None = None
+        self._wrote_in = 0.0
+        self._writes_itself: bool | None = None
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Which round its newest scrape saw; None where it counts none that can be relied on."""
+        if self._count is None or self.counter in (None, "successes") or self.shared:
+            return None
+        return Stamp(self.instance, self._count, self._shift_s, self._first_scraped)
+
+    @property
+    def newest(self) -> tuple[float, float]:
+        """When it was last scraped, and when its round was first seen: the later, the truer."""
+        return (self.scraped or 0.0, self._first_scraped)
+
+    @property
+    def interval_s(self) -> float | None:
+        """The interval that the agent keeps beside its rounds' durations; None if not known."""
+        return self.arrivals.interval_s
+
+    @property
+    def period_s(self) -> float | None:
+        """How often the agent measures, all in all, in seconds."""
+        interval_s = self.interval_s
+        if interval_s is None:
+            return None
+        return interval_s if self.counter == "before_observe" else interval_s + self._mean_s
+
+    @property
+    def weight(self) -> float | None:
+        """How many measurements a scrape stands for; None if not known."""
+        period_s = self.period_s
+        return self.scrape_s / period_s if self.scrape_s and period_s else None
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it answers scrapes while its rounds stand still for several intervals."""
+        if self.stamp is None:
+            return False
+        return self._stood_s > self.patience_s
+
+    @property
+    def lives(self) -> bool:
+        """Whether its count of successes, the only one that it has, moved lately."""
+        counted = self.counter == "successes" and self.scrape_s is not None
+        return counted and self._stood_s <= self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long a standstill is none yet, in seconds."""
+        period_s = self.period_s or DEFAULT_INTERVAL_S
+        return max(_STALL_PERIODS * period_s, _STALL_SCRAPES * (self.scrape_s or 0.0))
+
+    def is_behind(self, at: float) -> bool:
+        """Whether a scrape should have come since the last one, and has not, or failed."""
+        return at - (self.scraped or 0.0) > (self.scrape_s or 0.0)
+
+    def misses(self, last: float, scrapes: float) -> bool:
+        """Whether a series whose last sample is of that time was lately told of, and is not now.
+
+        Lately: no more than so many scrape intervals before the newest scrape.
+        """
+        return 0 < (self.scraped or 0.0) - last < scrapes * (self.scrape_s or 0.0)
+
+    def state(self, behind_s: float) -> ExporterState:
+        """Return what to tell of it; others have been scraped for so many seconds since it was."""
+        return ExporterState(
+            self.instance,
+            self.agent,
+            self.counter,
+            self._count,
+            self.period_s,
+            self._first_scraped or None,
+            self.scraped,
+            self.stalled,
+            behind_s - self.late_s > max(_SILENT_S, _SILENT_SCRAPES * (self.scrape_s or 0.0)),
+            self._writes_itself,
+        )
+
+    def see(self, at: float, scrape: Scrape) -> Stamp | None:
+        """Take one scrape, later than those before; return its stamp if it saw a new round."""
+        before, self.scraped = self.scraped, at
+        if self.met is None:
+            self.met = at
+        self._choose_counter(scrape)
+        self.shared = len(scrape.agents) > 1
+        if before is not None and not self._is_late(at - before):
+            self._gaps.append(at - before)
+            self.scrape_s = statistics.median(self._gaps)
+        if not _STAGES.isdisjoint(scrape.counts):
+            self.counted = at
+        count = scrape.counts.get(self.counter) if self.counter else None
+        if count is None:
+            return None
+        if self._follows_unscraped(count, at, before):
+            self.began = at
+        stamp = self._count_to(count, at, before, self._shift(scrape, count))
+        self._weigh_writes(scrape.writes)
+        return stamp
+
+    def _follows_unscraped(self, count: float, at: float, before: float | None) -> bool:
+        """Whether rounds that were never scraped may have gone before a scrape."""
+        if before is not None:
+            return self._is_late(at - before)
+        return count > (_NEW_SUCCESSES if self.counter == "successes" else _NEW_ROUNDS)
+
+    def _is_late(self, gap_s: float) -> bool:
+        """Whether scrapes before one that came so long after the last have failed."""
+        return gap_s >= _LONGEST_GAP * (self.scrape_s or gap_s)
+
+    def _count_to(
+        self, count: float, at: float, before: float | None, shift_s: float
+    ) -> Stamp | None:
+        last = self._count
+        if last == count:
+            usual_s = self.scrape_s or 0.0
+            self._stood_s += min(at - (before or at), 2 * usual_s)
+            return None
+        self._count, self._shift_s, self._first_scraped = count, shift_s, at
+        self._stood_s = 0.0
+        if last is not None and (count < last or self._is_a_jump(count - last, at, before)):
+            self.arrivals.begin_anew()
+        elif last is not None and before is not None:
+            unseen = count - last - 1
+            after = before + unseen * self.arrivals.least_s
+            vague = self.arrivals.stood_still(count - last, at - before)
+            self.arrivals.take(Arrival(count, shift_s, min(after, at), at, vague))
+            return self.stamp
+        self.arrivals.take(Arrival(count, shift_s, float("-inf"), at))  # it may be long past
+        return self.stamp
+
+    def _is_a_jump(self, rounds: float, at: float, before: float | None) -> bool:
+        """Whether there are more rounds than any agent runs: another counter's value, or rubbish.
+
+        To take them for unseen ones would outweigh all that was measured.
+        """
+        return before is not None and rounds > _MOST_A_SECOND * (at - before + 1.0)
+
+    def _choose_counter(self, scrape: Scrape) -> None:
+        best = next((name for name in COUNTERS if name in scrape.counts), None)
+        self._without = 0 if self.counter in scrape.counts else self._without + 1
+        if best is None or best == self.counter:
+            return
+        gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
+        if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
+            self.counter, self._count = best, None
+            self.arrivals.forget()
+
+    def _shift(self, scrape: Scrape, count: float) -> float:
+        """Return what durations put a round's measurement off, in seconds.
+
+        Since 26.4.4 an agent sleeps its interval after each round, so all durations before the
+        measurement add up: all of this round but its write to Redis, which comes after it. Before,
+        a timer fired every interval, and only the round's own duration counts.
+        """
+        rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
+        if rounds and lasted_s is not None:
+            self._mean_s = lasted_s / rounds
+        if self.counter == "gather_measures":
+            return (scrape.gathering_s or 0.0) + self._rested(count, scrape)
+        if self.counter == "durations":
+            return lasted_s or 0.0
+        return self._own_duration(rounds, lasted_s)
+
+    def _rested(self, count: float, scrape: Scrape) -> float:
+        """Return the durations beside the gathering before this round's measurement, in seconds.
+
+        Where it has not ended yet, what it took beside its write is taken for that of the others.
+        """
+        rounds, lasted_s = scrape.counts.get("durations", 0.0), scrape.lasted_s or 0.0
+        gathered_s, written_s = scrape.gathering_s or 0.0, scrape.writing_s or 0.0
+        last = self._count
+        if last is None or count < last:  # the first round seen, of this agent's life
+            last, self._ended, self._rested_s, self._gathered_s = 0.0, 0.0, 0.0, 0.0
+            self._written_s, self._ahead = 0.0, float("inf")
+        gathered_before_s, self._gathered_s = self._gathered_s, gathered_s
+        if not rounds:  # not one has ended in this life
+            return self._rested_s
+        self._ahead = min(self._ahead, count - rounds)
+        if count - rounds > self._ahead:  # it has gathered, and has not ended yet
+            if count > last:
+                own_s = (gathered_s - gathered_before_s) / (count - last)
+                self._ended, self._rested_s = count - 1, max(0.0, lasted_s - gathered_s + own_s)
+                self._written_s = written_s
+            return self._rested_s + max(0.0, self._rested_s - self._written_s) / rounds
+        ended, written_before_s = self._ended, self._written_s
+        self._ended, self._written_s = count, written_s
+        self._rested_s = max(0.0, lasted_s - gathered_s)
+        return self._rested_s - (written_s - written_before_s) / max(1.0, count - ended)
+
+    def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
+        """Return how long the last round of a timer's lasted, in seconds; of several the mean."""
+        if rounds is None or lasted_s is None:
+            return 0.0
+        before, self._lasted = self._lasted, (rounds, lasted_s)
+        if before is None or rounds < before[0]:
+            return self._mean_s
+        if rounds == before[0]:
+            return self._shift_s
+        return (lasted_s - before[1]) / (rounds - before[0])
+
+    def _weigh_writes(self, writes: float | None) -> None:
+        """Learn whether the agent still tries to write keys: a try comes after each round."""
+        if writes is None and self.counter in ("gather_measures", "before_observe"):
+            writes = 0.0  # the stage has no series before its first try
+        if writes is None or self._count is None:
+            return
+        if writes != self._writes:
+            self._writes_itself = True if self._writes is not None else None
+            self._writes, self._wrote_in = writes, self._count
+        elif self._count - self._wrote_in >= _SILENT_ROUNDS:
+            self._writes_itself = False
+
+    def step(self, before: Stamp, after: Stamp) -> Step | None:
+        """Return how far apart two measurements are; None if the counter began anew between."""
+        return self.arrivals.step(before, after, self.patience_s)
