@@ -10,7 +10,8 @@ from poller.batch.batch import Observer
 from poller.batch.plan import Read
 from poller.clock import Clock
 from poller.errors import EmptyAnswer, LeaseLost
-from poller.history.history import Fed, History
+from poller.history.feeding import Fed, Feeding
+from poller.history.history import History
 from poller.poll import withhold
 from poller.poll.evaluation import EvaluationTime
 from poller.poll.outcome import Computed, Manners, Outcome, Stats
@@ -173,10 +174,10 @@ class Cycle:
 
     async def _remember(self, batch: Batch, outcome: Outcome) -> Fed:
         """Let the history take the batch."""
-        fed = Fed()
+        feeding = Feeding(self.history, batch, self.observer.rounds)
+        fed, portions = feeding.fed, feeding.portions()
         self.observer.taken(batch)
         with outcome.timed("history"):
-            portions = self.history.feeding(batch, self.observer.rounds, fed)
             try:
                 await asyncio.sleep(0)
                 for _ in portions:

@@ -11,7 +11,8 @@ from time import monotonic, perf_counter
 from poller.batch.batch import Observer
 from poller.errors import PrometheusError
 from poller.format import encode
-from poller.history.history import Fed, History
+from poller.history.feeding import Fed
+from poller.history.history import History
 from poller.poll import withhold
 from poller.poll.publish import Publisher
 from poller.rounds.exporter import ExporterState

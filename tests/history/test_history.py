@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from poller.format.catalog import Catalog, Override
-from poller.history.history import Fed, History
+from poller.history.feeding import Fed
+from poller.history.history import History
 from poller.history.state import KernelState, MetricState
 from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poller.history.history import Fed, History
+from poller.history.feeding import Fed, Feeding
+from poller.history.history import History
 from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Stamp
@@ -31,7 +32,7 @@ def look(clocks: Rounds, answer: Sequence[Series], at: float) -> dict[str, list[
 
 def feed(history: History, batch: Batch, clocks: Rounds) -> Fed:
     """Let a history take all of a batch; return what that brought."""
-    fed = Fed()
-    for _ in history.feeding(batch, clocks, fed):
+    feeding = Feeding(history, batch, clocks)
+    for _ in feeding.portions():
         pass
-    return fed
+    return feeding.fed
