@@ -72,9 +72,11 @@ PURE = [
     "prometheus/selectors",
     "rounds/arrivals",
     "rounds/counters",
+    "rounds/durations",
     "rounds/exporter",
     "rounds/rates",
     "rounds/rounds",
+    "rounds/scrape",
     "history/feeding",
     "history/history",
     "history/living",
@@ -104,10 +106,12 @@ PURE = [
 STAGE_ROOMS = {"rounds", "history", "batch", "backfill", "poll"}
 SEES_STAGES: dict[str, set[str]] = {
     "rounds/arrivals": set(),
-    "rounds/counters": {"rounds/exporter"},
-    "rounds/exporter": {"rounds/arrivals"},
+    "rounds/counters": {"rounds/scrape"},
+    "rounds/durations": {"rounds/scrape"},
+    "rounds/exporter": {"rounds/arrivals", "rounds/durations", "rounds/scrape"},
     "rounds/rates": set(),
-    "rounds/rounds": {"rounds/arrivals", "rounds/counters", "rounds/exporter"},
+    "rounds/rounds": {"rounds/arrivals", "rounds/counters", "rounds/exporter", "rounds/scrape"},
+    "rounds/scrape": set(),
     "history/feeding": {
         "rounds/rounds",
         "history/history",

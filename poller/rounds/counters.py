@@ -19,7 +19,7 @@ from poller.prometheus.round_queries import (
     SUCCESS_COUNT,
     WRITES,
 )
-from poller.rounds.exporter import CounterName, Scrape
+from poller.rounds.scrape import CounterName, Scrape
 
 Target = frozenset[tuple[str, str]]
 """The labels that the scrape gave the series of one target."""

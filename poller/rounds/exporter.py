@@ -1,19 +1,15 @@
-"""One exporter's clock: which counter tells its rounds, durations, restarts, stalls. Pure state."""
+"""One exporter's clock: which counter tells its rounds, restarts, stalls, silence. Pure state."""
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 from poller.rounds.arrivals import Arrival, Arrivals, Step
+from poller.rounds.durations import Durations
+from poller.rounds.scrape import COUNTERS, CounterName, Scrape
 from poller.values import DEFAULT_INTERVAL_S, Stamp
-
-CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
-COUNTERS: tuple[CounterName, ...] = get_args(CounterName)
-"""What may count an exporter's rounds, the best first. The last is a sign of life alone: it stands
-still as soon as an agent's own writes are refused."""
 
 _STAGES = frozenset(COUNTERS[:2])
 _STALL_PERIODS = 4
@@ -34,21 +30,6 @@ _MOST_A_SECOND = 20.0
 _SILENT_SCRAPES = 3
 _SILENT_S = 10.0
 """An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
-
-
-@dataclass(slots=True)
-class Scrape:
-    """What one scrape saw of an exporter's counters; None where they are not there.
-
-    `agents` are those that count rounds of their own there.
-    """
-
-    counts: dict[CounterName, float] = field(default_factory=dict)
-    agents: set[str] = field(default_factory=set)
-    gathering_s: float | None = None
-    lasted_s: float | None = None
-    writing_s: float | None = None
-    writes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +84,7 @@ class Exporter:
         self._shift_s = 0.0
         self._first_scraped = 0.0
         self._without = 0
-        self._lasted: tuple[float, float] | None = None
-        self._ended = self._rested_s = self._gathered_s = self._mean_s = 0.0
-        self._written_s = 0.0
-        self._ahead = float("inf")
+        self._durations = Durations()
         self._gaps: deque[float] = deque(maxlen=_FEW_SCRAPES)
         self._stood_s = 0.0
         self._writes: float | None = None
@@ -136,7 +114,9 @@ class Exporter:
         interval_s = self.interval_s
         if interval_s is None:
             return None
-        return interval_s if self.counter == "before_observe" else interval_s + self._mean_s
+        return (
+            interval_s if self.counter == "before_observe" else interval_s + self._durations.mean_s
+        )
 
     @property
     def weight(self) -> float | None:
@@ -206,7 +186,8 @@ class Exporter:
             return None
         if self._follows_unscraped(count, at, before):
             self.began = at
-        stamp = self._count_to(count, at, before, self._shift(scrape, count))
+        shift_s = self._durations.shift(self.counter, scrape, (self._count, count), self._shift_s)
+        stamp = self._count_to(count, at, before, shift_s)
         self._weigh_writes(scrape.writes)
         return stamp
 
@@ -257,59 +238,6 @@ class Exporter:
         if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
             self.arrivals.forget()
-
-    def _shift(self, scrape: Scrape, count: float) -> float:
-        """Return what durations put a round's measurement off, in seconds.
-
-        Since 26.4.4 an agent sleeps its interval after each round, so all durations before the
-        measurement add up: all of this round but its write to Redis, which comes after it. Before,
-        a timer fired every interval, and only the round's own duration counts.
-        """
-        rounds, lasted_s = scrape.counts.get("durations"), scrape.lasted_s
-        if rounds and lasted_s is not None:
-            self._mean_s = lasted_s / rounds
-        if self.counter == "gather_measures":
-            return (scrape.gathering_s or 0.0) + self._rested(count, scrape)
-        if self.counter == "durations":
-            return lasted_s or 0.0
-        return self._own_duration(rounds, lasted_s)
-
-    def _rested(self, count: float, scrape: Scrape) -> float:
-        """Return the durations beside the gathering before this round's measurement, in seconds.
-
-        Where it has not ended yet, what it took beside its write is taken for that of the others.
-        """
-        rounds, lasted_s = scrape.counts.get("durations", 0.0), scrape.lasted_s or 0.0
-        gathered_s, written_s = scrape.gathering_s or 0.0, scrape.writing_s or 0.0
-        last = self._count
-        if last is None or count < last:  # the first round seen, of this agent's life
-            last, self._ended, self._rested_s, self._gathered_s = 0.0, 0.0, 0.0, 0.0
-            self._written_s, self._ahead = 0.0, float("inf")
-        gathered_before_s, self._gathered_s = self._gathered_s, gathered_s
-        if not rounds:  # not one has ended in this life
-            return self._rested_s
-        self._ahead = min(self._ahead, count - rounds)
-        if count - rounds > self._ahead:  # it has gathered, and has not ended yet
-            if count > last:
-                own_s = (gathered_s - gathered_before_s) / (count - last)
-                self._ended, self._rested_s = count - 1, max(0.0, lasted_s - gathered_s + own_s)
-                self._written_s = written_s
-            return self._rested_s + max(0.0, self._rested_s - self._written_s) / rounds
-        ended, written_before_s = self._ended, self._written_s
-        self._ended, self._written_s = count, written_s
-        self._rested_s = max(0.0, lasted_s - gathered_s)
-        return self._rested_s - (written_s - written_before_s) / max(1.0, count - ended)
-
-    def _own_duration(self, rounds: float | None, lasted_s: float | None) -> float:
-        """Return how long the last round of a timer's lasted, in seconds; of several the mean."""
-        if rounds is None or lasted_s is None:
-            return 0.0
-        before, self._lasted = self._lasted, (rounds, lasted_s)
-        if before is None or rounds < before[0]:
-            return self._mean_s
-        if rounds == before[0]:
-            return self._shift_s
-        return (lasted_s - before[1]) / (rounds - before[0])
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""

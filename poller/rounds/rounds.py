@@ -14,7 +14,8 @@ from poller.format import numbers
 from poller.prometheus.answers import Series
 from poller.rounds.arrivals import Step
 from poller.rounds.counters import Sorter, Target
-from poller.rounds.exporter import Exporter, ExporterState, Scrape
+from poller.rounds.exporter import Exporter, ExporterState
+from poller.rounds.scrape import Scrape
 from poller.values import DEFAULT_INTERVAL_S, Stamp
 
 _LONGER = 1.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from poller.backfill.replay import replayed
-from poller.rounds.exporter import Exporter, Scrape
+from poller.rounds.exporter import Exporter
+from poller.rounds.scrape import Scrape
 
 SCRAPES = [(100.0, 7.0), (102.0, 7.0), (104.0, 8.0), (106.0, 9.0), (108.0, 9.0), (110.0, 11.0)]
 """When an exporter was scraped, and how many rounds it had counted then."""

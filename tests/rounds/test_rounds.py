@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from poller.prometheus.answers import Series
 from poller.rounds.arrivals import Step
 from poller.rounds.counters import target_of
-from poller.rounds.exporter import Exporter, ExporterState, Scrape
+from poller.rounds.exporter import Exporter, ExporterState
 from poller.rounds.rounds import Rounds
+from poller.rounds.scrape import Scrape
 from poller.values import Stamp
 from tests.support.examples import examples
 from tests.support.looks import look
