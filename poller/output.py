@@ -1,4 +1,4 @@
-"""What becomes of a command whose output nobody reads, cannot be written, or was closed before."""
+"""Whether a command's output can go on: a closed pipe, a full disk, a stream never opened."""
 
 from __future__ import annotations
 

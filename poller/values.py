@@ -1,4 +1,4 @@
-"""The values that travel between the stages."""
+"""The types that pass between stages: queries, readings, batches, stamps, pasts; their names."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 GROUND = {"errors", "values", "clock"}
-SETTINGS = {"config", "settings", "environment", "relations", "secret_files"}
+SETTINGS = {"config", "settings", "environment", "relations", "credentials"}
 ASKS = GROUND | {"format", "prometheus"}
 BELOW = {
     "format": GROUND,
@@ -34,7 +34,7 @@ BELOW["demo"] = BELOW["daemon"] | {"daemon", "commands"}
 FOREIGN = {
     "config": {"pydantic", "pydantic_settings"},
     "settings": {"pydantic"},
-    "secret_files": {"pydantic"},
+    "credentials": {"pydantic"},
     "cli": {"click"},
     "options": {"click"},
     "output": {"click"},
@@ -95,7 +95,7 @@ PURE = [
     "daemon/chart",
     "daemon/page",
     "daemon/status",
-    "daemon/withheld",
+    "daemon/withheld_since",
     "daemon/words",
     "commands/differences",
     "commands/freshness",

@@ -1,4 +1,4 @@
-"""The backfill: kernels' past by the chunk; too much is halved, failures tried again or given up.
+"""The backfill: kernels' past by the chunk; what is too much, failed, or no longer waited for.
 
 Prometheus is asked over the restore window. A composition, like the cycle; it never delays one:
 no question is put while a batch is asked, and where batches are slow, chunks come one by one with

@@ -1,4 +1,4 @@
-"""What one batch asks: whose measurements, whose rates over which window, whose trails. Pure.
+"""What one batch asks: whose measurements, who needs `rate()` (how wide: `rates`), trails. Pure.
 
 Asked for is what was measured since it was last read. A census, a row an exporter, tells now and
 then what the rounds cannot: exporters that count none, kernels that vanished, new names.

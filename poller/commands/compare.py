@@ -9,7 +9,6 @@ from typing import Any
 
 from poller.commands import kernel_ids
 from poller.commands.differences import Difference, compare, differs, totals
-from poller.commands.found_keys import REAL
 from poller.commands.freshness import lately_s, written_lately
 from poller.commands.looks import Audience, Sides, look_again, patience_s
 from poller.commands.writers import AgentsWriting, Strangers, agents_writing, strangers
@@ -17,7 +16,7 @@ from poller.config import Config
 from poller.poll import assembly
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
-from poller.store.keys import Store
+from poller.store.keys import NO_PREFIX, Store
 from poller.values import LiveStat
 
 _LEFT_BEHIND: tuple[Reason, ...] = ("incomplete", "stalled")
@@ -116,7 +115,7 @@ async def compared(config: Config, asked: Asked, audience: Audience | None = Non
     outcome = Outcome()
     async with (
         assembly.cycle(config, choice) as cycle,
-        Store(assembly.store_access(config.redis, REAL)) as store,
+        Store(assembly.store_access(config.redis, NO_PREFIX)) as store,
     ):
         sides = Sides(config, cycle, store, asked.prefix)
         ours = await sides.ours(outcome, asked.at)

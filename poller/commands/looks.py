@@ -15,8 +15,8 @@ from typing import Protocol
 
 from poller.commands.differences import Difference, Lately, Seen, compare, differing, settled
 from poller.commands.finding import agreed, counted
-from poller.commands.found_keys import read_stats
 from poller.config import Config
+from poller.format import encode
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
@@ -62,12 +62,12 @@ class Sides:
         await cycle.compute(at, outcome, needs_store=False)
         kernels = list(cycle.history.kernels)
         async with Store(assembly.store_access(self.config.redis, self.prefix)) as store:
-            stats, _ = await read_stats(store, kernels)
+            stats, _ = await _read_stats(store, kernels)
         return {kernel: stats.get(kernel, {}) for kernel in kernels}
 
     async def theirs(self, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
         """Return the real keys, and how many hold no live stat."""
-        return await read_stats(self.store, kernels)
+        return await _read_stats(self.store, kernels)
 
     async def lately(self, at: float, range_s: float, kernels: Collection[str] = ()) -> Lately:
         """Return between which raw values each metric was while the last write may date from."""
@@ -143,3 +143,11 @@ def _why(kernels: int, limit_s: float) -> str:
         f"{counted(kernels, 'kernel')} {agreed(kernels, 'differs', 'differ')}; keys may be newer "
         f"than what Prometheus has scraped: looking again for at most {limit_s:.0f} s"
     )
+
+
+async def _read_stats(store: Store, kernels: Sequence[str]) -> tuple[dict[str, LiveStat], int]:
+    """Return the valid live stats under these kernels' keys, and how many were rubbish."""
+    found = await store.read(kernels)
+    stats = {kernel: encode.unpack(value) for kernel, value in found.values.items()}
+    valid = {kernel: stat for kernel, stat in stats.items() if stat is not None}
+    return valid, len(stats) - len(valid)

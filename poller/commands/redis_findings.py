@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator, Collection
 
 from poller.commands.finding import Finding, agreed, counted, failed, listed
-from poller.commands.found_keys import REAL
 from poller.commands.freshness import lately_s, written_lately
 from poller.commands.writers import Strangers, deserted, strangers, trying
 from poller.config import Config
@@ -15,7 +14,7 @@ from poller.errors import CycleError, StoreError
 from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
-from poller.store.keys import Store
+from poller.store.keys import NO_PREFIX, Store
 from poller.store.lease import Lease
 from poller.store.willing import prove_willing, prove_willing_by_info
 
@@ -90,12 +89,12 @@ async def _keys(config: Config, cycle: Cycle, outcome: Outcome) -> AsyncIterator
     """
     within_s, ttl_s = lately_s(config, outcome.exporters), config.redis.ttl_s
     known = {*cycle.history.kernels, *outcome.withheld}
-    for prefix in dict.fromkeys((config.redis.key_prefix, REAL)):
+    for prefix in dict.fromkeys((config.redis.key_prefix, NO_PREFIX)):
         async with Store(assembly.store_access(config.redis, prefix)) as store:
             if known:
                 fresh = set(written_lately(await store.ages(sorted(known)), ttl_s, within_s))
                 yield _fresh(len(fresh), len(known), within_s, prefix)
-                if prefix == REAL and (missed := _missed(cycle, outcome, fresh)):
+                if prefix == NO_PREFIX and (missed := _missed(cycle, outcome, fresh)):
                     yield missed
             found = await strangers(store, cycle, outcome, config, known)
             yield _strangers(found, prefix)

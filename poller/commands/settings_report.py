@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from poller.config import Loaded
+from poller.credentials import HIDDEN, without_password
 from poller.environment import DELIMITER, variable
-from poller.secret_files import HIDDEN, without_password
 
 _AUTO = {"poll.deadline_s", "prometheus.timeout_s", "redis.timeout_s"}
 """Settings that say `auto` where nobody gives a number; a number has been put there."""

@@ -11,7 +11,6 @@ from contextlib import suppress
 from poller.clock import Clock
 from poller.commands import kernel_ids, live_table
 from poller.commands.active_kernels import held
-from poller.commands.found_keys import REAL
 from poller.commands.freshness import lately_s
 from poller.commands.key_rows import KeyRow, Order
 from poller.config import Config
@@ -19,7 +18,7 @@ from poller.errors import PrometheusError
 from poller.poll import assembly
 from poller.prometheus import selectors
 from poller.prometheus.client import Client
-from poller.store.keys import Store
+from poller.store.keys import NO_PREFIX, Store
 
 EVERY_S = 1.0
 _NOT_ALL = "kernels that Prometheus does not hold are not shown"
@@ -61,7 +60,7 @@ async def watch(
     `kernels` empty: all that Prometheus holds.
     """
     ended = ending(duration_s)
-    access = assembly.store_access(config.redis, REAL if prefix is None else prefix)
+    access = assembly.store_access(config.redis, NO_PREFIX if prefix is None else prefix)
     asked = await kernel_ids.meant(config, kernels, prefixes=[access.key_prefix]) if kernels else []
     scope = selectors.shard(config.shard.index, config.shard.count)
     clock = Clock()

@@ -10,7 +10,7 @@ from poller.clock import TOLERANCE_S
 from poller.daemon import agents
 from poller.daemon.agents import AgentTrouble
 from poller.daemon.conditions import Conditions
-from poller.daemon.withheld import LONG_CYCLES, Withheld
+from poller.daemon.withheld_since import LONG_CYCLES, Withheld
 from poller.daemon.words import told
 from poller.errors import CycleError
 from poller.poll.evaluation import PARTS_S

@@ -14,6 +14,7 @@ from functools import partial
 
 from poller import __version__
 from poller.config import Config, changed
+from poller.credentials import without_password
 from poller.daemon.conditions import Conditions
 from poller.daemon.http import Endpoints, Listener
 from poller.daemon.leadership import Leadership
@@ -29,7 +30,6 @@ from poller.poll import assembly
 from poller.poll.cycle import Cycle
 from poller.poll.outcome import Outcome
 from poller.rounds.rounds import Rounds
-from poller.secret_files import without_password
 from poller.store.lease import Lease
 
 log = logging.getLogger("poller")

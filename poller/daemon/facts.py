@@ -9,7 +9,7 @@ from collections.abc import Callable
 from poller import __version__
 from poller.daemon.agents import down
 from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status
-from poller.daemon.withheld import Lasting
+from poller.daemon.withheld_since import Lasting
 from poller.poll.outcome import Outcome
 
 _KEPT = 60

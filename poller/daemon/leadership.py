@@ -1,4 +1,4 @@
-"""How this poller asks for the lease, gives it up, stands by; who may have it, `lease` says."""
+"""How this poller asks for the lease, takes over, gives it up, stands by; who may: `lease`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All kernels' states: who is known, what keys and the past add, what is owed. Pure state.
+"""All kernels' states: who is known, owed a past, forgotten; takes in keys and pasts. Pure.
 
 Batches come by `feeding`. What happened before the poller looked, or while it could not, is owed:
 it is backfilled once per kernel, from the key that is already there (`recall_key`) and from

@@ -1,4 +1,4 @@
-"""What a key that was there, a window's rate or a gap changes in a kernel's state. Pure."""
+"""What keys, windows' rates and gaps change in one kernel; of whom and when: `history`. Pure."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from poller.batch.batch import Limits, Observer
 from poller.batch.survey import Given, Surveyor
 from poller.clock import Clock
 from poller.config import Config
+from poller.credentials import prometheus_headers, redis_credentials, sentinel_credentials
 from poller.errors import ConfigError, UnreadableFile
 from poller.history.history import History
 from poller.poll.cycle import Cycle, Rules
@@ -22,7 +23,6 @@ from poller.poll.restore import Restorer, TimeForThePast
 from poller.prometheus import selectors
 from poller.prometheus.client import Client, PrometheusAccess
 from poller.rounds.rounds import Rounds
-from poller.secret_files import prometheus_headers, redis_credentials, sentinel_credentials
 from poller.settings import Prometheus, RedisSection
 from poller.store import connections
 from poller.store.connections import StoreAccess

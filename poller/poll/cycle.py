@@ -1,4 +1,4 @@
-"""One poll: ask Prometheus what was measured at one time, merge, remember, encode, write."""
+"""One poll: ask at one time, merge, remember, encode, write; and when all that is kept goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cycle's values to the store, in portions; what was written last tells who else writes."""
+"""A cycle's values to the store, in portions (`writes`); a key changed since tells of a rival."""
 
 from __future__ import annotations
 

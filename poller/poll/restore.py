@@ -1,4 +1,4 @@
-"""What kernels had before they are written: keys read, the past asked for, in a cycle's time."""
+"""Before kernels are written: keys not yet read are read, the past asked for, in a cycle's time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernels are not written, and why: waiting, foreign, yielded, stalled by `exporter`. Pure.
+"""Which kernels are not written, why: waiting (for `backfill`), foreign, yielded, stalled. Pure.
 
 A key that is not written stays as it is. Being silent is always safe: an idle checker skips a
 key that it misses and reads an old one as it was; a wrong zero ends a session.

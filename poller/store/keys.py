@@ -16,6 +16,9 @@ from poller.store.connections import AnyRedis, StoreAccess, connect
 from poller.store.errors import is_of_key, translate
 from poller.store.writes import Fence, Writes
 
+NO_PREFIX = ""
+"""What stands before the keys that legacy readers read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

@@ -1,4 +1,4 @@
-"""The commands that write values: one transaction under the lease, a script a key, or plain."""
+"""The commands that set values and their TTL: a transaction under the lease, a script, or plain."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from poller.daemon import agents
 from poller.daemon.conditions import Conditions
 from poller.daemon.metrics import Telemetry
 from poller.daemon.report import Report
-from poller.daemon.withheld import LONG_CYCLES
+from poller.daemon.withheld_since import LONG_CYCLES
 from poller.errors import CycleError, PrometheusError, StoreError
 from poller.poll.outcome import Outcome
 from poller.rounds.exporter import ExporterState

@@ -127,7 +127,7 @@ async def test_custom_headers_go_with_every_query_and_recall(
         ("header_files", {}, "X-Secret", "plain"),
     ],
 )
-async def test_secret_files_are_read_again_when_they_change(
+async def test_credentials_are_read_again_when_they_change(
     prometheus: ScriptedPrometheus,
     redis: Redis,
     tmp_path: Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poller.daemon.withheld import Long, Withheld
+from poller.daemon.withheld_since import Long, Withheld
 from poller.poll.withhold import REASONS, Reason
 
 LACKING: dict[str, Reason] = {f"kernel-{number}": "incomplete" for number in range(7)}

@@ -1,4 +1,4 @@
-"""Secrets as connections ask for them: files read again when they change; passwords hidden."""
+"""What goes with each connection: headers, users, passwords; their files are read anew."""
 
 from __future__ import annotations
 

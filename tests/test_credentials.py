@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from poller.credentials import SecretFile, prometheus_headers, redis_credentials
 from poller.errors import UnreadableFile
-from poller.secret_files import SecretFile, prometheus_headers, redis_credentials
 from poller.settings import Prometheus, RedisSection
 
 
