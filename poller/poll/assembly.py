@@ -21,7 +21,8 @@ from poller.poll.cycle import Cycle, Rules
 from poller.poll.publish import Publisher
 from poller.poll.restore import Restorer, TimeForThePast
 from poller.prometheus import selectors
-from poller.prometheus.client import Client, PrometheusAccess
+from poller.prometheus.client import Client
+from poller.prometheus.transport import PrometheusAccess
 from poller.rounds.rounds import Rounds
 from poller.settings import Prometheus, RedisSection
 from poller.store import connections

@@ -71,5 +71,5 @@ class EvaluationTime:
         client = self._observer.client
         jumped = self.clock.follow(client.server_ahead_s)
         if jumped:
-            client.server_ahead_s = 0.0  # the next answer may come without a date
+            client.forget_server_clock()
         return jumped

@@ -1,70 +1,35 @@
-"""The HTTP API of Prometheus: requests, statuses, typed rows; what broke off is sent once more.
+"""The HTTP API of Prometheus: queries, typed rows, warnings; what broke off is sent once more.
 
-Statuses are classified before anything is parsed. Every failure is a `PrometheusError`
-with a reason fit for a metric label.
+Every failure is a `PrometheusError` with a reason fit for a metric label.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
-from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
-from yarl import URL
 
-from poller.clock import told_time
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
-from poller.prometheus import answers, errors, servers
+from poller.prometheus import answers, servers
 from poller.prometheus.answers import Answer, Form, Row, Series, SetRow
 from poller.prometheus.failover import Failover
+from poller.prometheus.transport import PrometheusAccess, Transport
 from poller.values import Query
 
 log = logging.getLogger("poller")
 
 T = TypeVar("T")
-_ERROR_BODY_BYTES = 4096
-_READ_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PrometheusAccess:
-    """How to reach Prometheus. `urls` in order of preference; `timeout_s` for one query.
-
-    `headers` is asked anew for every query, so that a secret file may change. The preferred
-    server is tried again `prefer_again_s` seconds after it failed.
-    """
-
-    urls: tuple[str, ...]
-    timeout_s: float
-    headers: Callable[[], Mapping[str, str]]
-    params: Mapping[str, str] = field(default_factory=dict)
-    tls: ssl.SSLContext | None = None
-    max_response_bytes: int = 64 << 20
-    concurrency: int = 8
-    skip_partial: bool = True
-    prefer_again_s: float = 60.0
-
-
-def _is_loopback(url: URL) -> bool:
-    try:
-        return ipaddress.ip_address(url.host or "").is_loopback
-    except ValueError:
-        return url.host == "localhost"
+_QUERY = "/api/v1/query"
 
 
 class Client:
     """Asks instant queries over one shared session. Use as an async context manager.
 
-    `on_query(part, seconds)` and `on_warning(text)` are told what happens. `server_ahead_s` is
-    how far the server's clock was ahead of `clock` at the last answer. A server that turns out
+    `on_query(part, seconds)` and `on_warning(text)` are told what happens. A server that turns out
     to be VictoriaMetrics is asked to answer as of now, unless `params` decide that.
     """
 
@@ -76,31 +41,28 @@ class Client:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._access = access
-        self._urls = [URL(url) for url in access.urls]
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = Transport(access, clock)
         self._on_query = on_query
         self._on_warning = on_warning
-        self._clock = clock
-        self._told = [str(url.with_user(None).with_query(None)) for url in self._urls]
-        self._failover = Failover(self._told, access.prefer_again_s)
+        self._failover = Failover(self._transport.addresses, access.prefer_again_s)
         self._victoria: set[int] = set()
         self._warned = ""
-        self.server_ahead_s: float | None = None
 
     async def __aenter__(self) -> Client:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._access.concurrency, ssl=self._access.tls or True
-            ),
-            timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=_READ_BYTES,
-            auto_decompress=True,
-        )
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._transport.__aexit__(*exc)
+
+    @property
+    def server_ahead_s(self) -> float | None:
+        """How far the server's clock was ahead of ours at its last answer, in seconds."""
+        return self._transport.server_ahead_s
+
+    def forget_server_clock(self) -> None:
+        """Take what a server's clock said for done with: the next answer may come without it."""
+        self._transport.server_ahead_s = 0.0
 
     @property
     def url(self) -> str:
@@ -139,12 +101,12 @@ class Client:
         """Return what the server says it is, such as `Prometheus 2.42.0`."""
         at = self._failover.at
         try:
-            body = await self._request(
-                at, "GET", "/api/v1/status/buildinfo", None, self._access.timeout_s
-            )
+            path = "/api/v1/status/buildinfo"
+            reply = await self._transport.get(at, path, self._access.timeout_s)
+            self._recognize(at, reply.headers, b"")
             if at in self._victoria:
                 return servers.VICTORIA  # the version it tells is that of a Prometheus
-            data = msgspec.json.decode(body)["data"]
+            data = msgspec.json.decode(reply.body)["data"]
             return f"Prometheus {data['version']}"
         except (PrometheusError, msgspec.MsgspecError, KeyError, TypeError):
             return "a server that does not tell its version"
@@ -217,22 +179,27 @@ class Client:
         timeout_s: float,
     ) -> Answer[T]:
         try:
-            body = await self._request(place, "POST", "/api/v1/query", fields, timeout_s)
+            reply = await self._transport.post(place, _QUERY, fields, timeout_s)
         except DroppedConnection:  # aiohttp retries no POST by itself
-            body = await self._request(place, "POST", "/api/v1/query", fields, timeout_s)
-        answer = answers.decoded(form, body)
-        self._recognize(place, (), answer.stats)
+            reply = await self._transport.post(place, _QUERY, fields, timeout_s)
+        answer = answers.decoded(form, reply.body)
+        self._recognize(place, reply.headers, bytes(answer.stats))
         return answer
 
-    def _recognize(self, place: int, headers: Iterable[str], stats: msgspec.Raw | bytes) -> None:
+    def _recognize(self, place: int, headers: Collection[str], statistics: bytes) -> None:
         """Notice VictoriaMetrics, for good: what it is asked for does no harm to another server."""
-        if place in self._victoria or not servers.is_victoria(tuple(headers), bytes(stats)):
+        if place in self._victoria or not servers.is_victoria(headers, statistics):
             return
         self._victoria.add(place)
         told = "prometheus.params decide as of when it answers"
         if not servers.decided(self._access.params):
             told = "it is asked with nocache=1, or it would tell of 30 s ago"
-        log.info("prometheus: %s answers at %s; %s", servers.VICTORIA, self._told[place], told)
+        log.info(
+            "prometheus: %s answers at %s; %s",
+            servers.VICTORIA,
+            self._transport.addresses[place],
+            told,
+        )
 
     def _weigh_warnings(self, warnings: Iterable[str]) -> None:
         # Since 2.48 Prometheus puts its notes on queries in with them: those miss no data.
@@ -255,65 +222,6 @@ class Client:
         """
         warned, self._warned = self._warned, ""
         return warned
-
-    async def _request(
-        self,
-        place: int,
-        method: str,
-        path: str,
-        fields: Mapping[str, str] | None,
-        timeout_s: float,
-    ) -> bytes:
-        assert self._session is not None, "use the client as an async context manager"
-        base = self._urls[place]
-        headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
-        if fields is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        headers.update(self._access.headers())
-        if any(name.lower() == "authorization" for name in headers):
-            base = base.with_user(None)  # two ways to authenticate are refused by the library
-        url = base.with_path(base.path.rstrip("/") + path)
-        try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._session.request(
-                    method, url, data=_encoded(fields), headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                self._recognize(place, response.headers, b"")
-                if response.status != 200:
-                    start = await response.content.read(_ERROR_BODY_BYTES)
-                    location = response.headers.get("Location", "")
-                    raise errors.refusal(response.status, start, location)
-                self._read_clock(response.headers.get("Date"))  # a proxy's error page has its own
-                return await self._body(response)
-        except PrometheusError:
-            raise
-        except TimeoutError as error:
-            raise errors.too_slow(timeout_s) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise errors.broken(error) from error
-
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._access.max_response_bytes:
-                response.close()
-                raise errors.too_large(self._access.max_response_bytes)
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _read_clock(self, date: str | None) -> None:
-        told = told_time(date) if date else None
-        if told is not None:
-            self.server_ahead_s = told - self._clock()
-
-
-def _encoded(fields: Mapping[str, str] | None) -> bytes | None:
-    # By hand: the library makes a multipart boundary for every form, needed or not.
-    return urlencode(fields).encode() if fields is not None else None
 
 
 async def together(coroutines: Iterable[Awaitable[None]]) -> None:

@@ -15,7 +15,8 @@ import pytest
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.poll import assembly
 from poller.prometheus import errors
-from poller.prometheus.client import Client, PrometheusAccess
+from poller.prometheus.client import Client
+from poller.prometheus.transport import PrometheusAccess
 from tests.support import answers
 from tests.support.answers import Answer
 from tests.support.live import PATIENT, settings

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from poller.prometheus import selectors
-from poller.prometheus.client import Client, PrometheusAccess
+from poller.prometheus.client import Client
+from poller.prometheus.transport import PrometheusAccess
 from tests.support.answers import Answer, replaying, vector
 from tests.support.kernels import METRICS, make_kernel
 from tests.support.openmetrics import Series

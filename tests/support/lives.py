@@ -194,6 +194,9 @@ class Memory:
         self.in_mid_batch: Callable[[], None] = lambda: None
         self._told: dict[str, set[frozenset[tuple[str, str]]]] = {}
 
+    def forget_server_clock(self) -> None:
+        self.server_ahead_s = 0.0
+
     def scraped(self, target: str, at: float, samples: list[tuple[dict[str, str], float]]) -> None:
         parts: dict[float, list[tuple[dict[str, str], float]]] = {} if samples else {0.0: []}
         for sample in samples:
