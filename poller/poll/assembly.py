@@ -175,6 +175,29 @@ def surveyor(config: Config) -> Surveyor:
     return Surveyor(given)
 
 
+def limits(config: Config, kernels: Sequence[str] | None) -> Limits:
+    """Return which kernels a batch is about, and how many at once; `kernels`: only these."""
+    scope = selectors.shard(config.shard.index, config.shard.count)
+    if kernels is not None:
+        scope = selectors.Scope(kernels=tuple(dict.fromkeys(kernels)))
+    return Limits(
+        scope,
+        config.prometheus.slice_kernels,
+        float(config.poll.deadline_s) * _FOR_QUERIES,
+        config.prometheus.lookback_s,
+    )
+
+
+def reach(config: Config) -> Reach:
+    """Return how far back the past is asked for, and how much of it at once."""
+    return Reach(
+        config.prometheus.restore_window,
+        config.prometheus.restore_chunk,
+        config.prometheus.restore_concurrency,
+        config.prometheus.restore_timeout_s,
+    )
+
+
 @asynccontextmanager
 async def cycle(
     config: Config,
@@ -185,34 +208,21 @@ async def cycle(
     """Open everything a cycle needs, and close it. `history`, `rounds`: go on with these."""
     choice = choice or Choice()
     hooks = choice.hooks
-    scope = selectors.shard(config.shard.index, config.shard.count)
-    if choice.kernels is not None:
-        scope = selectors.Scope(kernels=tuple(dict.fromkeys(choice.kernels)))
-    limits = Limits(
-        scope,
-        config.prometheus.slice_kernels,
-        float(config.poll.deadline_s) * _FOR_QUERIES,
-        config.prometheus.lookback_s,
-    )
     clock = Clock()
     catalog = config.catalog()
     if history is None:
         history = History(catalog, config.prometheus.lookback_s)
     history.lookback_s = config.prometheus.lookback_s  # it may have been reloaded
-    reach = Reach(
-        config.prometheus.restore_window,
-        config.prometheus.restore_chunk,
-        config.prometheus.restore_concurrency,
-        config.prometheus.restore_timeout_s,
-    )
     access = prometheus_access(config.prometheus)
     async with (
         Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
         Store(store_access(config.redis)) as store,
     ):
-        observer = Observer(client, catalog, surveyor(config), limits, rounds)
+        observer = Observer(
+            client, catalog, surveyor(config), limits(config, choice.kernels), rounds
+        )
         publisher = Publisher(store, config.redis.yield_to_agents, config.poll.interval_s)
-        backfiller = Backfiller(history, reach, observer.rounds, hooks.on_progress)
+        backfiller = Backfiller(history, reach(config), observer.rounds, hooks.on_progress)
         time = time_for_the_past(config, choice.wait)
         restorer = Restorer(time, observer, store, history, backfiller, publisher)
         going_by = rules(config, choice.wait)
