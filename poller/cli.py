@@ -1,4 +1,4 @@
-"""The command line: every command with its options, the work it starts, and its exit status.
+"""The command line: every command, its options, what it starts; JSON; its exit status.
 
 Exit status: 0 good, 1 a cycle failed or something differs, 2 settings that cannot work, 3 a file
 of the settings that cannot be read, 141 (as shells have it of SIGPIPE) nobody reads the output.

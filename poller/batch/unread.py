@@ -1,4 +1,4 @@
-"""Which rounds were scraped and not read yet: looks at all of them, and again after the gauges."""
+"""Which rounds are scraped and not yet read; after the gauges, who was scraped in between."""
 
 from __future__ import annotations
 

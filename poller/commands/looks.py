@@ -1,4 +1,4 @@
-"""A look at both sides that `compare` holds against each other, and more looks where they differ.
+"""What `compare` sees in Prometheus and in keys; looks again until both were seen to agree.
 
 A key may be newer than what Prometheus has scraped, or hold a measurement that none of the scrapes
 caught. Both sides agree for a while after each scrape, so one look after another is taken until

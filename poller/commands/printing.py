@@ -1,4 +1,4 @@
-"""What `check`, `compare` and `show` print: their tables, columns and lines."""
+"""What `check`, `compare` and `show` print for people: tables, columns, lines; JSON: `cli`."""
 
 from __future__ import annotations
 

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import get_args
 
-from poller.daemon.status import CycleRecord
+from poller.daemon.status import KEPT_CYCLES, CycleRecord
 from poller.daemon.words import clock, many, seconds, text
 from poller.values import Stage
 
 PARTS = get_args(Stage)
-_SLOTS = 60
 _WIDTH = 10
 _BAR = 8
 _HEIGHT = 100.0
@@ -42,12 +41,12 @@ def typical(records: Iterable[CycleRecord]) -> dict[str, float]:
 
 def svg(records: Sequence[CycleRecord]) -> str:
     """Return the chart; the newest cycle is at the right end, a failed one is marked."""
-    records = records[-_SLOTS:]
+    records = records[-KEPT_CYCLES:]
     highest = max((one.seconds for one in records), default=0.0) or 1.0
-    first = _SLOTS - len(records)
+    first = KEPT_CYCLES - len(records)
     bars = [_bar(one, (first + place) * _WIDTH, highest) for place, one in enumerate(records)]
     return (
-        f'<svg viewBox="0 0 {_SLOTS * _WIDTH} {_HEIGHT + 4:.0f}" preserveAspectRatio="none"'
+        f'<svg viewBox="0 0 {KEPT_CYCLES * _WIDTH} {_HEIGHT + 4:.0f}" preserveAspectRatio="none"'
         f' role="img" aria-label="{text(told(records))}">{"".join(bars)}</svg>'
     )
 

@@ -1,4 +1,4 @@
-"""Start, run, stop, reload: which tick starts a cycle, which is missed; the failure policy."""
+"""Start, run, stop, reload: which tick starts a cycle; what a failure does, to the lease too."""
 
 from __future__ import annotations
 

@@ -8,12 +8,9 @@ from collections.abc import Callable
 
 from poller import __version__
 from poller.daemon.agents import down
-from poller.daemon.status import AgentStatus, CycleRecord, Result, Role, Status
+from poller.daemon.status import KEPT_CYCLES, AgentStatus, CycleRecord, Result, Role, Status
 from poller.daemon.withheld_since import Lasting
 from poller.poll.outcome import Outcome
-
-_KEPT = 60
-"""Cycles of which the page tells."""
 
 
 class Facts:
@@ -22,7 +19,7 @@ class Facts:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._started = wall()
-        self._cycles: deque[CycleRecord] = deque(maxlen=_KEPT)
+        self._cycles: deque[CycleRecord] = deque(maxlen=KEPT_CYCLES)
         self._publishes_since: float | None = None
         self._fails_since: float | None = None
         self._last_success: float | None = None

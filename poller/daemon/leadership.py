@@ -1,4 +1,4 @@
-"""How this poller asks for the lease, takes over, gives it up, stands by; who may: `lease`."""
+"""How this poller asks for the lease, takes over, hands it over, stands by; who may: `lease`."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Role = Literal["leads", "stands by", "does not lead"]
 Result = Literal["success", "failed", "standby"]
+KEPT_CYCLES = 60
+"""So many of the last cycles are told, in the chart too."""
 
 
 @dataclass(frozen=True, slots=True)

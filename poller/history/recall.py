@@ -1,4 +1,4 @@
-"""What keys, windows' rates and gaps change in one kernel; of whom and when: `history`. Pure."""
+"""One kernel's state put right: by its key, by `rate()` over a window, after a gap. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cycle did, as `cycle` and `restore` put it down for metrics, log and page; its values."""
+"""What a cycle did and saw: the values that metrics, log, page and commands are filled from."""
 
 from __future__ import annotations
 

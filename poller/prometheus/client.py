@@ -1,4 +1,4 @@
-"""The HTTP API of Prometheus: queries, typed rows, warnings; what broke off is sent once more.
+"""The HTTP API of Prometheus: queries, typed rows, warnings; what is sent once more, and when.
 
 Every failure is a `PrometheusError` with a reason fit for a metric label.
 """
@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
-from poller.prometheus import answers, servers
+from poller.prometheus import answers, victoria
 from poller.prometheus.answers import Answer, Form, Row, Series, SetRow
 from poller.prometheus.failover import Failover
 from poller.prometheus.transport import PrometheusAccess, Transport
@@ -105,7 +105,7 @@ class Client:
             reply = await self._transport.get(at, path, self._access.timeout_s)
             self._recognize(at, reply.headers, b"")
             if at in self._victoria:
-                return servers.VICTORIA  # the version it tells is that of a Prometheus
+                return victoria.NAME  # the version it tells is that of a Prometheus
             data = msgspec.json.decode(reply.body)["data"]
             return f"Prometheus {data['version']}"
         except (PrometheusError, msgspec.MsgspecError, KeyError, TypeError):
@@ -169,7 +169,7 @@ class Client:
 
     def _beside(self, place: int, at: float) -> Mapping[str, str]:
         """Return what a server must be asked beside a query to answer as of the time asked."""
-        return servers.beside(self._access.params, at) if place in self._victoria else {}
+        return victoria.beside(self._access.params, at) if place in self._victoria else {}
 
     async def _answer(
         self,
@@ -188,15 +188,15 @@ class Client:
 
     def _recognize(self, place: int, headers: Collection[str], statistics: bytes) -> None:
         """Notice VictoriaMetrics, for good: what it is asked for does no harm to another server."""
-        if place in self._victoria or not servers.is_victoria(headers, statistics):
+        if place in self._victoria or not victoria.is_victoria(headers, statistics):
             return
         self._victoria.add(place)
         told = "prometheus.params decide as of when it answers"
-        if not servers.decided(self._access.params):
+        if not victoria.decided(self._access.params):
             told = "it is asked with nocache=1, or it would tell of 30 s ago"
         log.info(
             "prometheus: %s answers at %s; %s",
-            servers.VICTORIA,
+            victoria.NAME,
             self._transport.addresses[place],
             told,
         )

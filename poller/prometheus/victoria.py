@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-VICTORIA = "VictoriaMetrics"
+NAME = "VictoriaMetrics"
 _AS_OF_NOW = {"nocache": "1"}
 """Asked without it, VictoriaMetrics tells of 30 s ago under the time that was asked for.
 
