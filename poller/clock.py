@@ -1,4 +1,4 @@
-"""Our clock, put right by the `Date` of the server's answers; from what difference on that is told.
+"""Our clock, put right by the `Date` of the server's answers; how large a difference is told of.
 
 The wall clock is read once and then carried on by the monotonic clock, so a step of it moves
 nothing. It is corrected by the server's `Date`, which every answer carries: what counts is the

@@ -1,4 +1,4 @@
-"""What commands take: their settings and log, or a refusal; options that several of them have."""
+"""Options that several commands share; reads the settings and sets the log up for a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that are already there: read, judged by age and validity, and told to the history."""
+"""Keys there already: read, judged by validity and age (limit: `restore`), told to the history."""
 
 from __future__ import annotations
 

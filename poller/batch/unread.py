@@ -1,4 +1,4 @@
-"""Which rounds are scraped and not yet read; after the gauges, who was scraped in between."""
+"""Rounds scraped and not yet read; which exporters were scraped while a batch was being asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernels every exporter has by its last answer: who vanished, who counts no rounds. Pure."""
+"""Which kernels every exporter told of last: who vanished, who has no rounds. Counts: `census`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One poll: ask at one time, merge, remember, encode, write; and when it all begins anew."""
+"""One poll: ask at one time, merge, remember, encode, write in portions; when it begins anew."""
 
 from __future__ import annotations
 

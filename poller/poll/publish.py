@@ -1,4 +1,4 @@
-"""A cycle's values to the store, in portions (`writes`); a key changed since tells of a rival."""
+"""A cycle's portions (cut by `cycle`) to the store; a key that changed since tells of a rival."""
 
 from __future__ import annotations
 

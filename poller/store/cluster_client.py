@@ -17,7 +17,7 @@ import redis.exceptions as gone_wrong
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from poller.store.first import first
+from poller.store.first_answer import first
 
 Address = tuple[str, int]
 _SLOTS = 16_384

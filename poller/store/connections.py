@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
 from poller.store.cluster_client import Address, Cluster, Members
-from poller.store.first import first
+from poller.store.first_answer import first
 
 AnyRedis = Any  # Redis | Cluster: the library's class and ours share no typed base
 _CONNECTIONS = 8

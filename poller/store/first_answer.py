@@ -1,4 +1,4 @@
-"""The first good answer to a question that is put to several servers at once."""
+"""Puts one question to several servers (Sentinels, cluster nodes); takes the first answer."""
 
 from __future__ import annotations
 
