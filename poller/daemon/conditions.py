@@ -31,11 +31,6 @@ class Conditions:
     def __init__(self) -> None:
         self._troubles: dict[str, _Trouble] = {}
 
-    @property
-    def troubled(self) -> list[str]:
-        """The subjects that are not well."""
-        return sorted(self._troubles)
-
     def troubles(self, now: float) -> tuple[Trouble, ...]:
         """Return what is not well; `now` is the wall clock's Unix time."""
         passed = time.monotonic()
