@@ -217,15 +217,12 @@ class Rounds:
 
     def clear(self) -> None:
         """Forget everything: the clock that all of it went by holds no more."""
-        self.forget(float("inf"))
+        self.exporters.clear()
+        self._of_instance.clear()
         self._laid_by.clear()
         self._pauses.clear()
         self._proofs.clear()
         self.at = None
-
-    def forget(self, before: float) -> None:
-        """Drop exporters that were last scraped before that time."""
-        self._drop([key for key, one in self.exporters.items() if (one.scraped or 0.0) < before])
 
     def behind(self, since: float, most: int) -> frozenset[str]:
         """Return the instances whose next scrape was due before that time, and was not seen.

@@ -273,13 +273,10 @@ def test_a_restarted_agents_new_series_go_before_the_lingering_old_ones():
     assert rounds.step(before, after) is None
 
 
-def test_an_exporter_that_is_not_scraped_any_more_is_in_no_round_and_is_forgotten():
+def test_an_exporter_that_is_not_scraped_any_more_is_in_no_round():
     gone = {**A, "instance": "b:1"}
     rounds = followed([count((0.0, 1), (500.0, 9)), count((0.0, 1), (100.0, 3), target=gone)])
     assert rounds.stamps(200.0).keys() == {"a:1"}
-    rounds.forget(200.0)
-    assert [one.instance for one in rounds.states()] == ["a:1"]
-    assert rounds.of("b:1") is None
 
 
 def test_an_exporter_that_comes_back_goes_on_counting_and_is_not_told_of_meanwhile():
