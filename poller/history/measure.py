@@ -145,7 +145,6 @@ class Taking(NamedTuple):
             for name in metrics.keys() - observation.keys():
                 metrics[name].stood = True  # these rounds did not measure it
         kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
-        kernel.complete = not kernel.lacks
         kernel.seen = self.at
         kernel.stamp = self.stamp
         if moved:

@@ -123,10 +123,9 @@ class KernelState(msgspec.Struct, gc=False):
     changed; None until known (`judged`), or if that is longer than `still_after_s` ago. `vouched`:
     its key was written a few rounds ago and tells enough, so it need not wait for that. `newborn`:
     its exporter did not tell of it a moment ago, and its key was not read yet. `born`:
-    its first sample, None for a kernel that is older than the window of a rate. `complete`: the
-    last batch held its essential metrics, else `lacks` names those that it did not. `samples` and
-    `window` are those of its stand-in rates. `weight` is how many measurements a sample of it
-    stands for.
+    its first sample, None for a kernel that is older than the window of a rate. `lacks`
+    names the essential metrics that the last batch did not hold. `samples` and `window` are those
+    of its stand-in rates. `weight` is how many measurements a sample of it stands for.
     """
 
     seen: float
@@ -138,7 +137,6 @@ class KernelState(msgspec.Struct, gc=False):
     judged: bool = False
     vouched: bool = False
     newborn: bool = False
-    complete: bool = False
     lacks: tuple[str, ...] = ()
     key_read: bool = False
     weight: float = 1.0

@@ -86,7 +86,7 @@ def reason(
     kernel_id: str, kernel: KernelState, grounds: Grounds, now: float, patience: Patience
 ) -> Reason | None:
     """Why a kernel is not written now; None: it is."""
-    if not kernel.complete:
+    if kernel.lacks:
         return "incomplete"
     if kernel.instance in grounds.stalled_instances or kernel.agent in grounds.stalled_agents:
         return "stalled"

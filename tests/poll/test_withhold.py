@@ -12,7 +12,7 @@ NOW = 10_000.0
 
 
 def kernel(moved: float | None = NOW, agent: str | None = "i-a", **changes: object) -> KernelState:
-    made = KernelState(NOW, moved=moved, judged=True, complete=True, key_read=True, agent=agent)
+    made = KernelState(NOW, moved=moved, judged=True, key_read=True, agent=agent)
     made.metrics = {name: MetricState("1", known=True, rate=0.0) for name in ("cpu_util", "mem")}
     for name, value in changes.items():
         setattr(made, name, value)
@@ -37,7 +37,7 @@ def test_a_kernel_that_stood_still_for_too_long_has_ended():
 
 
 def test_a_kernel_without_its_essential_metrics_is_left_as_it_is():
-    assert why(kernel(complete=False)) == "incomplete"
+    assert why(kernel(lacks=("mem",))) == "incomplete"
 
 
 def test_a_kernel_waits_until_its_key_and_its_past_are_known():
@@ -80,14 +80,14 @@ def test_a_key_that_its_agent_writes_is_left_to_it():
 
 def test_the_reason_told_is_the_one_that_has_to_go_first():
     everything = {"stalled_agents": {"i-a"}, "foreign": {"k"}, "yielded": {"k"}}
-    ended = kernel(moved=None, complete=False)
+    ended = kernel(moved=None, lacks=("mem",))
     told = []
-    for mend in ("complete", "stalled_agents", "moved", "foreign", "yielded"):
+    for mend in ("lacks", "stalled_agents", "moved", "foreign", "yielded"):
         told.append(why(ended, **everything))
         if mend in everything:
             del everything[mend]
         else:
-            setattr(ended, mend, NOW)
+            setattr(ended, mend, () if mend == "lacks" else NOW)
     assert told == ["incomplete", "stalled", "still", "foreign", "yielded"]
     assert why(ended, **everything) is None
 
