@@ -101,22 +101,21 @@ class Loaded:
         return file + more
 
 
-def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+def load(path: Path | None) -> Config:
     """Return the settings, or raise `ConfigError` with every problem found.
 
     Without a path the defaults and the environment count.
     """
-    return read(path, environ).config
+    return read(path).config
 
 
-def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Loaded:
+def read(path: Path | None) -> Loaded:
     """Return the settings with their origin; raises as `load` does."""
-    environ = os.environ if environ is None else environ
     data = _read(path) if path is not None else {}
     # Of a variable both may be true; that there is no such setting goes before.
-    problems = dict([*environment.not_json(environ), *environment.misspelt(environ, _names())])
-    config = _valid(data, list(problems.items()))
-    return Loaded(config, path, data, tuple(environment.settings(environ)))
+    told = (*environment.not_json(os.environ), *environment.misspelt(os.environ, _names()))
+    config = _valid(data, list(dict(told).items()))
+    return Loaded(config, path, data, tuple(environment.settings(os.environ)))
 
 
 def changed(before: Config, after: Config) -> list[str]:

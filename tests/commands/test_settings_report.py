@@ -62,7 +62,7 @@ def test_the_report_tells_every_setting_with_its_origin(tmp_path: Path) -> None:
 
 
 def test_every_setting_that_is_set_is_in_the_report() -> None:
-    values = tomllib.loads("\n".join(settings_report.lines(config.read(None, {}))))
+    values = tomllib.loads("\n".join(settings_report.lines(config.read(None))))
     shown = config.Config().model_dump(exclude={"metrics"})
     for section, table in shown.items():
         assert values[section].keys() == {key for key, one in table.items() if one is not None}

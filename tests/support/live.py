@@ -64,7 +64,7 @@ def settings(
     The interval gives a cycle that is run by hand its time, also on a busy machine.
     """
     made = tables(prometheus_url, redis_url, interval_s, **more)
-    return config.load(write_settings(directory / "config.toml", made), {})
+    return config.load(write_settings(directory / "config.toml", made))
 
 
 def read_legacy(value: bytes) -> dict[str, dict[str, str]]:
