@@ -38,8 +38,7 @@ class Withheld:
     `long` is how many are withheld for long now, by reason.
     """
 
-    def __init__(self, long_cycles: int = LONG_CYCLES) -> None:
-        self._long_cycles = long_cycles
+    def __init__(self) -> None:
         self._cycles: dict[str, tuple[Reason, int]] = {}
         self.long: dict[Reason, int] = {}
 
@@ -53,9 +52,9 @@ class Withheld:
         begun: dict[Reason, list[str]] = {}
         long: dict[Reason, int] = {}
         for kernel, (reason, cycles) in self._cycles.items():
-            if cycles > self._long_cycles:
+            if cycles > LONG_CYCLES:
                 long[reason] = long.get(reason, 0) + 1
-            if cycles == self._long_cycles + 1:
+            if cycles == LONG_CYCLES + 1:
                 begun.setdefault(reason, []).append(kernel)
         ended = [reason for reason in self.long if reason not in long]
         self.long = long
