@@ -26,7 +26,6 @@ ESSENTIAL = ("cpu_util", "mem")
 RESERVED = frozenset({"version", "status"})
 """Top-level names that the command line reads as something else than a metric."""
 
-Place = tuple[int, int, str, int]
 _MOST_ORDERS = 10_000
 """Where kernels have more sets of metrics than this, the orders are worked out anew."""
 
@@ -129,7 +128,7 @@ def _overridden(metric: Metric, override: Override) -> Metric:
     )
 
 
-def _place(name: str) -> Place:
+def _place(name: str) -> tuple[int, int, str, int]:
     """Sort key of the outer order: accelerators, then the intrinsic metrics, then the rest."""
     if name in INTRINSIC:
         return (1, INTRINSIC.index(name), "", 0)
@@ -150,7 +149,6 @@ class Catalog:
         for name, override in (overrides or {}).items():
             self._overrides[name] = _merged(self._overrides.get(name, Override()), override)
         self._metrics: dict[str, Metric] = {}
-        self._places: dict[str, Place] = {}
         self._orders: dict[tuple[str, ...], tuple[Metric, ...]] = {}
 
     def __getitem__(self, name: str) -> Metric:
@@ -172,7 +170,7 @@ class Catalog:
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Return names in the outer order of the format."""
-        return sorted(names, key=self._place_of)
+        return sorted(names, key=_place)
 
     def in_order(self, names: tuple[str, ...]) -> tuple[Metric, ...]:
         """Return metrics in the outer order; kernels of the same metrics share one tuple."""
@@ -182,12 +180,6 @@ class Catalog:
                 self._orders.clear()
             order = self._orders[names] = tuple(self[name] for name in self.ordered(names))
         return order
-
-    def _place_of(self, name: str) -> Place:
-        place = self._places.get(name)
-        if place is None:
-            place = self._places[name] = _place(name)
-        return place
 
 
 def _merged(base: Override, over: Override) -> Override:

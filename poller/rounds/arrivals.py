@@ -73,7 +73,7 @@ class Arrivals:
     @property
     def least_s(self) -> float:
         """What the interval is at the least, in seconds."""
-        return max(0.0, self._low_s)
+        return self._low_s
 
     def stood_still(self, rounds: float, gap_s: float) -> bool:
         """Whether so few rounds came in so many seconds without a scrape that some are missing."""

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import redis.exceptions as gone_wrong
 from redis.asyncio import Redis
@@ -128,10 +128,8 @@ class Cluster:
         """Every node that is known."""
         return list(dict.fromkeys([*self.known.addresses, *self._seeds]))
 
-    def pipeline(self, transaction: bool = False) -> Pipeline:
+    def pipeline(self, transaction: Literal[False]) -> Pipeline:
         """Return an empty pipeline. There are no transactions over several nodes."""
-        if transaction:
-            raise gone_wrong.RedisClusterException("a cluster has no transactions over its nodes")
         return Pipeline(self)
 
     async def eval(self, script: str, keys: int, key: str, *arguments: Any) -> Any:

@@ -195,12 +195,8 @@ class Lease:
     async def holder(self) -> str | None:
         """Return the token of who holds the lease now, or None."""
         with self._named():
-            token = await self._read()
-        return token.decode("utf-8", "replace") if token else None
-
-    async def _read(self) -> bytes | None:
-        async with self._store.client() as client:
-            pipe = client.pipeline(transaction=False)  # what a cluster's client has, too
-            pipe.get(self.name)
-            (token,) = await pipe.execute()
-        return bytes(token) if token else None
+            async with self._store.client() as client:
+                pipe = client.pipeline(transaction=False)  # what a cluster's client has, too
+                pipe.get(self.name)
+                (token,) = await pipe.execute()
+        return bytes(token).decode("utf-8", "replace") if token else None

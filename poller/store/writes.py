@@ -57,7 +57,8 @@ class Writes:
         """
         if fence is None:
             pipe = client.pipeline(transaction=False)
-            self._queue(pipe, values)
+            for kernel, value in values.items():
+                pipe.set(self._access.key(kernel), value, ex=self._access.ttl_s, get=True)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
             return replies
         if isinstance(client, Cluster):
@@ -78,11 +79,6 @@ class Writes:
             parts += (head, value, b"\r\n", tail)
         parts.append(b"*1\r\n$4\r\nEXEC\r\n")
         return b"".join(parts)
-
-    def _queue(self, pipe: AnyRedis, values: Mapping[str, bytes]) -> None:
-        ttl = self._access.ttl_s
-        for kernel, value in values.items():
-            pipe.set(self._access.key(kernel), value, ex=ttl, get=True)
 
     async def _fenced(
         self, client: AnyRedis, values: Mapping[str, bytes], fence: Fence
