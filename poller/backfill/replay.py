@@ -28,8 +28,6 @@ def replayed(
         number, value = arrivals[place - 1].number, float(text)
         if not count:
             total, count = value, 1.0
-        elif number < last:
-            return None
         elif number > last:
             unseen = number - last - 1
             total += with_unseen(before, value, unseen)

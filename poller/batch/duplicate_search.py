@@ -58,9 +58,9 @@ class DuplicateSearch:
         if len(batch.conflicts) <= _FEW:
             scope = Scope(kernels=tuple(sorted(batch.conflicts)))
         clocks = self._rounds.exporters.values()
-        patience_s = max((one.patience_s for one in clocks), default=0.0)
-        usual_s = rates.window(survey.scrape_s, survey.measure_s).range_s if not clocks else 0.0
-        queries = lookup_queries.conflict_queries(scope, max(patience_s, usual_s))
+        usual_s = rates.window(survey.scrape_s, survey.measure_s).range_s
+        patience_s = max((one.patience_s for one in clocks), default=usual_s)
+        queries = lookup_queries.conflict_queries(scope, patience_s)
         sets = duplicates.Sets(
             values=await client.sets(queries.values, batch.time),
             stamps=await client.sets(queries.stamps, batch.time),

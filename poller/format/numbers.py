@@ -98,18 +98,17 @@ def _finite(value: float) -> float:
 
 
 def _rounded(value: float) -> str | None:
-    """Return a number with three places, or None if it may be on either side of a tie."""
-    thousandths = value * 1000.0
-    if 0.0 <= thousandths < _SURE_BELOW:
-        nearest = round(thousandths)
-        if -_SURE <= thousandths - nearest <= _SURE or _is_sure(thousandths, nearest):
-            return f"{nearest // 1000}{_OF_A_THOUSAND[nearest % 1000]}"
-    return None
+    """Return a number with three places, or None where it must be rounded by its decimals."""
+    nearest = _nearest(value * 1000.0)
+    return None if nearest is None else f"{nearest // 1000}{_OF_A_THOUSAND[nearest % 1000]}"
 
 
-def _is_sure(value: float, nearest: int) -> bool:
-    """Whether even so near to a tie a small float is on the side of its decimals."""
-    return value < _SMALL and -_SURE_IF_SMALL <= value - nearest <= _SURE_IF_SMALL
+def _nearest(value: float) -> int | None:
+    """Return the nearest whole number, or None if the decimals may be on either side of a tie."""
+    if not 0.0 <= value < _SURE_BELOW:
+        return None
+    nearest, sure = round(value), _SURE_IF_SMALL if value < _SMALL else _SURE
+    return nearest if -sure <= value - nearest <= sure else None
 
 
 def _plain(value: Decimal, places: Decimal) -> str:
@@ -141,11 +140,9 @@ def percentage(value: float, capacity: str | None, text: str | None = None) -> s
         return "0.00"
     divisor = float(capacity)
     if _SMALLEST_DIVISOR < divisor < _INFINITY:
-        hundredths = value / divisor * 10_000.0
-        if 0.0 <= hundredths < _SURE_BELOW:
-            nearest = round(hundredths)
-            if -_SURE <= hundredths - nearest <= _SURE or _is_sure(hundredths, nearest):
-                return f"{nearest // 100}{_OF_A_HUNDRED[nearest % 100]}"
+        nearest = _nearest(value / divisor * 10_000.0)
+        if nearest is not None:
+            return f"{nearest // 100}{_OF_A_HUNDRED[nearest % 100]}"
     return _decimal_percentage(repr(_finite(value)) if text is None else text, capacity)
 
 

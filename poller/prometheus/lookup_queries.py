@@ -13,7 +13,7 @@ from poller.prometheus.selectors import SERIES, Scope, duration, named, samples,
 BIRTH_STEP_S = 60
 """Resolution at which a kernel's birth is looked for; below any server's lookback."""
 
-_SURVEY_RANGE = "10m"  # ten rounds of the slowest default (30 s), and some scrapes to spare
+_SURVEY_RANGE = "10m"  # twenty rounds of the slowest default (30 s)
 _SUCCESSES = f'{SUCCESS_COUNT}{{stat_scope="{STAT_SCOPE}"}}'
 _EACH = "by (kernel_id, container_metric_name)"
 
