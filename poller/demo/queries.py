@@ -25,8 +25,8 @@ class QueryError(Exception):
     """The text is no query that is answered here."""
 
 
-def increase(samples: Sequence[Sample], start_ms: int, end_ms: int, per_s: float = 1) -> float:
-    """Return a counter's growth over a whole range, of two samples or more.
+def rate(samples: Sequence[Sample], start_ms: int, end_ms: int) -> float:
+    """Return a counter's growth per second over a whole range, of two samples or more.
 
     Where it falls, it started again from zero. Samples rarely reach the ends of the range: what is
     missing is taken to be like the rest, but for no more than half a sample distance where the
@@ -42,12 +42,7 @@ def increase(samples: Sequence[Sample], start_ms: int, end_ms: int, per_s: float
         before_s = min(before_s, sampled_s * (first.value / grown))
     for gap_s in (before_s, after_s):
         covered_s += gap_s if gap_s < _NEAR * distance_s else distance_s / 2
-    return grown * (covered_s / sampled_s / per_s)
-
-
-def rate(samples: Sequence[Sample], start_ms: int, end_ms: int) -> float:
-    """Return a counter's growth per second over a whole range, of two samples or more."""
-    return increase(samples, start_ms, end_ms, per_s=(end_ms - start_ms) / 1000)
+    return grown * (covered_s / sampled_s / ((end_ms - start_ms) / 1000))
 
 
 def changes(values: Sequence[float]) -> float:
@@ -66,14 +61,8 @@ MERGES: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 OVER_TIME: Mapping[str, Callable[[Sequence[float]], float]] = {
     **{f"{name}_over_time": MERGES[name] for name in ("sum", "max", "min", "count")},
-    "avg_over_time": lambda values: math.fsum(values) / len(values),
     "last_over_time": lambda values: values[-1],
     "changes": changes,
-}
-OF_COUNTERS: Mapping[str, Callable[[Sequence[Sample], int, int], float]] = {
-    "increase": increase,
-    "rate": rate,
-    "irate": lambda samples, *span: rate(samples[-2:], samples[-2].at_ms, samples[-1].at_ms),
 }
 
 
@@ -96,7 +85,7 @@ _SEEN = rf"(?P<stamps>timestamp \( )?{_SELECTOR}"
 _WITHIN = rf"\[ (?P<range>{_DURATION}) (?(stamps): (?P<step>{_DURATION}) )\] "
 _RANGE = _pattern(rf" {_SEEN}(?(stamps)\) ){_WITHIN}{_OFFSET}")
 _MEASURED = _pattern(
-    rf" (?:(?P<function>{'|'.join([*OVER_TIME, *OF_COUNTERS])}) \( )?{_SEEN}"
+    rf" (?:(?P<function>{'|'.join([*OVER_TIME, 'rate'])}) \( )?{_SEEN}"
     rf"(?(function)(?(stamps)\) ){_WITHIN}){_OFFSET}(?(function)\) |(?(stamps)\) ))"
 )
 """A selector, its timestamps, or a function of its range or of its timestamps, step by step."""
@@ -148,7 +137,7 @@ def _measured(tracks: Tracks, asked: Mapping[str, str], at_ms: int) -> Points:
         if name in OVER_TIME:
             points[kept] = OVER_TIME[name]([sample.value for sample in samples])
         elif len(samples) > 1:
-            points[kept] = OF_COUNTERS[name](samples, *_span(asked, at_ms))
+            points[kept] = rate(samples, *_span(asked, at_ms))
     return points
 
 

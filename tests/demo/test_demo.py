@@ -24,7 +24,7 @@ import redis
 from poller.demo import promapi, servers
 from poller.demo.cluster import Sample, SimulatedCluster, SimulatedSeries
 from poller.demo.promapi import Api
-from poller.demo.queries import MERGES, OF_COUNTERS, OVER_TIME, QueryError
+from poller.demo.queries import MERGES, OVER_TIME, QueryError
 from poller.poll import assembly
 from poller.prometheus import lookup_queries
 from poller.prometheus.selectors import EVERYTHING, Scope
@@ -154,17 +154,17 @@ STAGE = 'stage=~"gather_measures|before_observe",upper_layer="collect_container_
 OF_ODD = f'{UTILIZATION}{{kernel_id=~"0.*"}}'
 SHAPES = (
     f"backendai_stage_count_total{{{STAGE}}}[30s]",
-    f"sum without (success) (increase(backendai_stage_count_total{{{STAGE}}}[30s]))",
+    f"sum without (success) (rate(backendai_stage_count_total{{{STAGE}}}[30s]))",
     '{__name__=~"backendai_stage_(count_total|duration_sec_sum)",success!="False"}[10m]',
     '{__name__=~"backendai_stat_task.+_(count|sum)",stat_scope="container"} offset 250ms',
     f'{UTILIZATION}{{instance=~"i-demo-agent-1:6003|odd:6003",value_type!~"cap.*",}}[5s] offset 2s',
     'max by (agent_id) (rate(backendai_stat_task_duration_sec_sum{agent_id!=""}[1m]))',
     "min by (instance, ) (timestamp(backendai_stage_count_total offset 1m))",
-    *(f"{function}({OF_ODD}[90s])" for function in (*OVER_TIME, *OF_COUNTERS)),
+    *(f"{function}({OF_ODD}[90s])" for function in (*OVER_TIME, "rate")),
     *(f"{merge} without (kernel_id) ({OF_ODD})" for merge in MERGES),
-    f"topk(4, sum by (__name__, kernel_id) (irate({OF_ODD}[1d] offset 5m)))",
+    f"topk(4, sum by (__name__, kernel_id) (rate({OF_ODD}[1d] offset 5m)))",
     f"topk ( 3,{OF_ODD})",
-    f"max(min by(user_id)(increase( {OF_ODD} [90s] )))",
+    f"max(min by(user_id)(rate( {OF_ODD} [90s] )))",
     f"last_over_time(timestamp({OF_ODD})[10m:7s] offset 3s)",
     "count ( group by (kernel_id) (backendai_container_utilization) )",
 )
