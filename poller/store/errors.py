@@ -19,121 +19,58 @@ _RIGHTS = "compare the ACL user with the README's"
 _SECRET = "check redis.username and password_file, or those in redis.url"
 _REACH = "start the server, or check redis.url"
 _BROKE = "start the server, or look whether its maxclients are reached"
-_BY_CLASS: tuple[tuple[type[Exception], str, str, str], ...] = (
+_BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, str], ...] = (
     (gone_wrong.AuthenticationError, "unauthorized", "user or password is refused", _SECRET),
-    (
-        gone_wrong.AuthenticationWrongNumberOfArgsError,
-        "unauthorized",
-        "the server knows no users",
-        "leave redis.username empty",
-    ),
+    (gone_wrong.AuthenticationWrongNumberOfArgsError, "unauthorized",
+     "the server knows no users", "leave redis.username empty"),
     (gone_wrong.NoPermissionError, "forbidden", "the user may not do this", _RIGHTS),
-    (
-        gone_wrong.BusyLoadingError,
-        "loading",
-        "the server reads its data set",
-        "it is asked again",
-    ),
-    (
-        gone_wrong.ReadOnlyError,
-        "readonly",
-        "the server is a replica and takes no writes",
-        "point redis.url at the master",
-    ),
-    (
-        gone_wrong.OutOfMemoryError,
-        "out_of_memory",
-        "the server is out of memory",
-        "raise the server's maxmemory",
-    ),
-    (
-        gone_wrong.ClusterDownError,
-        "cluster_down",
-        "the cluster is down",
-        "slots are without a master",
-    ),
-    (
-        gone_wrong.RedisClusterException,
-        "cluster_down",
-        "no node of the cluster answers",
-        _REACH,
-    ),
-    (
-        gone_wrong.TimeoutError,
-        "timeout",
-        "no answer in time",
-        "the server does not answer in redis.timeout_s",
-    ),
-    (TimeoutError, "timeout", "no answer in time", "the server does not answer in redis.timeout_s"),
+    (gone_wrong.BusyLoadingError, "loading",
+     "the server reads its data set", "it is asked again"),
+    (gone_wrong.ReadOnlyError, "readonly",
+     "the server is a replica and takes no writes", "point redis.url at the master"),
+    (gone_wrong.OutOfMemoryError, "out_of_memory",
+     "the server is out of memory", "raise the server's maxmemory"),
+    (gone_wrong.ClusterDownError, "cluster_down",
+     "the cluster is down", "slots are without a master"),
+    (gone_wrong.RedisClusterException, "cluster_down", "no node of the cluster answers", _REACH),
+    ((gone_wrong.TimeoutError, TimeoutError), "timeout",
+     "no answer in time", "the server does not answer in redis.timeout_s"),
     (gone_wrong.ConnectionError, "connection", "the connection broke", _BROKE),
     (OSError, "connection", "no connection can be made", _REACH),
-)
+)  # fmt: skip
 """(class, reason, what it says, advice), the first that fits."""
 _MOVING = "slots are moving; the key is written again next cycle"
-_BY_TEXT = (
-    (
-        "WRONGTYPE",
-        "wrong_type",
-        "the key holds another type than string",
-        "the key belongs to somebody else; it is left alone",
-    ),
+_NOPERM = ("NOPERM", "The user executing the script", "ACL failure in script")
+"""How it begins as a command's, and as a script's in Redis 7.0 and from 7.2 or Valkey on."""
+_BY_TEXT: tuple[tuple[str | tuple[str, ...], str, str, str], ...] = (
+    ("WRONGTYPE", "wrong_type",
+     "the key holds another type than string",
+     "the key belongs to somebody else; it is left alone"),
     ("NOAUTH", "unauthorized", "a password is asked for", "set redis.password_file"),
     ("Authentication required", "unauthorized", "a password is asked for", _SECRET),
     ("WRONGPASS", "unauthorized", "user or password is refused", _SECRET),
-    ("NOPERM", "forbidden", "the user may not do this", _RIGHTS),
-    ("The user executing the script", "forbidden", "the user may not do this", _RIGHTS),  # 7.0
-    ("ACL failure in script", "forbidden", "the user may not do this", _RIGHTS),  # 7.2, Valkey
-    (
-        "MISCONF",
-        "misconfigured",
-        "the server takes no writes",
-        "the server refuses writes since it cannot save",
-    ),
-    (
-        "MASTERDOWN",
-        "readonly",
-        "the replica has lost its master",
-        "the master is gone; wait for the failover",
-    ),
-    (
-        "No master found",
-        "connection",
-        "no sentinel that answers knows the master",
-        "start the sentinels, or check redis.url",
-    ),
-    (
-        "max number of clients reached",
-        "connection",
-        "the server takes no more connections",
-        "raise its maxclients, or find who holds so many",
-    ),
-    (
-        "another cluster answers",
-        "cluster_down",
-        "what answers is of another cluster",
-        "it is a node that left this one; start those of redis.url",
-    ),
-    (
-        "LATE",
-        "late",
-        "the write came after the lease",
-        "the write came after the lease; synchronise the clocks of the nodes",
-    ),
+    (_NOPERM, "forbidden", "the user may not do this", _RIGHTS),
+    ("MISCONF", "misconfigured",
+     "the server takes no writes", "the server refuses writes since it cannot save"),
+    ("MASTERDOWN", "readonly",
+     "the replica has lost its master", "the master is gone; wait for the failover"),
+    ("No master found", "connection",
+     "no sentinel that answers knows the master", "start the sentinels, or check redis.url"),
+    ("max number of clients reached", "connection",
+     "the server takes no more connections", "raise its maxclients, or find who holds so many"),
+    ("another cluster answers", "cluster_down",
+     "what answers is of another cluster",
+     "it is a node that left this one; start those of redis.url"),
+    ("LATE", "late",
+     "the write came after the lease",
+     "the write came after the lease; synchronise the clocks of the nodes"),
     ("TRYAGAIN", "moved", "slots are moving", _MOVING),
-    (
-        "DB index",
-        "error_reply",
-        "the server has no database of that number",
-        "check the number at the end of redis.url",
-    ),
+    ("DB index", "error_reply",
+     "the server has no database of that number", "check the number at the end of redis.url"),
     ("invalid DB index", "error_reply", "that is no database", "check redis.url"),
-    (
-        "This instance has cluster support disabled",
-        "error_reply",
-        "the server is no part of a cluster",
-        "write redis:// instead of redis+cluster://",
-    ),
-)
+    ("This instance has cluster support disabled", "error_reply",
+     "the server is no part of a cluster", "write redis:// instead of redis+cluster://"),
+)  # fmt: skip
 """(how the server's text begins, reason, what it says, advice)."""
 _COMMAND = re.compile(r"(?:run the|command) ['`]([A-Za-z|]+)['`]", re.ASCII)
 _SAID = re.compile(r""".* of pipeline caused error: (?:\(['"])?""", re.DOTALL)
