@@ -114,9 +114,8 @@ class Batch:
     was there before, `sampled` the time of each one's newest sample. `capacities` are exporters
     whose capacities were read. `late`: so many exporters measured and had to wait for a later
     batch. `unmet`: so many were never read, and there was no room for them. `samples` is how many
-    samples of each kernel lie in the window of its rates, `windows` the windows by exporter (of
-    every other one under an empty name).
-    `conflicts` are kernels whose duplicate series disagree.
+    samples of each kernel lie in the window of its rates, `windows` the windows of those exporters
+    whose rates were asked for. `conflicts` are kernels whose duplicate series disagree.
     """
 
     time: float
@@ -146,10 +145,6 @@ class Batch:
         """Return which round a kernel's readings are of; None: its exporter counts none."""
         own = self.own_stamps.get(kernel)
         return own if own is not None else self.stamps.get(self.instances.get(kernel, ""))
-
-    def window_of(self, instance: str) -> Window | None:
-        """Return the window of an exporter's stand-in rates; None: none were asked for."""
-        return self.windows.get(instance) or self.windows.get("")
 
 
 @dataclass(frozen=True, slots=True)

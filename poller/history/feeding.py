@@ -119,7 +119,7 @@ class Feeding:
         kernel.instance = instance
         kernel.weight = self._steps.weight(instance)
         kernel.samples = batch.samples.get(kernel_id, kernel.samples)
-        kernel.window = batch.window_of(instance) or kernel.window
+        kernel.window = batch.windows.get(instance, kernel.window)
         taking = Taking(
             stamp,
             self._facts,

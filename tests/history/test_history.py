@@ -50,7 +50,7 @@ def cluster(at: float, kernels: Kernels, number: float | None = None, **more: ob
         "instances": dict.fromkeys(kernels, A),
         "agents": dict.fromkeys(kernels, "i-a"),
         "stamps": stamps,
-        "windows": {"": WINDOW},
+        "windows": {A: WINDOW},
         "samples": dict.fromkeys(kernels, 5.0),
     }
     observations = {kernel: dict(readings) for kernel, readings in kernels.items()}

@@ -212,10 +212,11 @@ def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
             merger.take(query, rows_of(body))
         glimpses = Glimpses(look(clocks, series_of(counts), time), 1000.0)
         glimpses.take(series_of(between))
+        merged = merger.finish(time)
         batch = dataclasses.replace(
-            merger.finish(time),
+            merged,
             stamps=clocks.stamps(0.0),
-            windows={"": Window(25.0, 5.0)},
+            windows=dict.fromkeys(("", *merged.instances.values()), Window(25.0, 5.0)),
             glimpses=glimpses.in_order(),
         )
         feed(history, batch, clocks)
