@@ -66,6 +66,14 @@ class Telemetry:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._make_those_of_cycles()
+        self._make_those_of_neighbours()
+        info = self._gauge("build_info", "Version of the poller.", "version", "python")
+        info.labels(__version__, platform.python_version()).set(1)
+        self._begin()
+
+    def _make_those_of_cycles(self) -> None:
+        """Make what tells of cycles, of their keys, and of kernels without one."""
         self.cycles = self._counter("cycles", "Cycles by result and reason.", "result", "reason")
         self.cycle_seconds = self._histogram(
             "cycle_duration_seconds", "Duration of a cycle, by its result.", "result"
@@ -91,6 +99,9 @@ class Telemetry:
         self.long = self._gauge(
             "long_withheld_kernels", "Kernels not written for several cycles.", "reason"
         )
+
+    def _make_those_of_neighbours(self) -> None:
+        """Make what tells of agents, servers and clocks, and of the poller beside them."""
         self.agents = AgentCollector()
         self.registry.register(self.agents)
         self.stalled = self._gauge("stalled_agents", "Agents whose measurements stand still.")
@@ -113,9 +124,6 @@ class Telemetry:
         self.late = self._gauge("late_exporters", "Exporters whose measurement had to wait.")
         self.unwritten = self._gauge("unwritten_kernels", "Kernels whose key had to wait.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings.", "result")
-        info = self._gauge("build_info", "Version of the poller.", "version", "python")
-        info.labels(__version__, platform.python_version()).set(1)
-        self._begin()
 
     def _begin(self) -> None:
         """Show from the start what may happen: a series that begins at 1 has not increased."""

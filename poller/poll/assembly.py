@@ -175,26 +175,20 @@ def surveyor(config: Config) -> Surveyor:
     return Surveyor(given)
 
 
-def limits(config: Config, kernels: Sequence[str] | None) -> Limits:
-    """Return which kernels a batch is about, and how many at once; `kernels`: only these."""
+def _limits(config: Config, kernels: Sequence[str] | None) -> Limits:
     scope = selectors.shard(config.shard.index, config.shard.count)
     if kernels is not None:
         scope = selectors.Scope(kernels=tuple(dict.fromkeys(kernels)))
-    return Limits(
-        scope,
-        config.prometheus.slice_kernels,
-        float(config.poll.deadline_s) * _FOR_QUERIES,
-        config.prometheus.lookback_s,
-    )
+    within_s = float(config.poll.deadline_s) * _FOR_QUERIES
+    return Limits(scope, config.prometheus.slice_kernels, within_s, config.prometheus.lookback_s)
 
 
-def reach(config: Config) -> Reach:
-    """Return how far back the past is asked for, and how much of it at once."""
+def _reach(settings: Prometheus) -> Reach:
     return Reach(
-        config.prometheus.restore_window,
-        config.prometheus.restore_chunk,
-        config.prometheus.restore_concurrency,
-        config.prometheus.restore_timeout_s,
+        settings.restore_window,
+        settings.restore_chunk,
+        settings.restore_concurrency,
+        settings.restore_timeout_s,
     )
 
 
@@ -218,11 +212,11 @@ async def cycle(
         Client(access, hooks.on_query, hooks.on_warning, clock.now) as client,
         Store(store_access(config.redis)) as store,
     ):
-        observer = Observer(
-            client, catalog, surveyor(config), limits(config, choice.kernels), rounds
-        )
+        limits = _limits(config, choice.kernels)
+        observer = Observer(client, catalog, surveyor(config), limits, rounds)
         publisher = Publisher(store, config.redis.yield_to_agents, config.poll.interval_s)
-        backfiller = Backfiller(history, reach(config), observer.rounds, hooks.on_progress)
+        reach = _reach(config.prometheus)
+        backfiller = Backfiller(history, reach, observer.rounds, hooks.on_progress)
         time = time_for_the_past(config, choice.wait)
         restorer = Restorer(time, observer, store, history, backfiller, publisher)
         going_by = rules(config, choice.wait)

@@ -126,6 +126,23 @@ class Cycle:
         `needs_store`: False for a dry run, which goes on without what older keys know.
         """
         outcome = outcome if outcome is not None else Outcome()
+        batch = await self._batch(at, outcome)
+        self._check_empty(batch)
+        fed = await self._remember(batch, outcome)
+        with outcome.timed("backfill"):
+            await self._restore(outcome, keep_missing, needs_store)
+        kernels = await self._writable(batch, fed, outcome)
+        self._anew = False
+        outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
+        return Computed(
+            batch.time,
+            kernels,
+            outcome.absent,
+            Stats(self.history, Manners(self.rules.capacity_of, self.observer)),
+        )
+
+    async def _batch(self, at: float | None, outcome: Outcome) -> Batch:
+        """Return what was measured, as of now or `at`; anew where scrapes came in parts."""
         outcome.time = await self.evaluation.now() if at is None else at
         batch = await self._observe(outcome)
         if at is None and self.evaluation.went_back():
@@ -137,24 +154,7 @@ class Cycle:
         outcome.offset_s = self.evaluation.offset_s
         if at is None:
             self.evaluation.check()
-        self._check_empty(batch)
-        fed = await self._remember(batch, outcome)
-        with outcome.timed("backfill"):
-            doubted = self._in_doubt()
-            read = self._due | dict.fromkeys(doubted) if doubted else self._due
-            absent = await self.restorer.restore(
-                read, outcome, self.patience(), keep_missing, needs_store
-            )
-            self._due |= dict.fromkeys(name for name in doubted if name in absent)
-        kernels = await self._writable(batch, fed, outcome)
-        self._anew = False
-        outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
-        return Computed(
-            batch.time,
-            kernels,
-            outcome.absent,
-            Stats(self.history, Manners(self.rules.capacity_of, self.observer)),
-        )
+        return batch
 
     async def _observe(self, outcome: Outcome) -> Batch:
         history = self.history
@@ -195,6 +195,15 @@ class Cycle:
         outcome.saw_history(self.history, fed)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed
+
+    async def _restore(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:
+        """Bring back what is owed; keys that turn out to be lost are due."""
+        doubted = self._in_doubt()
+        read = self._due | dict.fromkeys(doubted) if doubted else self._due
+        absent = await self.restorer.restore(
+            read, outcome, self.patience(), keep_missing, needs_store
+        )
+        self._due |= dict.fromkeys(name for name in doubted if name in absent)
 
     def _in_doubt(self) -> list[str]:
         """Return the kernels whose key may have been lost, though nothing was measured since.
