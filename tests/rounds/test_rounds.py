@@ -158,9 +158,7 @@ def state(rounds: Rounds) -> ExporterState:
 
 def interval_of(rounds: Rounds) -> float | None:
     """Return what the agent keeps beside its rounds' durations."""
-    clock = rounds.of(state(rounds).instance)
-    assert clock is not None
-    return clock.interval_s
+    return clock(rounds).interval_s
 
 
 def stamps_of(answer: Sequence[Series]) -> tuple[Rounds, list[Stamp]]:
@@ -171,6 +169,23 @@ def stamps_of(answer: Sequence[Series]) -> tuple[Rounds, list[Stamp]]:
 def truth(rounds: Sequence[Round], before: Stamp, after: Stamp) -> float:
     """Return how many seconds there were between two measurements."""
     return rounds[int(after.number) - 1].measured - rounds[int(before.number) - 1].measured
+
+
+def step(clocks: Rounds, before: Stamp, after: Stamp) -> Step:
+    """Return how far apart two measurements are, which must be known."""
+    found = clocks.step(before, after)
+    assert found is not None
+    return found
+
+
+def are_true(
+    clocks: Rounds, rounds: Sequence[Round], stamps: Sequence[Stamp], **within: float
+) -> None:
+    """The steps between neighbours of some measurements are as long as those truly were."""
+    for before, after in zip(stamps, stamps[1:], strict=False):
+        found = step(clocks, before, after)
+        assert found.rounds == after.number - before.number
+        assert found.elapsed_s == pytest.approx(truth(rounds, before, after), **within)
 
 
 # Which counter.
@@ -290,9 +305,8 @@ def test_an_exporter_that_comes_back_goes_on_counting_and_is_not_told_of_meanwhi
     assert rounds.of("b:1") is None
     assert ("b:1", 20.0) in rounds.last_rounds()
     look(rounds, [count((1000.0, 201), target=other)], 1000.0)
-    step = rounds.step(before, rounds.stamps(0.0)["b:1"])
-    assert step is not None
-    assert (step.rounds, step.elapsed_s) == (181.0, pytest.approx(905.0, abs=10))
+    found = step(rounds, before, rounds.stamps(0.0)["b:1"])
+    assert (found.rounds, found.elapsed_s) == (181.0, pytest.approx(905.0, abs=10))
 
 
 def test_an_exporter_that_does_not_come_back_for_a_day_is_forgotten():
@@ -434,11 +448,7 @@ def test_a_sleeping_agents_interval_and_every_step_are_found(
     scrapes = every(scrape_s, rounds[-1].ended, jitter_s=0.1 * scrape_s)
     clocks, stamps = stamps_of(scraped(rounds, scrapes, late_s=late_s))
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
-    for before, after in zip(stamps[-40:], stamps[-39:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        assert step.rounds == after.number - before.number
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.025)
+    are_true(clocks, rounds, stamps[-40:], rel=0.025)
 
 
 def test_what_is_told_is_how_often_an_agent_measures_its_rounds_durations_included():
@@ -455,20 +465,14 @@ def test_a_timers_interval_and_every_step_are_found(interval_s: float, scrape_s:
     rounds = firing(interval_s, [gather for gather, _ in uneven(200, 0.05, 0.0)])
     clocks, stamps = stamps_of(scraped(rounds, every(scrape_s, rounds[-1].ended), TIMER))
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
-    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
+    are_true(clocks, rounds, stamps[-30:], rel=0.02)
 
 
 def test_rounds_of_a_timer_that_came_two_at_a_time_lasted_as_long_as_these_did_not_a_whole_life():
     durations = [4.0] * 40 + [0.1] * 40
     rounds = firing(10.0, durations)
     clocks, stamps = stamps_of(scraped(rounds, every(15.0, rounds[-1].ended), TIMER))
-    for before, after in zip(stamps[-20:], stamps[-19:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.02)
+    are_true(clocks, rounds, stamps[-20:], rel=0.02)
 
 
 def test_durations_are_no_part_of_a_timers_period_and_are_of_a_sleepers():
@@ -485,9 +489,8 @@ def test_one_slow_round_is_known_by_its_duration():
     rounds = sleeping(5.0, durations)
     clocks, stamps = stamps_of(scraped(rounds, every(1.0, rounds[-1].ended)))
     slow = next(place for place, stamp in enumerate(stamps) if stamp.number == 51.0)
-    step = clocks.step(stamps[slow - 1], stamps[slow])
-    assert step is not None
-    assert step.elapsed_s == pytest.approx(9.1, rel=0.01)
+    found = step(clocks, stamps[slow - 1], stamps[slow])
+    assert found.elapsed_s == pytest.approx(9.1, rel=0.01)
 
 
 @pytest.mark.parametrize("scrape_s", [0.3, 0.7, 1.0])
@@ -500,10 +503,7 @@ def test_what_a_round_takes_before_it_gathers_puts_off_its_own_measurement(scrap
         if not any(one.measured <= at < one.ended for one in rounds)
     ]  # fmt: skip
     clocks, stamps = stamps_of(scraped(rounds, scrapes))
-    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.01)
+    are_true(clocks, rounds, stamps[-30:], rel=0.01)
 
 
 def test_a_scrape_between_a_measurement_and_the_end_of_its_round_is_as_good_as_any():
@@ -512,10 +512,7 @@ def test_a_scrape_between_a_measurement_and_the_end_of_its_round_is_as_good_as_a
     scrapes = every(1.0, rounds[-1].ended)
     assert sum(any(one.measured <= at < one.ended for one in rounds) for at in scrapes) > 60
     clocks, stamps = stamps_of(scraped(rounds, scrapes))
-    for before, after in zip(stamps[-30:], stamps[-29:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        assert step.elapsed_s == pytest.approx(truth(rounds, before, after), rel=0.005)
+    are_true(clocks, rounds, stamps[-30:], rel=0.005)
 
 
 @pytest.mark.parametrize("exported", [True, False])
@@ -544,18 +541,16 @@ def test_the_first_scrape_may_see_a_first_round_that_has_not_ended(
 def test_unseen_rounds_count():
     rounds = sleeping(2.0, [(0.1, 0.1)] * 100)
     clocks, stamps = stamps_of(scraped(rounds, every(6.0, 210.0)))
-    step = clocks.step(stamps[-2], stamps[-1])
-    assert step is not None
-    assert step.rounds in (2.0, 3.0)
-    assert step.elapsed_s == pytest.approx(step.rounds * 2.2, rel=0.01)
+    found = step(clocks, stamps[-2], stamps[-1])
+    assert found.rounds in (2.0, 3.0)
+    assert found.elapsed_s == pytest.approx(found.rounds * 2.2, rel=0.01)
 
 
 def test_before_the_interval_is_known_the_scrapes_tell_the_time():
     clocks, stamps = stamps_of([count((0.0, 5), (4.0, 6))])
     assert interval_of(clocks) is None
-    step = clocks.step(*stamps)
-    assert step is not None
-    assert step == Step(1.0, 4.0, sure=False)  # the first one may have been long before 0
+    found = step(clocks, *stamps)
+    assert found == Step(1.0, 4.0, sure=False)  # the first one may have been long before 0
 
 
 @pytest.mark.parametrize(
@@ -569,9 +564,8 @@ def test_an_interval_is_not_taken_for_twice_as_long_because_that_is_rounder(
     for place, at in enumerate(scrapes):
         stamps += look(clocks, scraped(rounds, scrapes[: place + 1]), at)["a:1"]
         if place > 0:
-            step = clocks.step(*stamps[-2:])
-            assert step is not None
-            assert step.elapsed_s == pytest.approx(measure_s)
+            found = step(clocks, *stamps[-2:])
+            assert found.elapsed_s == pytest.approx(measure_s)
 
 
 @examples(60)
@@ -628,11 +622,7 @@ def test_after_some_rounds_every_step_is_true(
     # Of two rounds between two scrapes it is not told how long each gathered, if one still runs.
     guessed_s = duration_s / 2 + 0.06 if 1.02 * scrape_s > interval_s else 0.0
     clocks, stamps = stamps_of(scraped(rounds, scrapes))
-    for before, after in zip(stamps[-20:], stamps[-19:], strict=False):
-        step = clocks.step(before, after)
-        assert step is not None
-        expected = pytest.approx(truth(rounds, before, after), rel=0.03, abs=guessed_s)
-        assert step.elapsed_s == expected
+    are_true(clocks, rounds, stamps[-20:], rel=0.03, abs=guessed_s)
 
 
 # What breaks the rhythm.
@@ -667,17 +657,15 @@ def test_a_step_may_lead_from_one_replica_to_the_other():
     clocks, stamps = stamps_of(scraped(rounds, scrapes, target={**A, "replica": "x"}))
     other = scraped(rounds, [at + 0.9 for at in scrapes], target={**A, "replica": "y"})
     new = look(clocks, other, 300.0)["a:1"]
-    step = clocks.step(stamps[-2], new[-1])
-    assert step is not None
-    assert step.elapsed_s == pytest.approx(5.2 * step.rounds, rel=0.01)
+    found = step(clocks, stamps[-2], new[-1])
+    assert found.elapsed_s == pytest.approx(5.2 * found.rounds, rel=0.01)
 
 
 def test_a_step_over_more_rounds_than_are_kept_is_known_all_the_same():
     rounds = sleeping(5.0, [(0.1, 0.1)] * 200)
     clocks, stamps = stamps_of(scraped(rounds, every(2.0, 1000.0)))
-    step = clocks.step(stamps[10], stamps[-1])
-    assert step is not None
-    assert step.elapsed_s == pytest.approx(truth(rounds, stamps[10], stamps[-1]), rel=0.01)
+    found = step(clocks, stamps[10], stamps[-1])
+    assert found.elapsed_s == pytest.approx(truth(rounds, stamps[10], stamps[-1]), rel=0.01)
 
 
 def test_a_pause_that_no_duration_explains_is_noticed_and_forgotten():
@@ -685,13 +673,11 @@ def test_a_pause_that_no_duration_explains_is_noticed_and_forgotten():
     clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
     numbers = [int(stamp.number) for stamp in stamps]
     paused = numbers.index(41)
-    step = clocks.step(stamps[paused - 1], stamps[paused])
-    assert step is not None
-    assert abs(step.elapsed_s - 25.2) <= 2.0 + 0.2  # a scrape at each end, and its lateness
+    found = step(clocks, stamps[paused - 1], stamps[paused])
+    assert abs(found.elapsed_s - 25.2) <= 2.0 + 0.2  # a scrape at each end, and its lateness
     assert interval_of(clocks) == pytest.approx(5.0, rel=0.01)
-    step = clocks.step(stamps[paused], stamps[paused + 1])
-    assert step is not None
-    assert step.elapsed_s == pytest.approx(5.2, rel=0.01)
+    found = step(clocks, stamps[paused], stamps[paused + 1])
+    assert found.elapsed_s == pytest.approx(5.2, rel=0.01)
 
 
 @pytest.mark.parametrize("seed", [18, 130, 200, 250, 300])  # both windows err the same way
@@ -702,11 +688,10 @@ def test_a_paused_step_is_as_long_as_the_window_of_its_later_round_tells(seed: i
     scrapes = every(2.0, rounds[-1].ended, start=dice.uniform(0, 2.0), jitter_s=0.04)
     clocks, stamps = stamps_of(scraped(rounds, scrapes))
     later = next(place for place, stamp in enumerate(stamps) if stamp.number > 50)
-    step = clocks.step(stamps[later - 1], stamps[later])
-    assert step is not None
+    found = step(clocks, stamps[later - 1], stamps[later])
     true_s = truth(rounds, stamps[later - 1], stamps[later])
     # Half a scrape, and what is left open of when the earlier round came.
-    assert abs(step.elapsed_s - true_s) <= 1.0 + 0.3
+    assert abs(found.elapsed_s - true_s) <= 1.0 + 0.3
 
 
 @pytest.mark.parametrize("interval_s", [3.0, 12.0])
@@ -720,9 +705,8 @@ def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
     ]  # fmt: skip
     clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
-    step = clocks.step(stamps[-2], stamps[-1])
-    assert step is not None
-    assert step.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
+    found = step(clocks, stamps[-2], stamps[-1])
+    assert found.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
 
 
 # Stalls.
@@ -857,9 +841,9 @@ def test_a_timers_first_round_after_a_restart_is_not_put_off_by_the_durations_of
     first, second = stamps
     assert first
     assert second
-    step = clock.step(first, second)
-    assert step
-    assert step.elapsed_s == pytest.approx(5.0, abs=0.3)
+    found = clock.step(first, second)
+    assert found
+    assert found.elapsed_s == pytest.approx(5.0, abs=0.3)
 
 
 def parts(clocks: Rounds, at: float) -> None:
