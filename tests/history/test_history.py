@@ -9,7 +9,7 @@ import pytest
 from poller.format.catalog import Catalog, Override
 from poller.history.feeding import Fed
 from poller.history.history import History
-from poller.history.state import KernelState, MetricState
+from poller.history.state import MetricState
 from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Glimpse, Life, Owed, Past, Reading, Remembered, Stamp, Window
@@ -84,8 +84,8 @@ def rate(made: History, metric: str) -> float | None:
     return kept(made, metric).rate
 
 
-def names(kernel: KernelState) -> list[str]:
-    return [metric.name for metric, _ in kernel.known(CATALOG)]
+def names(made: History) -> list[str]:
+    return [metric.name for metric, _ in made.kernels[KERNEL].known(CATALOG)]
 
 
 def mean(made: History, metric: str, kernel: str = KERNEL) -> tuple[float, float]:
@@ -277,12 +277,6 @@ def test_a_kernel_that_came_while_the_exporter_was_not_followed_owes_its_past(
     feed(made, cluster(at, both, glimpses=tuple(between), gaps=gaps), CLOCKS)
     assert made.kernels[OTHER].owing == Owed(None, at)
     assert OTHER in made.owing
-
-
-def test_whoever_owes_owes_something():
-    made = history(batch(10.0, io_read=Reading("5")))
-    both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
-    feed(made, cluster(150.0, both, gaps=frozenset({A})), CLOCKS)
     assert all(made.kernels[kernel].owing for kernel in made.owing)
 
 
@@ -298,10 +292,10 @@ def test_a_window_with_a_gap_is_no_rate_and_the_kernel_waits_for_a_round():
     made = history(met)
     made.recall_life(KERNEL, life(io_read=Past(first="1")), Owed(None, 10.0))
     assert rate(made, "io_read") is None
-    assert names(made.kernels[KERNEL]) == []
+    assert names(made) == []
     feed(made, batch(15.0, io_read=Reading("55")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(10.0)
-    assert names(made.kernels[KERNEL]) == ["io_read"]
+    assert names(made) == ["io_read"]
 
 
 @pytest.mark.parametrize(("fresh", "chosen"), [(True, 3.0), (False, 7.0)])
@@ -358,11 +352,24 @@ def pair(number: int, io: Iterable[str], gpu: Iterable[str], cpu: int) -> Batch:
     return cluster(5.0 * number, kernels)
 
 
+BUSY = (
+    pair(2, ("100", "500"), ("10", "20"), 1000),
+    pair(3, ("150", "600"), ("30", "40"), 2000),
+)
+"""Two kernels of which everything moves."""
+
+
+def glimpse_of(number: int, told: Batch, *names: str) -> Glimpse:
+    """Return a scrape in a round that saw what a batch tells, of some metrics alone."""
+    values = {
+        kernel: {name: readings[name].current for name in names or readings}
+        for kernel, readings in told.observations.items()
+    }
+    return Glimpse(stamp(number), values)
+
+
 def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
-    made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
-    )
+    made = history(*BUSY)
     for number, gpu in ((4, ("50", "60")), (5, ("70", "80")), (6, ("90", "10"))):
         feed(made, pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
     assert made.standing.plugins == {(A, "mem")}
@@ -376,10 +383,7 @@ def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
 
 @pytest.mark.parametrize("bound", ["100", "0"])
 def test_devices_in_full_use_or_in_none_are_no_plugin_that_stands_still(bound: str):
-    made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
-    )
+    made = history(*BUSY)
     for kernel in made.kernels.values():
         kernel.metrics["cuda_util"].capacity = "100"
     for number in (4, 5, 6):
@@ -401,18 +405,11 @@ def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_
 
 
 def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
-    made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
-    )
+    made = history(*BUSY)
     for number in (5, 7):
         last = pair(number, ("150", "600"), ("30", "40"), number * 1000)
         between = pair(number - 1, ("150", "600"), ("30", "40"), number * 1000 - 500)
-        values = {
-            kernel: {name: reading.current for name, reading in readings.items()}
-            for kernel, readings in between.observations.items()
-        }
-        glimpses = [Glimpse(stamp(number - 1), values)]
+        glimpses = [glimpse_of(number - 1, between)]
         feed(made, cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
         assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
         assert rate(made, "io_read") == pytest.approx(10.0)
@@ -433,11 +430,7 @@ def test_a_plugin_that_failed_between_two_batches_makes_no_zero_though_a_plain_v
     glimpses = []  # which tell nothing of plain metrics; the plugin fails after round 4
     for number, cpu in ((4, 2500), (5, 2500)):
         seen = pair(number, (str(number), str(number)), (str(number), str(number)), cpu)
-        values = {
-            kernel: {name: reading.current for name, reading in readings.items()}
-            for kernel, readings in seen.observations.items()
-        }
-        glimpses.append(Glimpse(stamp(number), values))
+        glimpses.append(glimpse_of(number, seen))
     last = with_used(pair(6, ("250", "800"), ("70", "80"), 2500), 2500)
     feed(made, cluster(30.0, last.observations, glimpses=glimpses), CLOCKS)
     feed(made, with_used(pair(7, ("260", "810"), ("75", "85"), 2500), 2500), CLOCKS)
@@ -449,8 +442,7 @@ def test_a_plugin_that_failed_between_two_batches_makes_no_zero_though_a_plain_v
 
 def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
     made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
+        *BUSY,
         pair(4, ("150", "600"), ("30", "40"), 3000),
         pair(5, ("250", "800"), ("90", "80"), 4000),
     )
@@ -461,8 +453,7 @@ def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
 
 def test_kernels_that_fall_idle_together_have_lost_no_plugin():
     made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
+        *BUSY,
         pair(4, ("150", "600"), ("30", "40"), 2000),
     )
     assert made.standing.plugins == set()
@@ -470,16 +461,10 @@ def test_kernels_that_fall_idle_together_have_lost_no_plugin():
 
 
 def test_kernels_that_fall_idle_together_after_a_round_between_two_batches_have_lost_no_plugin():
-    made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
-    )
+    made = history(*BUSY)
     last = pair(5, ("200", "700"), ("50", "60"), 3000)
-    values = {  # the round before, of which no rate is seen: all moved in it, and nothing since
-        kernel: {name: readings[name].current for name in ("cpu_util", "cuda_util")}
-        for kernel, readings in last.observations.items()
-    }
-    glimpses = [Glimpse(stamp(4), values)]
+    # The round before, of which no rate is seen: all moved in it, and nothing since.
+    glimpses = [glimpse_of(4, last, "cpu_util", "cuda_util")]
     feed(made, cluster(25.0, last.observations, glimpses=glimpses), CLOCKS)
     assert made.standing.plugins == set()
     feed(made, pair(6, ("200", "700"), ("50", "60"), 3000), CLOCKS)
@@ -490,8 +475,7 @@ def test_kernels_that_fall_idle_together_after_a_round_between_two_batches_have_
 
 def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
     made = history(
-        pair(2, ("100", "500"), ("10", "20"), 1000),
-        pair(3, ("150", "600"), ("30", "40"), 2000),
+        *BUSY,
         pair(4, ("150", "900"), ("30", "50"), 3000),
     )
     assert made.standing.plugins == set()
@@ -582,7 +566,7 @@ def test_the_past_gives_the_first_value_the_extremes_and_the_mean():
     assert (kept(made, "cpu_util").maximum, kept(made, "io_read").first) == ("80", "3")
     assert mean(made, "cpu_util") == (300.0, 10.0)
     assert not made.owing
-    assert names(made.kernels[KERNEL]) == ["cpu_util", "io_read"]
+    assert names(made) == ["cpu_util", "io_read"]
 
 
 def test_samples_stand_for_as_many_measurements_as_there_are_between_two_of_them():
@@ -665,7 +649,7 @@ def test_the_key_knows_the_stand_in_the_maximum_and_the_average():
     assert kept(made, "cpu_util").maximum == "900"
     assert kept(made, "cpu_util").prior_average == "321.5"
     assert kept(made, "io_read").first == "3"
-    assert names(made.kernels[KERNEL]) == ["cpu_util", "io_read"]
+    assert names(made) == ["cpu_util", "io_read"]
     assert made.owing == {KERNEL}
 
 
@@ -726,7 +710,7 @@ def test_a_metric_that_only_the_key_has_stays_too_unless_it_is_to_be_compared():
     told = {"cuda_util": NOTHING._replace(raw="35.5", capacity="100", maximum="90", average="20")}
     made = history(batch(10.0, mem=Reading("5")))
     made.recall_key(KERNEL, told)
-    assert names(made.kernels[KERNEL]) == ["cuda_util"]
+    assert names(made) == ["cuda_util"]
     strict = history(batch(10.0, mem=Reading("5")))
     strict.recall_key(KERNEL, told, keep_missing=False)
     assert "cuda_util" not in strict.kernels[KERNEL].metrics
@@ -767,7 +751,7 @@ def test_what_cannot_be_recalled_is_given_up():
     assert made.give_up(KERNEL)
     assert not made.give_up(OTHER)
     assert kept(made, "io_read").first == "70"
-    assert names(made.kernels[KERNEL]) == ["io_read"]
+    assert names(made) == ["io_read"]
     assert not made.owing
 
 
