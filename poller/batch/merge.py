@@ -41,7 +41,6 @@ class Merger:
     agents: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
     observations: dict[str, Observation] = field(default_factory=dict)
-    folded: set[str] = field(default_factory=set)
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
         """Fold one answer into the columns."""
@@ -149,9 +148,6 @@ class Merger:
         observations = self.observations
         names = [name for part, name in self.columns if part == "current"]
         for name in names:
-            if name in self.folded:
-                continue
-            self.folded.add(name)
             current = self.columns["current", name]
             for kernel, reading in self._readings(name, current):
                 try:
@@ -161,9 +157,7 @@ class Merger:
             yield
 
     def finish(self, at: float, asked: Iterable[str] = ()) -> Batch:
-        """Return the batch. Kernels `asked` for and not found are in it, empty."""
-        for _ in self.fold():
-            pass
+        """Return the batch, when all is folded. Kernels `asked` for and not found are empty."""
         observations = self.observations
         for kernel in asked:
             observations.setdefault(kernel, {})

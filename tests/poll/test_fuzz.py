@@ -169,7 +169,13 @@ def merged(answers: list[tuple[Query, list[Row]]]) -> Batch:
     merger = Merger(Catalog())
     for query, rows in answers:
         merger.take(query, rows)
-    return merger.finish(1000.0)
+    return finished(merger, 1000.0)
+
+
+def finished(merger: Merger, time: float) -> Batch:
+    for _ in merger.fold():
+        pass
+    return merger.finish(time)
 
 
 @FUZZ
@@ -212,7 +218,7 @@ def test_whatever_is_answered_legacy_readers_can_read_what_is_written(
             merger.take(query, rows_of(body))
         glimpses = Glimpses(look(clocks, series_of(counts), time), 1000.0)
         glimpses.take(series_of(between))
-        merged = merger.finish(time)
+        merged = finished(merger, time)
         batch = dataclasses.replace(
             merged,
             stamps=clocks.stamps(0.0),
