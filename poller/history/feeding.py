@@ -124,7 +124,6 @@ class Feeding:
             stamp,
             self._facts,
             self._steps,
-            batch.time,
             newborn=newborn or (stamp is not None and kernel.stamp is not None),
             missed=newborn and stamp is not None and self._steps.may_miss(stamp),
             counts=stamp is not None or instance not in batch.counted,

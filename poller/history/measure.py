@@ -111,7 +111,6 @@ class Taking(NamedTuple):
     stamp: Stamp | None
     facts: MetricFacts
     steps: Steps
-    at: float
     newborn: bool
     missed: bool
     counts: bool
@@ -145,10 +144,10 @@ class Taking(NamedTuple):
             for name in metrics.keys() - observation.keys():
                 metrics[name].stood = True  # these rounds did not measure it
         kernel.lacks = tuple(name for name in ESSENTIAL if name not in observation)
-        kernel.seen = self.at
+        kernel.seen = self.facts.at
         kernel.stamp = self.stamp
         if moved:
-            kernel.moved, kernel.judged = self.at, True
+            kernel.moved, kernel.judged = self.facts.at, True
         return came
 
     def _first(self, reading: Reading, fact: Fact) -> MetricState:
@@ -160,7 +159,7 @@ class Taking(NamedTuple):
             kept.rate = None if self.missed else 0.0
             kept.total, kept.count = float(reading.current), 1.0
         else:
-            kept.owed, kept.rate = Owed(None, self.at), _rate(reading)
+            kept.owed, kept.rate = Owed(None, self.facts.at), _rate(reading)
         return kept
 
     def _next(
@@ -181,9 +180,9 @@ class Taking(NamedTuple):
         anew = fact.mean and self._owes_all(kernel, kept)
         missed = fact.counts and (step is None or step.rounds > 1) and _fell(kept, reading)
         if missed:  # what it had reached before is to be looked up
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
+            kept.owed = kept.owed or Owed(self.facts.since, self.facts.at)
         known = kept.rate is not None
-        measure(kept, reading.current, fact, step, self.at)
+        measure(kept, reading.current, fact, step, self.facts.at)
         if step is None and not known and reading.rate is not None:
             kept.rate = float(reading.rate)
         if fact.rate and _is_long(step) and step == self.steps.step(kernel.stamp, self.stamp):
@@ -203,7 +202,7 @@ class Taking(NamedTuple):
         if kept.by_scrape and self.stamp and not self.steps.knows_weight(kernel.instance):
             return False
         kept.by_scrape = False
-        kept.owe_all(self.at)
+        kept.owe_all(self.facts.at)
         return True
 
     def _without_rounds(
@@ -211,16 +210,16 @@ class Taking(NamedTuple):
     ) -> bool:
         fell = fact.counts and _fell(kept, reading)
         if fell:
-            kept.owed = kept.owed or Owed(self.facts.since, self.at)
+            kept.owed = kept.owed or Owed(self.facts.since, self.facts.at)
         anew = fact.mean and not kept.by_scrape and self._owes_all(kernel, kept)
         kept.by_scrape = fact.mean
         if self.counts:
-            measure(kept, reading.current, fact, None, self.at)
+            measure(kept, reading.current, fact, None, self.facts.at)
         elif kept.current != reading.current:
             kept.take(reading.current)
         kept.stamp = None
         if fact.rate and kernel.window is not None:
-            age_s = None if kernel.born is None else self.at - kernel.born
+            age_s = None if kernel.born is None else self.facts.at - kernel.born
             rate = rates.stand_in(_rate(reading), kernel.samples, kernel.window, age_s)
             if rate is not None:
                 if kept.rate is None:
