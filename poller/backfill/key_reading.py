@@ -28,8 +28,8 @@ async def read_keys(
     store: Store,
     history: History,
     kernels: Sequence[str],
-    keep_missing: bool = True,
-    fresh_s: Callable[[str], float] = lambda kernel: 0.0,
+    keep_missing: bool,
+    fresh_s: Callable[[str], float],
 ) -> Keys:
     """Read the keys of kernels and let the history learn what only they know.
 

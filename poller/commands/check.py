@@ -20,7 +20,7 @@ async def findings(config: Config, allow_empty: bool = False) -> AsyncGenerator[
     `allow_empty`: that there is no kernel at all is in order.
     """
     outcome = Outcome()
-    async with assembly.cycle(config, assembly.Choice(wait=True)) as cycle:
+    async with assembly.cycle(config, assembly.Choice(wait=True, needs_store=False)) as cycle:
         yield Finding("ok", "settings", "valid")
         async for finding in prometheus_findings.findings(cycle, outcome, allow_empty):
             yield finding

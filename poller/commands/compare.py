@@ -111,7 +111,14 @@ async def compared(config: Config, asked: Asked, audience: Audience | None = Non
     Where fields differ it looks again, unless an instant was asked for. Writes nothing.
     """
     kernels = await kernel_ids.meant(config, asked.kernels, asked.at) if asked.kernels else None
-    choice = assembly.Choice(kernels, wait=True, hooks=_hooks(audience))
+    computes = asked.prefix is None  # else it is only to be known which kernels there are
+    choice = assembly.Choice(
+        kernels,
+        wait=True,
+        keep_missing=not computes,
+        needs_store=computes,
+        hooks=_hooks(audience),
+    )
     outcome = Outcome()
     async with (
         assembly.cycle(config, choice) as cycle,

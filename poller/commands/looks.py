@@ -55,12 +55,10 @@ class Sides:
 
     async def ours(self, outcome: Outcome, at: float | None = None) -> dict[str, LiveStat]:
         """Return what would be written, or what is under the prefix, by kernel."""
-        cycle = self.cycle
+        computed = await self.cycle.compute(at, outcome)
         if self.prefix is None:
-            computed = await cycle.compute(at, outcome, keep_missing=False)
             return computed.live_stats()
-        await cycle.compute(at, outcome, needs_store=False)
-        kernels = list(cycle.history.kernels)
+        kernels = list(self.cycle.history.kernels)
         async with Store(assembly.store_access(self.config.redis, self.prefix)) as store:
             stats, _ = await _read_stats(store, kernels)
         return {kernel: stats.get(kernel, {}) for kernel in kernels}

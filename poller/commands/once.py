@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from poller.commands import kernel_ids
 from poller.commands.finding import counted
@@ -97,10 +98,10 @@ async def stats(
     A kernel asked for and without samples is there, empty. Without a store nothing is known
     of older keys, which is told in the log.
     """
-    choice = await _choice(config, kernels, at, hooks)
+    choice = replace(await _choice(config, kernels, at, hooks), needs_store=False)
     outcome = Outcome()
     async with assembly.cycle(config, choice) as cycle:
-        computed = await cycle.compute(at, outcome, needs_store=False)
+        computed = await cycle.compute(at, outcome)
     if outcome.store_trouble:
         log.warning("redis: %s; what older keys know is left out", outcome.store_trouble)
     return computed.live_stats(), outcome

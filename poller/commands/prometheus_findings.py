@@ -45,7 +45,7 @@ async def findings(
         yield _skew(cycle.evaluation.clock.corrected_s)
         async for finding in _others(cycle):
             yield finding
-        await cycle.compute(outcome=outcome, needs_store=False)
+        await cycle.compute(outcome=outcome)
         async for finding in parts(cycle):
             yield finding
     except CycleError as error:

@@ -19,7 +19,7 @@ from poller.errors import ConfigError, UnreadableFile
 from poller.history.history import History
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.publish import Publisher
-from poller.poll.restore import Restorer, TimeForThePast
+from poller.poll.restore import Restorer, Restoring
 from poller.prometheus import selectors
 from poller.prometheus.client import Client
 from poller.prometheus.transport import PrometheusAccess
@@ -55,10 +55,14 @@ class Choice:
     """What a command asks for beside the settings.
 
     `kernels`: only these. `wait`: recall everything before writing, however long it takes.
+    `keep_missing`: with the metrics that only older keys have. `needs_store`: False for a dry run,
+    which goes on without what older keys know.
     """
 
     kernels: Sequence[str] | None = None
     wait: bool = False
+    keep_missing: bool = True
+    needs_store: bool = True
     hooks: Hooks = field(default_factory=Hooks)
 
 
@@ -157,12 +161,15 @@ def rules(config: Config, wait: bool) -> Rules:
     )
 
 
-def time_for_the_past(config: Config, wait: bool) -> TimeForThePast:
-    """Return how much of a cycle what is brought back may take."""
-    if wait:
-        return TimeForThePast(None, None)
+def restoring(config: Config, choice: Choice) -> Restoring:
+    """Return how the past is brought back."""
     deadline_s = float(config.poll.deadline_s)
-    return TimeForThePast(deadline_s * _FOR_BACKFILL, deadline_s * _FOR_KEYS)
+    return Restoring(
+        None if choice.wait else deadline_s * _FOR_BACKFILL,
+        None if choice.wait else deadline_s * _FOR_KEYS,
+        choice.keep_missing,
+        choice.needs_store,
+    )
 
 
 def surveyor(config: Config) -> Surveyor:
@@ -217,8 +224,8 @@ async def cycle(
         publisher = Publisher(store, config.redis.yield_to_agents, config.poll.interval_s)
         reach = _reach(config.prometheus)
         backfiller = Backfiller(history, reach, observer.rounds, hooks.on_progress)
-        time = time_for_the_past(config, choice.wait)
-        restorer = Restorer(time, observer, store, history, backfiller, publisher)
+        by = restoring(config, choice)
+        restorer = Restorer(by, observer, store, history, backfiller, publisher)
         going_by = rules(config, choice.wait)
         made = Cycle(going_by, clock, observer, store, history, restorer, publisher)
         try:

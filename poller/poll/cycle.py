@@ -113,24 +113,14 @@ class Cycle:
             if within_s is not None and outcome.age_s > within_s:
                 break
 
-    async def compute(
-        self,
-        at: float | None = None,
-        outcome: Outcome | None = None,
-        keep_missing: bool = True,
-        needs_store: bool = True,
-    ) -> Computed:
-        """Return what a poll would write now. Nothing is written.
-
-        `keep_missing`: with the metrics that only the key that is already there has.
-        `needs_store`: False for a dry run, which goes on without what older keys know.
-        """
+    async def compute(self, at: float | None = None, outcome: Outcome | None = None) -> Computed:
+        """Return what a poll would write now. Nothing is written."""
         outcome = outcome if outcome is not None else Outcome()
         batch = await self._batch(at, outcome)
         self._check_empty(batch)
         fed = await self._remember(batch, outcome)
         with outcome.timed("backfill"):
-            await self._restore(outcome, keep_missing, needs_store)
+            await self._restore(outcome)
         kernels = await self._writable(batch, fed, outcome)
         self._anew = False
         outcome.absent = tuple(name for name, seen in batch.observations.items() if not seen)
@@ -196,13 +186,11 @@ class Cycle:
         outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed
 
-    async def _restore(self, outcome: Outcome, keep_missing: bool, needs_store: bool) -> None:
+    async def _restore(self, outcome: Outcome) -> None:
         """Bring back what is owed; keys that turn out to be lost are due."""
         doubted = self._in_doubt()
         read = self._due | dict.fromkeys(doubted) if doubted else self._due
-        absent = await self.restorer.restore(
-            read, outcome, self.patience(), keep_missing, needs_store
-        )
+        absent = await self.restorer.restore(read, outcome, self.patience())
         self._due |= dict.fromkeys(name for name in doubted if name in absent)
 
     def _in_doubt(self) -> list[str]:

@@ -22,16 +22,20 @@ KEYS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class TimeForThePast:
-    """How much of a cycle it may take, in seconds; None: as long as it needs.
+class Restoring:
+    """How the past is brought back, and in how many seconds; None: in as many as it needs.
 
     `wait_s` is how long a cycle waits for what new kernels owe; what takes longer goes on in the
     background, and those kernels are written by a later cycle. `keys_within_s` is how old a cycle
     may be when it reads more keys that were there before; the rest of its time is for writing.
+    `keep_missing`: with the metrics that only a key has. `needs_store`: a cycle fails where keys
+    cannot be read; else it goes on without what they know.
     """
 
     wait_s: float | None
     keys_within_s: float | None
+    keep_missing: bool = True
+    needs_store: bool = True
 
 
 class Restorer:
@@ -42,14 +46,14 @@ class Restorer:
 
     def __init__(
         self,
-        time: TimeForThePast,
+        by: Restoring,
         observer: Observer,
         store: Store,
         history: History,
         backfiller: Backfiller,
         publisher: Publisher,
     ) -> None:
-        self._time = time
+        self._by = by
         self._observer = observer
         self._store = store
         self._history = history
@@ -59,25 +63,16 @@ class Restorer:
         self._under_way: asyncio.Task[int] | None = None
         self._restored = 0
 
-    async def restore(
-        self,
-        due: Iterable[str],
-        outcome: Outcome,
-        patience: Patience,
-        keep_missing: bool,
-        needs_store: bool,
-    ) -> set[str]:
+    async def restore(self, due: Iterable[str], outcome: Outcome, patience: Patience) -> set[str]:
         """Read the keys of kernels that are due, and backfill what is owed, as there is time.
 
-        `keep_missing`: with the metrics that only the key has. `needs_store`: raise the
-        `StoreError` if keys cannot be read; else go on without what they know. Returns the kernels
-        that have no key.
+        Returns the kernels that have no key.
         """
         absent = set[str]()
         try:
-            await self._read_keys(due, outcome, keep_missing, absent)
+            await self._read_keys(due, outcome, absent)
         except StoreError as error:
-            if needs_store:
+            if self._by.needs_store:
                 raise
             outcome.store_trouble = error.detail
             for kernel in self._history.kernels.values():
@@ -85,27 +80,26 @@ class Restorer:
         await self._backfill(outcome, patience)
         return absent
 
-    async def _read_keys(
-        self, due: Iterable[str], outcome: Outcome, keep_missing: bool, absent: set[str]
-    ) -> None:
+    async def _read_keys(self, due: Iterable[str], outcome: Outcome, absent: set[str]) -> None:
         """Read the keys that are to be written next, where that has not been done.
 
         Those for which there is no time are read by the next cycle, and wait for it.
         """
-        known, publisher = self._history.kernels, self._publisher
+        known, publisher, by = self._history.kernels, self._publisher, self._by
         for name in publisher.due_again(outcome.time):
             known[name].key_read = False
         unread = [name for name in due if name in known and not known[name].key_read]
         for start in range(0, len(unread), KEYS_AT_ONCE):
             some = unread[start : start + KEYS_AT_ONCE]
-            found = await read_keys(self._store, self._history, some, keep_missing, self._fresh_s)
+            found = await read_keys(
+                self._store, self._history, some, by.keep_missing, self._fresh_s
+            )
             outcome.invalid_keys += found.invalid
             outcome.failed += Counter(found.failed.values())
             absent |= set(some) - found.values.keys() - found.foreign - found.failed.keys()
             publisher.found(found.values)
             publisher.found_foreign(found.foreign, outcome.time)
-            within_s = self._time.keys_within_s
-            if within_s is not None and outcome.age_s > within_s:
+            if by.keys_within_s is not None and outcome.age_s > by.keys_within_s:
                 break
 
     def _fresh_s(self, kernel_id: str) -> float:
@@ -125,7 +119,7 @@ class Restorer:
                 backfiller.backfill_all(self._observer.client, patience)
             )
         if self._under_way is not None:
-            wait_s = self.pace.wait_s(self._time.wait_s)
+            wait_s = self.pace.wait_s(self._by.wait_s)
             await asyncio.wait({self._under_way}, timeout=wait_s)
         outcome.owing, outcome.waiting = len(history.owing), history.waiting
         restored = backfiller.restored

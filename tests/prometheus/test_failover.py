@@ -200,8 +200,8 @@ async def test_nothing_of_two_servers_is_put_together(
     config = settings(
         tmp_path, two.urls[0], NOWHERE, WITHIN_S, prometheus__fallback_urls=[two.second.url]
     )
-    async with assembly.cycle(config, assembly.Choice(wait=True)) as cycle:
-        computed = await cycle.compute(needs_store=False)
+    async with assembly.cycle(config, assembly.Choice(wait=True, needs_store=False)) as cycle:
+        computed = await cycle.compute()
     stats = computed.live_stats()
     passed_ms = round((computed.time - SECOND.born) * 1000)
     assert set(stats) == set(SECOND.ids)

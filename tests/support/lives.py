@@ -27,7 +27,7 @@ from poller.history.history import History
 from poller.poll.cycle import Cycle, Rules
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
-from poller.poll.restore import Restorer, TimeForThePast
+from poller.poll.restore import Restorer, Restoring
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Form, Row, decoded
 from poller.prometheus.selectors import EVERYTHING
 from poller.store.keys import Found, Written
@@ -319,8 +319,8 @@ class Lives:
         observer = Observer(memory, Catalog(), Surveyor(Given()), limits)
         publisher = Publisher(memory, False, 5.0)
         backfiller = Backfiller(self.history, self.reach, observer.rounds)
-        time = TimeForThePast(0.05, None)
-        restorer = Restorer(time, observer, memory, self.history, backfiller, publisher)
+        by = Restoring(0.05, None)
+        restorer = Restorer(by, observer, memory, self.history, backfiller, publisher)
         rules = Rules(0.0, 900.0, None, "first")
         self.cycle = Cycle(rules, clock, observer, memory, self.history, restorer, publisher)
 
