@@ -43,6 +43,13 @@ async def ask(url: str, **more: object) -> list[str]:
         return [row.value[1] for row in await client.vector("up", 1.0) if row.value]
 
 
+async def fault(url: str, **more: object) -> PrometheusError:
+    """Return what is raised for a question that has no answer."""
+    with pytest.raises(PrometheusError) as raised:
+        await ask(url, **more)
+    return raised.value
+
+
 MESSAGE = (
     "rpc error: code = ResourceExhausted desc = grpc: received message larger than max "
     "(125829121 vs. 104857600)"
@@ -89,12 +96,11 @@ async def test_every_unusable_answer_has_its_reason(
     prometheus: ScriptedPrometheus, answer: Answer, reason: str, detail: str
 ) -> None:
     prometheus.next_answers(answer)
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url)
-    assert type(raised.value) is PrometheusError
-    assert raised.value.reason == reason
-    assert raised.value.detail.startswith(detail)
-    assert raised.value.advice
+    error = await fault(prometheus.url)
+    assert type(error) is PrometheusError
+    assert error.reason == reason
+    assert error.detail.startswith(detail)
+    assert error.advice
     assert len(prometheus.requests) == 1
 
 
@@ -102,9 +108,8 @@ async def test_mimir_without_a_tenant_says_which_setting_names_one(
     prometheus: ScriptedPrometheus,
 ) -> None:
     prometheus.next_answers(Answer(401, b"no org id\n"))
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url)
-    assert "prometheus.headers = { X-Scope-OrgID" in raised.value.advice
+    error = await fault(prometheus.url)
+    assert "prometheus.headers = { X-Scope-OrgID" in error.advice
 
 
 @pytest.mark.parametrize(
@@ -122,10 +127,9 @@ async def test_where_a_redirect_leads_is_told_without_secrets_and_not_followed(
     prometheus: ScriptedPrometheus, location: str, told: str
 ) -> None:
     prometheus.next_answers(Answer(301, b"<a>Moved</a>", headers={"Location": location}))
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url)
-    assert raised.value.detail == f"HTTP 301: it leads to {told} ({prometheus.url})"
-    assert "prometheus.url" in raised.value.advice
+    error = await fault(prometheus.url)
+    assert error.detail == f"HTTP 301: it leads to {told} ({prometheus.url})"
+    assert "prometheus.url" in error.advice
     assert len(prometheus.requests) == 1
 
 
@@ -134,9 +138,7 @@ async def test_a_status_is_classified_before_its_body_is_parsed(
 ) -> None:
     good = answers.vector(ONE)
     prometheus.next_answers(dataclasses.replace(good, status=503))
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url)
-    assert raised.value.reason == "unavailable"
+    assert (await fault(prometheus.url)).reason == "unavailable"
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -148,18 +150,14 @@ async def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(
 
     prometheus.next_answers(sized(5000), sized(5001))
     assert await ask(prometheus.url, max_response_bytes=5000) == []
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url, max_response_bytes=5000)
-    assert raised.value.reason == "oversized"
+    assert (await fault(prometheus.url, max_response_bytes=5000)).reason == "oversized"
 
 
 async def test_no_answer_in_time_is_a_timeout_and_asked_once(
     prometheus: ScriptedPrometheus,
 ) -> None:
     prometheus.next_answers(answers.hanging())
-    with pytest.raises(PrometheusError) as raised:
-        await ask(prometheus.url, timeout_s=0.2)
-    assert raised.value.reason == "timeout"
+    assert (await fault(prometheus.url, timeout_s=0.2)).reason == "timeout"
     assert len(prometheus.requests) == 1
 
 
@@ -231,9 +229,7 @@ async def test_a_note_on_a_query_is_not_missing_data(prometheus: ScriptedPrometh
 async def test_a_note_does_not_hide_a_warning_beside_it(prometheus: ScriptedPrometheus) -> None:
     note = json.loads(answers.noted(ONE).body)["warnings"][0]
     prometheus.next_answers(answers.vector(ONE, warnings=[note, "store is down"]))
-    with pytest.raises(PartialAnswer) as raised:
-        await ask(prometheus.url)
-    assert raised.value.detail == f"store is down ({prometheus.url})"
+    assert (await fault(prometheus.url)).detail == f"store is down ({prometheus.url})"
 
 
 # --- the real Prometheus behind a proxy ---------------------------------------------------------
@@ -258,9 +254,7 @@ async def ask_one(proxy: FaultProxy, **more: object) -> int:
 
 async def test_nothing_listens() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(PrometheusError) as raised:
-        await ask(url)
-    error = raised.value
+    error = await fault(url)
     assert (error.reason, error.address) == ("refused", url)
     assert error.detail == f"connection refused ({url})"
     assert str(error) == f"refused: connection refused ({url})"
@@ -296,9 +290,7 @@ async def test_a_kept_connection_that_was_reset_costs_no_query(proxy: FaultProxy
 
 
 async def test_a_name_that_does_not_resolve() -> None:
-    with pytest.raises(PrometheusError) as raised:
-        await ask("http://no-such-host.invalid:9090")
-    assert raised.value.reason == "dns"
+    assert (await fault("http://no-such-host.invalid:9090")).reason == "dns"
 
 
 async def test_a_certificate_nobody_vouches_for(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from poller.daemon.status import (
 
 NOW = 1_800_000_000.0
 PARTS = {
+    "rounds": 0.02,
     "survey": 0.004,
     "query": 0.21,
     "merge": 0.05,
     "settle": 0.01,
     "history": 0.03,
-    "recall": 0.002,
+    "backfill": 0.002,
     "write": 0.09,
 }
 EVIL = "<script>alert(1)</script>\"'&\u202e\x00"
