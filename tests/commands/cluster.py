@@ -115,7 +115,7 @@ class Cluster:
             if metric.name in agent.lacks:
                 continue
             samples = [
-                (at, leap * kernel.current(metric, 5.0 * rounds, 5.0 * rounds))
+                (at, leap * kernel.current(metric, 5.0 * rounds))
                 for at in times
                 if born <= at <= ended
                 for rounds in [self._rounds(agent, at) - self._rounds(agent, born)]

@@ -26,12 +26,9 @@ from .openmetrics import (
     Series,
     line_of,
     number,
-    openmetrics_file,
     samples_of,
 )
 from .process import HOST
-
-__all__ = ["METRICS", "Exporter", "Kernel", "Replay", "Series", "openmetrics_file", "samples_of"]
 
 _TYPES = {UTILIZATION: "gauge", ROUNDS: "counter", STAGE_COUNT: "counter"}
 _GATHERING, _LASTING = 0.1, 0.12
@@ -43,12 +40,10 @@ Reading = tuple[Mapping[str, str], float]
 
 
 class MetricsPage(WebService):
-    """Serve readings as Prometheus text on /metrics. `answering = False` makes it a 503."""
+    """Serve readings as Prometheus text on /metrics."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
-        self.answering = True
-        self.scrapes = 0
         self._clock = clock
 
     @abc.abstractmethod
@@ -71,9 +66,6 @@ class MetricsPage(WebService):
         return [web.get("/metrics", self._answer), web.get("/metrics/{target}", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self.scrapes += 1
-        if not self.answering:
-            return web.Response(status=503)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         try:
             page = self.text(request.match_info.get("target", ""))
@@ -97,10 +89,9 @@ class _Agent:
 
 @dataclass(slots=True)
 class _Work:
-    """How long one kernel has worked, in its life and since its counters restarted."""
+    """How long one kernel has worked in its life."""
 
     worked_s: float = 0.0
-    counted_s: float = 0.0
     idle: bool = False
 
 
@@ -109,9 +100,8 @@ class Exporter(MetricsPage):
 
     A value changes only when its agent measures, every `measure_every_s` of `clock`, and the
     agent's rounds with it. What the values must be is `current`; a counter's true rate is
-    `Kernel.rate`. `extra_labels`, such as `service_id`, are put on the utilization series.
-
-    `counts` says of agents that are older than 26.4.4 what they count, as `count` does later on.
+    `Kernel.rate`. `counts` says of agents that are older than 26.4.4 what they count,
+    as `count` does later on.
 
     An agent is a target: /metrics is the page of the only one, `targets` are those of several.
     """
@@ -122,28 +112,21 @@ class Exporter(MetricsPage):
         agents: int = 1,
         *,
         measure_every_s: float = 1.0,
-        extra_labels: Mapping[str, str] | None = None,
         counts: Mapping[str, Counting | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock)
         self.measure_every_s = measure_every_s
-        self.extra_labels = dict(extra_labels or {})
         now = clock()
         self._agents = {f"i-agent{index}": _Agent(now) for index in range(agents)}
         for name, counting in (counts or {}).items():
             self._agents[name].counts = counting
-        self._work: dict[Kernel, _Work] = {}
-        self._last_number = 0
+        self.kernels = [
+            make_kernel(number, f"i-agent{(number - 1) % agents}")
+            for number in range(1, kernels + 1)
+        ]
+        self._work = {kernel: _Work() for kernel in self.kernels}
         self._lock = threading.RLock()
-        for _ in range(kernels):
-            self.add_kernel()
-
-    @property
-    def kernels(self) -> list[Kernel]:
-        """The kernels that are exported now."""
-        with self._lock:
-            return list(self._work)
 
     @property
     def agent_ids(self) -> list[str]:
@@ -194,40 +177,13 @@ class Exporter(MetricsPage):
             self._measure()
             self._work[self.kernel(kernel_id)].idle = True
 
-    def restart_kernel(self, kernel_id: str) -> None:
-        """Start a kernel's counters from zero, as a restarted container does."""
-        with self._lock:
-            self._measure()
-            self._work[self.kernel(kernel_id)].counted_s = 0.0
-
-    def add_kernel(self, agent_id: str | None = None) -> Kernel:
-        """Add a kernel with a new number, to the next agent in turn unless one is named."""
-        with self._lock:
-            self._measure()
-            agent_ids = self.agent_ids
-            chosen = agent_id or agent_ids[self._last_number % len(agent_ids)]
-            self._last_number += 1
-            kernel = make_kernel(self._last_number, chosen)
-            self._work[kernel] = _Work()
-            return kernel
-
-    def remove_kernel(self, kernel_id: str) -> Kernel:
-        """Export a kernel no more."""
-        with self._lock:
-            kernel = self.kernel(kernel_id)
-            del self._work[kernel]
-            return kernel
-
     def current(self, kernel_id: str) -> dict[str, float]:
         """Return what a scrape now would read of each metric's `current`."""
         with self._lock:
             self._measure()
             kernel = self.kernel(kernel_id)
-            work = self._work[kernel]
-            return {
-                metric.name: kernel.current(metric, work.worked_s, work.counted_s)
-                for metric in METRICS
-            }
+            worked_s = self._work[kernel].worked_s
+            return {metric.name: kernel.current(metric, worked_s) for metric in METRICS}
 
     def readings(self, target: str = "") -> list[Reading]:
         """Return labels and value of every series of an agent as of its last measurement."""
@@ -239,18 +195,8 @@ class Exporter(MetricsPage):
             found: list[Reading] = []
             for kernel, work in self._work.items():
                 if kernel.agent_id == target:
-                    found += self._kernel_readings(kernel, work)
+                    found += _kernel_readings(kernel, work.worked_s)
             return found + counted
-
-    def _kernel_readings(self, kernel: Kernel, work: _Work) -> list[Reading]:
-        found: list[Reading] = []
-        for metric in METRICS:
-            value = kernel.current(metric, work.worked_s, work.counted_s)
-            found.append((kernel.labels(metric, "current") | self.extra_labels, value))
-            if metric.capacity is not None:
-                labels = kernel.labels(metric, "capacity") | self.extra_labels
-                found.append((labels, metric.capacity))
-        return found
 
     def _measure(self) -> None:
         """Catch up with the measurements that were due since the last look."""
@@ -269,7 +215,13 @@ class Exporter(MetricsPage):
         for kernel, work in self._work.items():
             if kernel.agent_id == agent_id and not work.idle:
                 work.worked_s += passed_s
-                work.counted_s += passed_s
+
+
+def _kernel_readings(kernel: Kernel, worked_s: float) -> Iterable[Reading]:
+    for metric in METRICS:
+        yield kernel.labels(metric, "current"), kernel.current(metric, worked_s)
+        if metric.capacity is not None:
+            yield kernel.labels(metric, "capacity"), metric.capacity
 
 
 def _counters(agent_id: str, agent: _Agent, every_s: float) -> Iterable[Reading]:
@@ -293,7 +245,7 @@ def _counters(agent_id: str, agent: _Agent, every_s: float) -> Iterable[Reading]
 class Replay(MetricsPage):
     """Export recorded series again, live, at the speed they were recorded.
 
-    So many seconds after it was made, or rewound, each series has the value that it had so many
+    So many seconds after it was made each series has the value that it had so many
     seconds after the first sample of all, plus `skip_s`; at the end it keeps the last one.
     """
 
@@ -307,12 +259,8 @@ class Replay(MetricsPage):
         super().__init__(clock)
         series = samples_of(recording) if isinstance(recording, Path) else recording
         self._series = [(_own(one.labels), one.samples) for one in series]
-        self.first_time = min(samples[0][0] for _, samples in self._series)
-        self.rewind(skip_s)
-
-    def rewind(self, skip_s: float = 0.0) -> None:
-        """Start the recording again, `skip_s` after its first sample."""
-        self._shift_s = self.first_time + skip_s - self._clock()
+        first_time = min(samples[0][0] for _, samples in self._series)
+        self._shift_s = first_time + skip_s - self._clock()
 
     def recorded_time(self) -> float:
         """Return the time of the recording that is exported now."""

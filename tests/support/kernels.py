@@ -51,10 +51,10 @@ class Kernel:
         """Return how much a counter of this kernel grows in a second of work: 1 to 10 steps."""
         return metric.step * (1 + (self.number - 1) % 10)
 
-    def current(self, metric: Metric, worked_s: float, counted_s: float) -> float:
-        """Return the value after `worked_s` of work, `counted_s` of it since the last restart."""
+    def current(self, metric: Metric, worked_s: float) -> float:
+        """Return the value after so many seconds of work."""
         if metric.is_counter:
-            return metric.base + self.rate(metric) * counted_s
+            return metric.base + self.rate(metric) * worked_s
         return metric.base + metric.step * ((worked_s + self.number) % 5)
 
     def labels(self, metric: Metric, value_type: str) -> dict[str, str]:

@@ -76,7 +76,7 @@ class MetricServer(Server):
 class Prometheus(MetricServer):
     """A Prometheus over `samples`, an OpenMetrics file, that scrapes `scrape_configs`.
 
-    A new target is first scraped 5 s after the start or the reload: its discovery is throttled so.
+    A new target is first scraped 5 s after the start: its discovery is throttled so.
     """
 
     name = "prometheus"
@@ -93,17 +93,13 @@ class Prometheus(MetricServer):
         self._arguments = arguments
         self.data_path = self.directory / "data"
         self.config_path = self.directory / "prometheus.yml"
-        self.configure(scrape_configs)
-        if samples is not None:
-            self._create_blocks(samples)
-
-    def configure(self, scrape_configs: Sequence[Mapping[str, object]]) -> None:
-        """Write the configuration; a running server sees it after `reload` only."""
         settings = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "scrape_configs": list(scrape_configs),
         }
         self.config_path.write_text(json.dumps(settings, indent=1))  # JSON is YAML
+        if samples is not None:
+            self._create_blocks(samples)
 
     def _create_blocks(self, samples: Path) -> None:
         verb = ["tsdb", "create-blocks-from", "openmetrics"]
@@ -113,10 +109,6 @@ class Prometheus(MetricServer):
             self.close()
             raise StartFailedError(f"promtool refused {samples}: {done.stderr}{done.stdout}")
 
-    def reload(self) -> None:
-        """Read the configuration again; raise HTTPError where Prometheus refuses it."""
-        self._fetch("/-/reload", b"")
-
     def _command(self) -> list[str]:
         return [
             self._binary,
@@ -124,7 +116,6 @@ class Prometheus(MetricServer):
             f"--storage.tsdb.path={self.data_path}",
             "--storage.tsdb.retention.time=100y",
             f"--web.listen-address={self.host}:{self.port}",
-            "--web.enable-lifecycle",
             *self._arguments,
         ]
 
@@ -146,27 +137,14 @@ class VictoriaMetrics(MetricServer):
         super().start()
         if self._samples is not None:
             samples, self._samples = self._samples, None
-            self.import_file(samples)
-
-    def import_file(self, path: Path) -> None:
-        """Import the samples of an OpenMetrics file and make them visible."""
-        self.import_series(samples_of(path))
+            self.import_series(samples_of(samples))
 
     def import_series(self, series: Sequence[Series], at_once: bool = True) -> None:
         """Import series and make them visible, if not `at_once`, then when the server will."""
         for body in _import_bodies(series):
             self._fetch("/api/v1/import/prometheus", body)
         if at_once:
-            self.flush()
-
-    def flush(self) -> None:
-        """Make all that was imported visible to queries."""
-        self._fetch("/internal/force_flush")
-
-    def delete(self, selector: str) -> None:
-        """Delete the series that match a selector."""
-        fields = urllib.parse.urlencode({"match[]": selector})
-        self._fetch(f"/api/v1/admin/tsdb/delete_series?{fields}", b"")
+            self._fetch("/internal/force_flush")
 
     def _command(self) -> list[str]:
         return [

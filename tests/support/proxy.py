@@ -104,8 +104,8 @@ class _Connection:
 class FaultProxy(BackgroundService):
     """Forward `port` to a server, as `fault` says. Use as a context manager, sync or async.
 
-    Counts `connections` accepted, and bytes passed on: `request_bytes` to the server,
-    `response_bytes` to clients. `target_port` may change: new connections go there.
+    Counts `connections` accepted, and `request_bytes` passed on to the server. `target_port` may
+    change: new connections go there.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -117,7 +117,6 @@ class FaultProxy(BackgroundService):
         self._open_connections: set[_Connection] = set()
         self.connections = 0
         self.request_bytes = 0
-        self.response_bytes = 0
 
     @property
     def open_connections(self) -> int:
@@ -234,7 +233,6 @@ class FaultProxy(BackgroundService):
                 continue
             passed = _within(self._fault.after_response_bytes, connection.response_bytes, chunk)
             connection.response_bytes += len(passed)
-            self.response_bytes += len(passed)
             connection.client.write(passed)
             await connection.client.drain()
             if connection.response_bytes == self._fault.after_response_bytes:

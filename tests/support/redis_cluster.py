@@ -89,14 +89,6 @@ class RedisCluster:
         """Wait until every running node sees all nodes and a cluster that serves all it can."""
         wait_until(lambda: all(map(self._is_healthy, self._running())), "a cluster")
 
-    def wait_failed(self, index: int) -> None:
-        """Wait until the other nodes agree that the one at `index` is dead."""
-        lost = self.nodes[index].port
-        wait_until(
-            lambda: all(f":{lost}@" in _failed(node) for node in self._running()),
-            "a node marked as failed",
-        )
-
     def _running(self) -> list[ClusterNode]:
         return [node for node in self.nodes if node.running]
 
@@ -168,11 +160,6 @@ def _owns(node: ClusterNode, slot: int) -> bool:
     own = next(line for line in _text(node.cluster("NODES")).splitlines() if "myself" in line)
     spans = [word.split("-") for word in own.split()[8:] if not word.startswith("[")]
     return any(int(span[0]) <= slot <= int(span[-1]) for span in spans)
-
-
-def _failed(node: ClusterNode) -> str:
-    lines = _text(node.cluster("NODES")).splitlines()
-    return "\n".join(line for line in lines if "fail" in line.split()[2].split(","))
 
 
 def _text(reply: object) -> str:

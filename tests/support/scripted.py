@@ -12,7 +12,7 @@ from email.utils import formatdate
 
 from aiohttp import web
 
-from .answers import Answer, replaying, vector
+from .answers import Answer, vector
 from .background import WebService
 from .openmetrics import STAGE_SECONDS
 
@@ -41,15 +41,13 @@ def empty(query: str, time: float, params: dict[str, str]) -> Answer:
 class ScriptedPrometheus(WebService):
     """Answer queries by `handler(query, time, params)`. Use as a context manager, sync or async.
 
-    Settable at any time: `handler`, `ready`, `build_info` (None answers 404), and
-    `date_offset_s`, by which the `Date` header is ahead of the clock (None sends none).
+    Settable at any time: `handler`, and `date_offset_s`, by which the `Date` header is ahead of the
+    clock (None sends none).
     """
 
     def __init__(self, handler: Handler = empty, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(tls)
         self.handler = handler
-        self.ready = True
-        self.build_info: Mapping[str, str] | None = BUILD_INFO
         self.date_offset_s: float | None = 0.0
         self.requests: list[Recorded] = []
         self._next: deque[Answer] = deque()
@@ -74,13 +72,11 @@ class ScriptedPrometheus(WebService):
         return application
 
     def _routes(self) -> list[web.RouteDef]:
-        routes = [
-            web.get("/-/ready", self._answer_ready),
+        return [
             web.get("/api/v1/status/buildinfo", self._answer_build_info),
+            web.get("/api/v1/query", self._answer_query),
+            web.post("/api/v1/query", self._answer_query),
         ]
-        for path in ("/api/v1/query", "/api/v1/query_range"):
-            routes += [web.get(path, self._answer_query), web.post(path, self._answer_query)]
-        return routes
 
     async def _answer_query(self, request: web.Request) -> web.StreamResponse:
         recorded = await self._record(request)
@@ -90,16 +86,9 @@ class ScriptedPrometheus(WebService):
             answer = self.handler(recorded.query, recorded.time, dict(recorded.params))
         return await self._send(request, answer)
 
-    async def _answer_ready(self, request: web.Request) -> web.StreamResponse:
-        await self._record(request)
-        answer = Answer(200, b"Prometheus Server is Ready.\n", "text/plain")
-        return await self._send(request, answer if self.ready else replaying())
-
     async def _answer_build_info(self, request: web.Request) -> web.StreamResponse:
         await self._record(request)
-        if self.build_info is None:
-            raise web.HTTPNotFound
-        return web.json_response({"status": "success", "data": dict(self.build_info)})
+        return web.json_response({"status": "success", "data": BUILD_INFO})
 
     async def _record(self, request: web.Request) -> Recorded:
         form = await request.post() if request.method == "POST" else {}
@@ -108,7 +97,7 @@ class ScriptedPrometheus(WebService):
             method=request.method,
             path=request.path,
             query=params.get("query", ""),
-            time=float(params.get("time") or params.get("end") or time.time()),
+            time=float(params.get("time") or time.time()),
             params=params,
             headers=request.headers.copy(),
         )

@@ -25,12 +25,6 @@ class TlsFiles:
         context.load_cert_chain(self.certificate, self.key)
         return context
 
-    def client_context(self) -> ssl.SSLContext:
-        """Return the context of a client that trusts the authority and shows its certificate."""
-        context = ssl.create_default_context(cafile=self.authority)
-        context.load_cert_chain(self.client_certificate, self.client_key)
-        return context
-
 
 def tls_files(directory: Path, *names: str) -> TlsFiles:
     """Write an authority's certificates into `directory`.

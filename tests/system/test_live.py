@@ -12,7 +12,8 @@ import msgpack
 import pytest
 
 from tests.support.command import environment, start_poller
-from tests.support.exporter import METRICS, Exporter, Replay
+from tests.support.exporter import Exporter, Replay
+from tests.support.kernels import METRICS
 from tests.support.openmetrics import UTILIZATION
 from tests.support.servers import Prometheus, Redis, scrape_config, wait_until
 from tests.support.vectors import Vector

@@ -12,10 +12,10 @@ import msgpack
 import pytest
 
 from tests.support.command import environment, poller
-from tests.support.exporter import METRICS, Exporter, Series, openmetrics_file
-from tests.support.kernels import Kernel, make_kernel
+from tests.support.exporter import Exporter
+from tests.support.kernels import METRICS, Kernel, make_kernel
 from tests.support.live import LivePoller, read_legacy, tables
-from tests.support.openmetrics import ROUNDS, STAGE_COUNT, UTILIZATION
+from tests.support.openmetrics import ROUNDS, STAGE_COUNT, UTILIZATION, Series, openmetrics_file
 from tests.support.scripted import ScriptedPrometheus
 from tests.support.servers import Prometheus, Redis, scrape_config, wait_until
 from tests.support.world import World
