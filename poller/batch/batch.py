@@ -120,7 +120,7 @@ class Observer:
         if batch.conflicts:
             with timed("settle"):
                 batch = await self._duplicates.settle(
-                    self.client, batch, self.limits.scope, known.survey
+                    self.client, batch, self.limits.scope, known.survey, read.known
                 )
         return batch
 

@@ -53,7 +53,14 @@ class DuplicateSearch:
         there = {kernel for kernel in self._until if batch.observations.get(kernel)}
         return replace(batch, conflicts=frozenset(there))
 
-    async def settle(self, client: Client, batch: Batch, scope: Scope, survey: Survey) -> Batch:
+    async def settle(
+        self,
+        client: Client,
+        batch: Batch,
+        scope: Scope,
+        survey: Survey,
+        known: Mapping[str, KernelState],
+    ) -> Batch:
         """Ask what tells the series of a batch's conflicts apart, and let one of them count."""
         if len(batch.conflicts) <= _FEW:
             scope = Scope(kernels=tuple(sorted(batch.conflicts)))
@@ -67,7 +74,8 @@ class DuplicateSearch:
             changes=await client.sets(queries.changes, batch.time),
         )
         tolerance_s = max((one.scrape_s or 0.0 for one in clocks), default=survey.scrape_s or 0.0)
-        return duplicates.settle(batch, sets, tolerance_s, self._stamp_of)
+        homes = {name: known[name].instance for name in batch.conflicts if name in known}
+        return duplicates.settle(batch, sets, tolerance_s, self._stamp_of, homes)
 
     def _stamp_of(self, identity: duplicates.Identity) -> Stamp | None:
         clock = self._rounds.exporters.get(target_of(dict(identity)))

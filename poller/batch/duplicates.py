@@ -17,8 +17,9 @@ from poller.values import Batch, Reading, Stamp
 Identity = frozenset[tuple[str, str]]
 """The labels that are left after the metric's name and value type: one exporter's view of one
 kernel, or a ghost of it."""
-Rank = tuple[bool, bool, bool, float]
-"""Fresh, moving, owned, newest sample: of several sets the one with the largest counts."""
+Rank = tuple[bool, bool, bool, bool, float]
+"""Fresh, moving, owned, read before, newest sample: of several sets the one with the largest
+counts."""
 _OWNERS = ("session_id", "user_id", "project_id")
 _ASIDE = frozenset({"__name__", "container_metric_name", "value_type"})
 
@@ -42,7 +43,7 @@ def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
             yield _identity(row), float(row.value[1])
 
 
-def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, Rank]:
+def _ranks(sets: Sets, tolerance_s: float, homes: Mapping[str, str]) -> Mapping[Identity, Rank]:
     """Rank each set of series."""
     stamps: dict[Identity, float] = {}
     for identity, stamp in _numbered(sets.stamps):
@@ -57,26 +58,34 @@ def _ranks(sets: Sets, tolerance_s: float) -> Mapping[Identity, Rank]:
     ranks = {}
     for identity, stamp in stamps.items():
         labels = dict(identity)
-        fresh = stamp >= newest[labels.get("kernel_id", "")] - tolerance_s
+        kernel = labels.get("kernel_id", "")
+        fresh = stamp >= newest[kernel] - tolerance_s
         owned = all(labels.get(label) != "undefined" for label in _OWNERS)
-        ranks[identity] = (fresh, moves[identity] > 0, owned, stamp)
+        at_home = homes.get(kernel) == labels.get("instance", "")
+        ranks[identity] = (fresh, moves[identity] > 0, owned, at_home, stamp)
     return ranks
 
 
 def settle(
-    batch: Batch, sets: Sets, tolerance_s: float, stamp_of: Callable[[Identity], Stamp | None]
+    batch: Batch,
+    sets: Sets,
+    tolerance_s: float,
+    stamp_of: Callable[[Identity], Stamp | None],
+    homes: Mapping[str, str],
 ) -> Batch:
     """Return the batch with each conflict's values taken from its best set of series.
 
-    `stamp_of` tells which round the exporter with these labels is in.
+    `stamp_of` tells which round the exporter with these labels is in, `homes` of which exporter
+    each kernel was read before.
 
     The rule, per kernel: a set whose newest sample is within `tolerance_s` of the newest of
     all goes before one left behind (an agent that restarted under another instance); one that
-    moves before one that stands still; an owned one before one of `undefined` owners; then
-    the newest sample. A metric that the best set lacks comes from the next.
+    moves before one that stands still; an owned one before one of `undefined` owners; one of the
+    exporter that was read before, since no rate follows from rounds of two; then the newest
+    sample. A metric that the best set lacks comes from the next.
     """
-    ranks = _ranks(sets, tolerance_s)
-    worst = (False, False, False, 0.0)
+    ranks = _ranks(sets, tolerance_s, homes)
+    worst = (False, False, False, False, 0.0)
     best: dict[tuple[str, str, str], tuple[Rank, float, str]] = {}
     for row in sets.values:
         kernel = row.metric.get("kernel_id", "")

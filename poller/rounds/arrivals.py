@@ -191,9 +191,13 @@ class Arrivals:
         return arrival._replace(after=after, by=by)
 
     def _is_of_another_life(self, stamp: Stamp, patience_s: float) -> bool:
-        """Whether a round was counted before this counter began: its number was met since."""
-        met = self._seen.get(stamp.number)
-        if met is None:
+        """Whether a round was counted before this counter began: its number was met since.
+
+        Or passed, where these scrapes skipped it and those of a replica saw it.
+        """
+        first = next(iter(self._seen), math.inf)
+        met = next((one for one in self._seen.values() if one.number >= stamp.number), None)
+        if met is None or stamp.number < first:
             return len(self._seen) < _KEPT  # or it is among those that were dropped
         return abs(met.by - stamp.scraped) > patience_s
 

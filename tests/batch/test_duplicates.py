@@ -37,12 +37,14 @@ def batch(conflicts: frozenset[str] = frozenset({KERNEL})) -> Batch:
     return Batch(100.0, {KERNEL: dict(merged), OTHER: {"mem": Reading("5")}}, conflicts=conflicts)
 
 
-def after(told: Sets, stamp_of: Callable[[Identity], Stamp | None] = nobody) -> Batch:
-    return settle(batch(), told, 5.0, stamp_of)
+def after(
+    told: Sets, stamp_of: Callable[[Identity], Stamp | None] = nobody, home: str = ""
+) -> Batch:
+    return settle(batch(), told, 5.0, stamp_of, {KERNEL: home})
 
 
-def settled(told: Sets) -> str:
-    done = after(told)
+def settled(told: Sets, home: str = "") -> str:
+    done = after(told, home=home)
     assert not done.conflicts
     return done.observations[KERNEL]["mem"].current
 
@@ -67,6 +69,18 @@ def test_a_restarted_agents_new_series_go_before_the_lingering_old_ones():
 def test_of_two_replicas_the_fresher_one_counts():
     one, two = {**OWNED, "replica": "a"}, {**OWNED, "replica": "b"}
     assert settled(sets((one, "900", 48.0, 9), (two, "100", 50.0, 9))) == "100"
+
+
+def test_of_two_exporters_that_move_the_one_counts_that_was_read_before():
+    one, two = {**OWNED, "instance": "a"}, {**OWNED, "instance": "b"}
+    told = sets((one, "900", 48.0, 9), (two, "100", 50.0, 9))
+    assert [settled(told, home) for home in ("a", "b", "")] == ["900", "100", "100"]
+
+
+def test_the_exporter_that_was_read_before_does_not_count_when_it_is_left_behind_or_stands_still():
+    one, two = {**OWNED, "instance": "a"}, {**OWNED, "instance": "b"}
+    assert settled(sets((one, "900", 40.0, 9), (two, "100", 50.0, 9)), "a") == "100"
+    assert settled(sets((one, "900", 50.0, 0), (two, "100", 50.0, 9)), "a") == "100"
 
 
 def test_a_metric_that_the_best_set_lacks_comes_from_the_next():

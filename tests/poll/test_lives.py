@@ -10,7 +10,7 @@ import pytest
 from poller.backfill.backfill import Reach
 from poller.errors import EmptyAnswer, PrometheusError
 from poller.format import encode
-from tests.support.lives import COUNTER, T0, Kernel, Lives, stored_in_parts
+from tests.support.lives import COUNTER, T0, Kernel, Lives, SecondTarget, stored_in_parts
 
 HOLE = (1000.0, 1400.0)
 """Longer than the lookback."""
@@ -866,3 +866,34 @@ async def test_who_begins_to_work_while_an_agents_process_is_stopped_is_told_no_
     told = await rates_told(lives, kernel, 880, 1060)
     assert {0.0, 1000.0} <= told
     assert max(filter(None, told)) == 1000.0
+
+
+SECOND = [{"instance": "host-00:1"}, {"instance": "zz-00:1"}, {"job": "other"}, {"replica": "b"}]
+
+
+@pytest.mark.parametrize("labels", SECOND, ids=str)
+@pytest.mark.parametrize(("measure_s", "scrape_s"), [(5.0, 15.0), (30.0, 10.0), (5.0, 5.0)])
+async def test_the_rate_follows_a_kernel_of_an_agent_that_is_scraped_as_two_targets(
+    measure_s: float, scrape_s: float, labels: dict[str, str]
+):
+    """The newest sample is now of the one, now of the other; no rate follows from rounds of two."""
+    lives = Lives(agents=2, measure_s=measure_s, scrape_s=scrape_s)
+    agent, kernel = lives.agents[0], lives.kernels[0]
+    begins_at(kernel, 700)
+    lives.agents.append(SecondTarget(agent, scrape_s * 0.47, **labels))
+    lives.until(300)
+    await lives.poll(300, 700)
+    assert rate_told(lives, kernel) == 0.0
+    await lives.poll(700, 790)
+    assert await rates_told(lives, kernel, 790, 900) == {1000.0}
+
+
+async def test_a_kernel_that_began_when_its_agent_was_scraped_by_two_replicas_has_its_rate_soon():
+    lives = Lives(agents=2, measure_s=5.0, scrape_s=15.0)
+    agent, late = lives.agents[0], Kernel("late")
+    late.metrics = {name: since(701, value) for name, value in late.metrics.items()}
+    agent.kernels = [*agent.kernels, late]
+    lives.agents.append(SecondTarget(agent, 7.0, replica="b"))
+    lives.until(600)
+    await lives.poll(600, 740)
+    assert await rates_told(lives, late, 740, 900) == {1000.0}

@@ -661,6 +661,18 @@ def test_a_step_may_lead_from_one_replica_to_the_other():
     assert found.elapsed_s == pytest.approx(5.2 * found.rounds, rel=0.01)
 
 
+def test_a_step_may_lead_over_a_replica_that_saw_a_round_that_the_other_skipped():
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 30)
+    scrapes = every(15.0, 150.0)
+    clocks, stamps = stamps_of(scraped(rounds, scrapes, target={**A, "replica": "x"}))
+    other = scraped(rounds, [at + 7.0 for at in scrapes[:-1]], target={**A, "replica": "y"})
+    skipped = look(clocks, other, 150.0)["a:1"]
+    assert not {one.number for one in skipped} & {one.number for one in stamps}
+    step = clocks.step(skipped[-1], stamps[-1])
+    assert step is not None
+    assert step.elapsed_s == pytest.approx(5.2 * step.rounds, rel=0.05)
+
+
 def test_a_step_over_more_rounds_than_are_kept_is_known_all_the_same():
     rounds = sleeping(5.0, [(0.1, 0.1)] * 200)
     clocks, stamps = stamps_of(scraped(rounds, every(2.0, 1000.0)))

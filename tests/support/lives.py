@@ -126,6 +126,10 @@ class Agent:
         self.next_measured = phase * measure_s
         self.next_scraped = 1.3 + phase * scrape_s
 
+    @property
+    def next_event(self) -> float:
+        return min(self.next_measured, self.next_scraped)
+
     def measure(self) -> None:
         at, self.next_measured = self.next_measured, self.next_measured + self.measure_s
         if not self.up(at):
@@ -168,6 +172,21 @@ class Agent:
             yield {**target, **COUNTER}, float(self._rounds) if said is None else said
         if self.ends and self._rounds:
             yield {**target, **ENDED, "agent_id": self.name}, float(self._rounds)
+
+
+class SecondTarget(Agent):
+    """An agent's exporter that is scraped once more, `later_s` after: `labels` are its own."""
+
+    def __init__(self, agent: Agent, later_s: float, **labels: str) -> None:
+        super().__init__(agent.name, [], agent.measure_s, agent.scrape_s, 0.0)
+        self.instance = labels.get("instance", f"{agent.instance} {labels}")
+        self.next_measured = math.inf
+        self.next_scraped = agent.next_scraped + later_s
+        self._agent, self._labels = agent, labels
+
+    def _exported(self, at: float) -> Iterator[tuple[dict[str, str], float]]:
+        for labels, value in self._agent._exported(at):
+            yield {**labels, **self._labels}, value
 
 
 class Memory:
@@ -326,13 +345,12 @@ class Lives:
 
     def until(self, at: float) -> None:
         """Let the agents live until then."""
-        for agent in self.agents:
-            while min(agent.next_measured, agent.next_scraped) <= at:
-                if agent.next_measured <= agent.next_scraped:
-                    agent.measure()
-                else:
-                    scraped, samples = agent.scraped()
-                    self.memory.scraped(agent.instance, T0 + scraped, samples)
+        while (agent := min(self.agents, key=lambda one: one.next_event)).next_event <= at:
+            if agent.next_measured <= agent.next_scraped:
+                agent.measure()
+            else:
+                scraped, samples = agent.scraped()
+                self.memory.scraped(agent.instance, T0 + scraped, samples)
         self.memory.store_until(T0 + at)
         self.memory.now = T0 + at
 
