@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from poller.format.catalog import Catalog, Metric
+from poller.format.catalog import Catalog
 from poller.history.state import KernelState
 from poller.values import Observation, Stamp
 
@@ -26,7 +26,7 @@ class Standing:
         self._told: dict[Plugin, set[str]] = {}
         self._looked: dict[str, float] = {}
         self._plugin_of = cache(lambda name: catalog[name].plugin)
-        self._is_share = cache(lambda name: _is_share(catalog[name]))
+        self._counts_up = cache(lambda name: catalog[name].cumulative)
 
     def of(self, instance: str) -> set[str]:
         """Return the names of an exporter's plugins that stand still."""
@@ -57,12 +57,13 @@ class Standing:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
-        other plugin moves either, the kernels have fallen idle together. Neither do gauges of a
-        share stand for a failure that lie at 0 or at their capacity, as of devices in full use.
+        other plugin moves either, the kernels have fallen idle together. A plugin that has gauges
+        alone is never judged: devices in steady use look the same, and a mean that leaves out their
+        rounds is that of the others.
         Only what was seen in the look before counts: what glimpses leave out may have moved then.
         """
         moved: dict[Plugin, int] = {}
-        resting: set[Plugin] = set()
+        counting: set[Plugin] = set()
         enough: dict[str, set[str]] = {}
         looked: dict[str, float] = {}
         for kernel_id, told, stamp in read:
@@ -71,13 +72,13 @@ class Standing:
                 looked[stamp.instance] = stamp.number
                 settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:
-                    self._note_moved(kernel, told, stamp.instance, moved, settled, resting)
+                    self._note_moved(kernel, told, stamp.instance, moved, settled, counting)
         self._looked |= looked
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for plugin, movers in moved.items():
             before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
             fell = before >= _TOGETHER and plugin[0] in moving
-            if not movers and plugin not in resting and (fell or plugin in self.plugins):
+            if not movers and plugin in counting and (fell or plugin in self.plugins):
                 self.plugins.add(plugin)
             else:
                 self.plugins.discard(plugin)
@@ -90,12 +91,12 @@ class Standing:
         instance: str,
         moved: dict[Plugin, int],
         settled: set[str],
-        resting: set[Plugin],
+        counting: set[Plugin],
     ) -> None:
         """Count a kernel for each plugin of which something moved there.
 
-        `settled` are the metrics of the plugins that enough kernels were counted for, `resting`
-        takes the plugins of devices that are in full use, or in none.
+        `settled` are the metrics of the plugins that enough kernels were counted for, `counting`
+        takes the plugins that have counters.
         """
         plugins: dict[Plugin, bool] = {}
         last = self._looked.get(instance)
@@ -111,12 +112,7 @@ class Standing:
                 continue  # it may have moved in a round that no look told it of
             text = value if isinstance(value, str) else value.current
             plugins[plugin] = kept.current != text
-            if text in ("0", kept.capacity) and self._is_share(name):
-                resting.add(plugin)
+            if self._counts_up(name):
+                counting.add(plugin)
         for plugin, changed in plugins.items():
             moved[plugin] = moved.get(plugin, 0) + changed
-
-
-def _is_share(metric: Metric) -> bool:
-    """Whether a metric is a gauge whose mean is kept: how much of a device is used."""
-    return metric.kind == "gauge" and metric.needs_mean

@@ -368,29 +368,23 @@ def glimpse_of(number: int, told: Batch, *names: str) -> Glimpse:
     return Glimpse(stamp(number), values)
 
 
-def test_a_plugin_that_stands_still_alone_keeps_its_values_rates_and_means():
+def test_a_plugin_that_stands_still_alone_keeps_its_values_and_rates():
     made = history(*BUSY)
     for number, gpu in ((4, ("50", "60")), (5, ("70", "80")), (6, ("90", "10"))):
         feed(made, pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
     assert made.standing.plugins == {(A, "mem")}
     assert rate(made, "io_read") == pytest.approx(10.0)
     assert mean(made, "cuda_util") == (240.0, 4.0)
-    for number in (7, 8):
-        feed(made, pair(number, ("150", "600"), ("90", "10"), number * 1000), CLOCKS)
-    assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
-    assert mean(made, "cuda_util") == (240.0, 4.0)
 
 
-@pytest.mark.parametrize("bound", ["100", "0"])
-def test_devices_in_full_use_or_in_none_are_no_plugin_that_stands_still(bound: str):
+@pytest.mark.parametrize("steady", ["100", "93", "0"])
+def test_devices_in_steady_use_are_no_plugin_that_stands_still(steady: str):
     made = history(*BUSY)
-    for kernel in made.kernels.values():
-        kernel.metrics["cuda_util"].capacity = "100"
     for number in (4, 5, 6):
         moving = (str(150 + number), str(600 + number))
-        feed(made, pair(number, moving, (bound, bound), number * 1000), CLOCKS)
+        feed(made, pair(number, moving, (steady, steady), number * 1000), CLOCKS)
     assert made.standing.plugins == set()
-    assert mean(made, "cuda_util") == (30.0 + 3 * float(bound), 4.0)
+    assert mean(made, "cuda_util") == (30.0 + 3 * float(steady), 4.0)
 
 
 def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_in_no_use():
@@ -411,9 +405,8 @@ def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
         between = pair(number - 1, ("150", "600"), ("30", "40"), number * 1000 - 500)
         glimpses = [glimpse_of(number - 1, between)]
         feed(made, cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
-        assert made.standing.plugins == {(A, "mem"), (A, "cuda")}
+        assert made.standing.plugins == {(A, "mem")}
         assert rate(made, "io_read") == pytest.approx(10.0)
-        assert mean(made, "cuda_util") == (30.0, 1.0)
         assert rate(made, "cpu_util") == pytest.approx(100.0)
 
 
@@ -448,7 +441,6 @@ def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
     )
     assert made.standing.plugins == set()
     assert rate(made, "io_read") == pytest.approx(10.0)  # 100 bytes in two rounds
-    assert mean(made, "cuda_util") == (120.0, 2.0)  # what the plugin did not measure is no round
 
 
 def test_kernels_that_fall_idle_together_have_lost_no_plugin():

@@ -350,6 +350,21 @@ async def test_devices_in_full_use_for_long_are_counted():
         assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.02)
 
 
+async def test_devices_in_steady_use_whose_kernels_pause_together_are_counted_in_every_round():
+    """As of a session that trains on several devices of one agent and evaluates now and then."""
+    lives = Lives(agents=3, measure_s=5.0, scrape_s=5.0)
+    first, second = lives.agents[:2]
+    first.kernels, second.kernels = [*first.kernels, *second.kernels], []
+    for kernel in first.kernels:
+        kernel.metrics["cuda_util"] = lambda at: 93.0 if at % 260 < 240 else 12.0 + at // 5 % 4
+        kernel.metrics["cuda_mem"] = lambda at: 8e9
+    lives.until(60)
+    ticks = await lives.poll(60, 1500)
+    assert not any(tick.standing for tick in ticks)
+    for kernel in first.kernels:
+        assert means_of(lives, kernel)["cuda_util"] == pytest.approx(1.0, abs=0.005)
+
+
 @pytest.mark.parametrize("counts", [True, False])
 async def test_what_a_batch_told_that_the_clock_refused_is_told_by_the_next_one(counts: bool):
     lives = Lives(measure_s=10.0)
