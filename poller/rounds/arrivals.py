@@ -75,9 +75,13 @@ class Arrivals:
         """What the interval is at the least, in seconds."""
         return self._low_s
 
-    def stood_still(self, rounds: float, gap_s: float) -> bool:
-        """Whether so few rounds came in so many seconds without a scrape that some are missing."""
-        return (rounds + 1) * self._high_s + _SLACK_S < gap_s
+    def stood_still(self, rounds: float, gap_s: float, busy_s: float) -> bool:
+        """Whether so few rounds came in so many seconds without a scrape that some are missing.
+
+        `busy_s` is what those took beside their intervals; the next one may be under way for as
+        long as one of them.
+        """
+        return (rounds + 1) * (self._high_s + busy_s / rounds) + _SLACK_S < gap_s
 
     def suppose(self, interval_s: float | None) -> None:
         """Take an interval that is likely, until rounds tell."""
@@ -96,7 +100,7 @@ class Arrivals:
 
     def take(self, arrival: Arrival) -> None:
         """Take a round. The interval is learnt from one of which it is known when it came."""
-        if arrival.vague:
+        if arrival.vague and not self._is_vague_now:  # twice running is no standstill
             self._steady.clear()
         else:
             self._hold(arrival)
@@ -104,12 +108,16 @@ class Arrivals:
         while len(self._seen) > _KEPT:
             del self._seen[next(iter(self._seen))]
 
+    @property
+    def _is_vague_now(self) -> bool:
+        return bool(self._seen) and next(reversed(self._seen.values())).vague
+
     def _hold(self, arrival: Arrival) -> None:
         """Hold a round against those before: their windows bound the interval from both sides."""
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
             self._narrow_to(low_s, high_s)
-        elif len(self._steady) > 1 and self._paused_before(arrival):  # twice running is no pause
+        elif len(self._steady) > 1 and self._broke_off_before(arrival):  # once: it may be a pause
             self._steady.clear()
         else:
             self._begin_with(arrival)
@@ -130,10 +138,13 @@ class Arrivals:
             high_s = min(high_s, (arrival.by + _LATE_S - other.after - shift_s) / rounds)
         return low_s, high_s
 
-    def _paused_before(self, arrival: Arrival) -> bool:
-        """Whether the agent stood still just before this round, by no duration's word."""
-        least, _ = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
-        return least > self._high_s
+    def _broke_off_before(self, arrival: Arrival) -> bool:
+        """Whether this round came at no distance from the one before that the bounds allow.
+
+        By no duration's word: the agent stood still, or the clock of the scrapes was set back.
+        """
+        least, most = self._bounds(arrival, list(self._steady)[-1:], (0.0, float("inf")))
+        return least > self._high_s or most < self._low_s
 
     def _begin_with(self, arrival: Arrival) -> None:
         """Drop the older half of the rounds until the others agree: the interval has changed."""
@@ -168,7 +179,9 @@ class Arrivals:
                 elapsed_s = seen_s  # the interval is that of another life
         elif first is not None and last is not None:
             least, most = _apart(first, last)
-            if not least <= elapsed_s <= most:  # it stood still in between, by no duration's word
+            if elapsed_s > most:  # more rounds than there was time for: which is wrong is not known
+                return Step(rounds, max(0.001, elapsed_s), sure=False)
+            if elapsed_s < least:  # it stood still in between, by no duration's word
                 least, most = _apart(self._narrowed(first, interval_s), last)
                 elapsed_s = (least + most) / 2 if most < float("inf") else least
             elif first.vague or last.vague:

@@ -204,7 +204,7 @@ class Exporter:
     def _count_to(
         self, count: float, at: float, before: float | None, shift_s: float
     ) -> Stamp | None:
-        last = self._count
+        last, busy_s = self._count, max(0.0, shift_s - self._shift_s)
         if last == count:
             usual_s = self.scrape_s or 0.0
             self._stood_s += min(at - (before or at), 2 * usual_s)
@@ -216,7 +216,7 @@ class Exporter:
         elif last is not None and before is not None:
             unseen = count - last - 1
             after = before + unseen * self.arrivals.least_s
-            vague = self.arrivals.stood_still(count - last, at - before)
+            vague = self.arrivals.stood_still(count - last, at - before, busy_s)
             self.arrivals.take(Arrival(count, shift_s, min(after, at), at, vague))
             return self.stamp
         self.arrivals.take(Arrival(count, shift_s, float("-inf"), at))  # it may be long past

@@ -41,6 +41,7 @@ SLEEPER = ("gathers", "gathering", "writing", "ends", "lasted", "successes")
 """What an agent since 26.4.4 has: it sleeps its interval after each round."""
 TIMER = ("observes", "ends", "lasted", "successes")
 """What an agent of 25.12 to 26.4.3 has: a timer fires every interval."""
+Look = tuple[Stamp, Stamp, Step | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -719,6 +720,65 @@ def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
     found = step(clocks, stamps[-2], stamps[-1])
     assert found.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
+
+
+def looked_at(answer: Sequence[Series], times: Sequence[float]) -> tuple[Rounds, list[Look]]:
+    """Look after each scrape, as a poller does; return each step and the stamps of its ends."""
+    clocks, found, last = Rounds(), list[Look](), None
+    for place, at in enumerate(times):
+        lately = slice(max(0, place - 2), place + 1)
+        seen = [Series(one.metric, one.values[lately]) for one in answer]
+        for stamp in look(clocks, seen, at).get("a:1", []):
+            if last is not None:
+                found.append((last, stamp, clocks.step(last, stamp)))
+            last = stamp
+    return clocks, found
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "lasts_s", "scrape_s"),
+    [(5.0, 2.0, 30.0), (5.0, 0.6, 60.0), (5.0, 20.0, 15.0), (10.0, 4.0, 60.0)],
+)
+def test_rounds_that_take_their_time_are_no_standstill(
+    interval_s: float, lasts_s: float, scrape_s: float
+):
+    dice = random.Random(3)
+    rounds = sleeping(interval_s, [(lasts_s * dice.uniform(0.8, 1.2), 0.1) for _ in range(400)])
+    scrapes = every(scrape_s, rounds[-1].ended)
+    _, found = looked_at(scraped(rounds, scrapes), scrapes)
+    steps = [(truth(rounds, before, after), step) for before, after, step in found[8:]]
+    assert len(steps) > 10
+    for true_s, step in steps:
+        assert step is not None
+        assert step.sure
+        assert step.elapsed_s == pytest.approx(true_s, rel=0.06)
+
+
+@pytest.mark.parametrize("back_s", [10.0, 60.0])
+@pytest.mark.parametrize("scrape_s", [5.0, 15.0])
+def test_no_step_is_too_short_after_the_servers_clock_was_set_back(scrape_s: float, back_s: float):
+    """It takes no samples until it is where it was, and then many rounds have come at once."""
+    rounds = sleeping(5.0, [(0.1, 0.1)] * 200)
+    scrapes = every(scrape_s, rounds[-1].ended)
+    stored, times = list[float](), list[float]()
+    for at in scrapes:
+        by_server = at if at < 500 else at - back_s
+        if not times or by_server > times[-1]:
+            stored.append(at)
+            times.append(by_server)
+    answer = [
+        Series(one.metric, [(at, text) for at, (_, text) in zip(times, one.values, strict=True)])
+        for one in scraped(rounds, stored)
+    ]
+    clocks, found = looked_at(answer, times)
+    assert interval_of(clocks) == pytest.approx(5.0, rel=0.01)
+    lasting = [
+        step.elapsed_s / truth(rounds, before, after)
+        for before, after, step in found[8:]
+        if step is not None and step.sure
+    ]
+    assert len(lasting) > 20
+    assert min(lasting) > 0.95
 
 
 # Stalls.
