@@ -13,6 +13,8 @@ Told = Mapping[str, str] | Observation
 """The values of some metrics, by name."""
 Plugin = tuple[str, str]
 """(exporter, name)."""
+_WAITING = 0.5
+"""A round in which a plugin hangs takes four intervals, so larger a share of all time."""
 _TOGETHER = 2
 """So many kernels of an agent do not fall idle in one and the same round: a plugin failed."""
 
@@ -58,12 +60,12 @@ class Standing:
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together. A plugin that has gauges
-        alone is never judged: devices in steady use look the same, and a mean that leaves out their
-        rounds is that of the others.
+        alone is judged only in a round that took so long as one that waits for it: devices in
+        steady use look the same, and a mean that leaves out their rounds is that of the others.
         Only what was seen in the look before counts: what glimpses leave out may have moved then.
         """
         moved: dict[Plugin, int] = {}
-        counting: set[Plugin] = set()
+        judged: set[Plugin] = set()
         enough: dict[str, set[str]] = {}
         looked: dict[str, float] = {}
         for kernel_id, told, stamp in read:
@@ -72,13 +74,13 @@ class Standing:
                 looked[stamp.instance] = stamp.number
                 settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:
-                    self._note_moved(kernel, told, stamp.instance, moved, settled, counting)
+                    self._note_moved(kernel, told, stamp, moved, settled, judged)
         self._looked |= looked
         moving = {instance for (instance, _), movers in moved.items() if movers}
         for plugin, movers in moved.items():
             before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
             fell = before >= _TOGETHER and plugin[0] in moving
-            if not movers and plugin in counting and (fell or plugin in self.plugins):
+            if not movers and plugin in judged and (fell or plugin in self.plugins):
                 self.plugins.add(plugin)
             else:
                 self.plugins.discard(plugin)
@@ -88,16 +90,17 @@ class Standing:
         self,
         kernel: KernelState,
         told: Told,
-        instance: str,
+        stamp: Stamp,
         moved: dict[Plugin, int],
         settled: set[str],
-        counting: set[Plugin],
+        judged: set[Plugin],
     ) -> None:
         """Count a kernel for each plugin of which something moved there.
 
-        `settled` are the metrics of the plugins that enough kernels were counted for, `counting`
-        takes the plugins that have counters.
+        `settled` are the metrics of the plugins that enough kernels were counted for, `judged`
+        takes the plugins that nothing moves of only where they fail.
         """
+        instance = stamp.instance
         plugins: dict[Plugin, bool] = {}
         last = self._looked.get(instance)
         for name, value in told.items():
@@ -112,7 +115,14 @@ class Standing:
                 continue  # it may have moved in a round that no look told it of
             text = value if isinstance(value, str) else value.current
             plugins[plugin] = kept.current != text
-            if self._counts_up(name):
-                counting.add(plugin)
+            if self._counts_up(name) or _waited(kept.stamp, stamp):
+                judged.add(plugin)
         for plugin, changed in plugins.items():
             moved[plugin] = moved.get(plugin, 0) + changed
+
+
+def _waited(before: Stamp | None, after: Stamp) -> bool:
+    """Whether rounds took so long since a measurement as if they had waited for a plugin."""
+    if before is None:
+        return False
+    return after.shift_s - before.shift_s > _WAITING * (after.scraped - before.scraped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -385,6 +386,19 @@ def test_devices_in_steady_use_are_no_plugin_that_stands_still(steady: str):
         feed(made, pair(number, moving, (steady, steady), number * 1000), CLOCKS)
     assert made.standing.plugins == set()
     assert mean(made, "cuda_util") == (30.0 + 3 * float(steady), 4.0)
+
+
+def test_a_plugin_of_devices_that_a_round_waited_for_in_vain_has_measured_nothing_in_it():
+    """An agent waits four intervals for a plugin, then measures without it."""
+    made = history(*BUSY)
+    hung = pair(8, ("200", "700"), ("30", "40"), 3000)
+    feed(made, replace(hung, stamps={A: Stamp(A, 4.0, 20.0, 40.0)}), CLOCKS)
+    assert made.standing.plugins == {(A, "cuda")}
+    assert mean(made, "cuda_util") == (30.0, 1.0)
+    well = pair(9, ("250", "800"), ("50", "60"), 4000)
+    feed(made, replace(well, stamps={A: Stamp(A, 5.0, 20.0, 45.0)}), CLOCKS)
+    assert made.standing.plugins == set()
+    assert mean(made, "cuda_util") == (80.0, 2.0)
 
 
 def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_in_no_use():
