@@ -86,17 +86,8 @@ def main() -> None:
     given, before = arguments(), os.getloadavg()[0]
     wanted = [report.Size(*size) for size in itertools.product(given.kernels, given.measure)]
     sizes = {size: run(size, given) for size in wanted}
-    text = "\n\n".join(
-        [
-            f"`{command(given)}`",
-            report.machine(before),
-            report.poller_table(sizes),
-            report.beside_table(sizes),
-        ]
-    )
-    print(text)
-    if given.markdown:
-        report.put(given.markdown, "results", text)
+    tables = [report.poller_table(sizes), report.beside_table(sizes)]
+    report.publish("results", command(given), before, tables, given.markdown)
 
 
 if __name__ == "__main__":

@@ -48,11 +48,10 @@ class Heartbeat:
 
 
 class Collector:
-    """The time that the garbage collector takes, in all and at most in one piece."""
+    """The time that the garbage collector takes."""
 
     def __init__(self) -> None:
         self.total_s = 0.0
-        self.longest_s = 0.0
         self._started = 0.0
 
     def __enter__(self) -> Collector:
@@ -66,6 +65,4 @@ class Collector:
         if phase == "start":
             self._started = time.perf_counter()
             return
-        took = time.perf_counter() - self._started
-        self.total_s += took
-        self.longest_s = max(self.longest_s, took)
+        self.total_s += time.perf_counter() - self._started

@@ -149,11 +149,8 @@ def main() -> None:
     before = os.getloadavg()[0]
     with stage(Cluster(given.kernels)) as set_up:
         costs = asyncio.run(measure(set_up, given.rounds))
-    command = f"`python -m tests.bench.forms --kernels {given.kernels} --rounds {given.rounds}`"
-    text = "\n\n".join([command, report.machine(before), forms_table(costs)])
-    print(text)
-    if given.markdown:
-        report.put(given.markdown, "forms", text)
+    command = f"python -m tests.bench.forms --kernels {given.kernels} --rounds {given.rounds}"
+    report.publish("forms", command, before, [forms_table(costs)], given.markdown)
 
 
 if __name__ == "__main__":

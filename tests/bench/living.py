@@ -136,11 +136,8 @@ def main() -> None:
     """Run and print the table."""
     given = arguments()
     before = os.getloadavg()[0]
-    rows = run(given)
-    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
-    print(text)
-    if given.markdown:
-        report.put(given.markdown, "living", text)
+    table = report.table(HEADER, run(given))
+    report.publish("living", command(given), before, [table], given.markdown)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -127,6 +127,16 @@ def _version_of(program: str, flag: str) -> str:
     told = subprocess.run([program, flag], capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+\.\d+", told.stdout + told.stderr)
     return f"{program.removesuffix('-server')} {found[0] if found else 'of unknown version'}"
+
+
+def publish(
+    section: str, command: str, load_before: float, tables: Iterable[str], into: Path | None
+) -> None:
+    """Print what was measured, and put it into a section of a Markdown file where one is given."""
+    text = "\n\n".join([f"`{command}`", machine(load_before), *tables])
+    print(text)
+    if into is not None:
+        put(into, section, text)
 
 
 def put(path: Path, section: str, text: str) -> None:

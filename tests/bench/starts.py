@@ -146,12 +146,8 @@ def main() -> None:
     """Measure and print the table."""
     given = arguments()
     before = os.getloadavg()[0]
-    starts = measure(given)
-    rows = [start.row() for start in starts]
-    text = f"`{command(given)}`\n\n{report.machine(before)}\n\n{report.table(HEADER, rows)}"
-    print(text)
-    if given.markdown:
-        report.put(given.markdown, "starts", text)
+    table = report.table(HEADER, [start.row() for start in measure(given)])
+    report.publish("starts", command(given), before, [table], given.markdown)
 
 
 if __name__ == "__main__":
