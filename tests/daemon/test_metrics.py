@@ -17,7 +17,7 @@ from poller.poll.outcome import Outcome
 from poller.store.errors import REASONS, translate
 from tests.support import answers
 from tests.support.answers import Answer, Row
-from tests.support.daemon import DaemonProcess, value_in
+from tests.support.daemon import DaemonProcess, metric_of
 from tests.support.exporter import Exporter
 from tests.support.process import require, wait_until
 from tests.support.scripted import ScriptedPrometheus
@@ -85,10 +85,10 @@ def test_unready_until_the_first_good_cycle_and_healthy_all_the_while(
     prometheus.handler = unavailable
     with alone(prometheus, redis) as daemon:
         failed = {"result": "failed", "reason": "unavailable"}
-        wait_until(lambda: daemon.value("cycles_total", **failed) >= 2, "two failed cycles")
+        wait_until(lambda: daemon.metric("cycles_total", **failed) >= 2, "two failed cycles")
         assert daemon.page("/-/ready") == (503, "not ready: no good cycle yet\nleads: yes\n")
         assert daemon.page("/-/healthy") == (200, "alive\n")
-        assert daemon.value("last_success_timestamp_seconds") == 0
+        assert daemon.metric("last_success_timestamp_seconds") == 0
         prometheus.handler = empty
         wait_until(lambda: is_ready(daemon), "ready after a good cycle")
 
@@ -100,7 +100,7 @@ def test_ready_through_two_bad_cycles_and_not_through_more(
     with alone(prometheus, redis, http__unready_after=3) as daemon:
         wait_until(lambda: is_ready(daemon), "ready")
         seen = []
-        while daemon.value("cycles_total", result="success", reason="") < 3:
+        while daemon.metric("cycles_total", result="success", reason="") < 3:
             seen.append(daemon.page("/-/ready")[0])
             time.sleep(0.02)
         assert set(seen) == {200}
@@ -109,7 +109,7 @@ def test_ready_through_two_bad_cycles_and_not_through_more(
         status, text = daemon.page("/-/ready")
         assert status == 503
         assert "cycles failed one after another: prometheus\n" in text
-        assert daemon.value("cycles_total", result="failed", reason="unavailable") >= 2 + 3
+        assert daemon.metric("cycles_total", result="failed", reason="unavailable") >= 2 + 3
         prometheus.handler = empty
         wait_until(lambda: is_ready(daemon), "ready again")
 
@@ -121,7 +121,7 @@ def test_every_cycle_is_counted_once_by_result_and_reason(
     with alone(prometheus, redis) as daemon:
 
         def timeouts() -> float:
-            return daemon.value("cycles_total", result="failed", reason="timeout")
+            return daemon.metric("cycles_total", result="failed", reason="timeout")
 
         wait_until(lambda: timeouts() >= 1, "a cycle without an answer")
         series = daemon.series()
@@ -137,7 +137,7 @@ def test_every_cycle_is_counted_once_by_result_and_reason(
             (("result", "failed"), ("reason", "unavailable")): 2,
             (("result", "failed"), ("reason", "partial")): 1,
         }
-        assert value_in(series, "partial_answers_total") >= 1
+        assert metric_of(series, "partial_answers_total") >= 1
 
 
 def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redis: Redis) -> None:
@@ -158,11 +158,11 @@ def test_dropped_rows_are_counted_by_reason(prometheus: ScriptedPrometheus, redi
     with alone(prometheus, redis) as daemon:
 
         def cycles() -> float:
-            return daemon.value("cycles_total", result="success", reason="")
+            return daemon.metric("cycles_total", result="success", reason="")
 
         wait_until(lambda: cycles() >= 3, "three cycles")
         series = daemon.series()
-    number = value_in(series, "cycles_total", result="success", reason="")
+    number = metric_of(series, "cycles_total", result="success", reason="")
     expected = {"bad_uuid": 2, "missing_label": 1, "nan": 1, "infinite": 1}
     dropped = {
         dict(labels)["reason"]: count / number
@@ -190,21 +190,21 @@ def test_a_live_page_passes_promtool_and_names_what_was_written(redis: Redis) ->
     ):
         prometheus.wait_for("backendai_container_utilization")
         with DaemonProcess(prometheus.url, redis.url, poll__interval_s=1) as daemon:
-            wait_until(lambda: daemon.value("keys_written_total") >= 6, "two rounds of keys")
+            wait_until(lambda: daemon.metric("keys_written_total") >= 6, "two rounds of keys")
             # A cycle that a busy machine does not let finish has seen no kernel.
-            wait_until(lambda: daemon.value("active_kernels") == 3, "a good cycle")
-            wait_until(lambda: daemon.value("restored_kernels_total") == 3, "their past")
+            wait_until(lambda: daemon.metric("active_kernels") == 3, "a good cycle")
+            wait_until(lambda: daemon.metric("restored_kernels_total") == 3, "their past")
             page = daemon.page("/metrics")[1]
             series = daemon.series()
     done = subprocess.run(
         [promtool, "check", "metrics"], input=page, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert value_in(series, "restored_kernels_total") == 3
-    assert value_in(series, "leader") == 1
-    assert value_in(series, "interval_seconds") == 1
-    assert value_in(series, "keys_written_total") % 3 == 0
-    assert abs(value_in(series, "last_success_timestamp_seconds") - time.time()) < 30
+    assert metric_of(series, "restored_kernels_total") == 3
+    assert metric_of(series, "leader") == 1
+    assert metric_of(series, "interval_seconds") == 1
+    assert metric_of(series, "keys_written_total") % 3 == 0
+    assert abs(metric_of(series, "last_success_timestamp_seconds") - time.time()) < 30
 
 
 def test_a_good_cycle_is_no_older_for_being_asked_of_an_earlier_time(
@@ -213,7 +213,7 @@ def test_a_good_cycle_is_no_older_for_being_asked_of_an_earlier_time(
     """The alert on stale keys counts in intervals: it fired wherever the offset was longer."""
     with alone(prometheus, redis, poll__query_offset_s=120) as daemon:
         wait_until(lambda: is_ready(daemon), "a good cycle")
-        assert abs(daemon.value("last_success_timestamp_seconds") - time.time()) < 30
+        assert abs(daemon.metric("last_success_timestamp_seconds") - time.time()) < 30
 
 
 def test_a_poller_on_standby_is_ready_and_does_not_lead(
@@ -222,28 +222,28 @@ def test_a_poller_on_standby_is_ready_and_does_not_lead(
     # A lease that outlasts a process's wait for a core: who leads is not to change here.
     settings = {"poll__interval_s": 4 * TICK_S, "leader__name": "test-standby"}
     with DaemonProcess(prometheus.url, redis.url, **settings) as first:
-        wait_until(lambda: first.value("leader") == 1, "the first leads")
+        wait_until(lambda: first.metric("leader") == 1, "the first leads")
         with DaemonProcess(prometheus.url, redis.url, **settings) as second:
             standby = {"result": "standby", "reason": ""}
-            wait_until(lambda: second.value("cycles_total", **standby) >= 2, "it stands by")
-            assert second.value("leader") == 0
+            wait_until(lambda: second.metric("cycles_total", **standby) >= 2, "it stands by")
+            assert second.metric("leader") == 0
             assert first.page("/-/ready") == (200, "ready\nleads: yes\n")
             status, text = second.page("/-/ready")
             assert status == 200
             assert re.fullmatch(r"ready\nleads: no, \S+:\d+:\w+-\d+-\w+ writes\n", text)
-            assert second.value("cycle_duration_seconds_count", result="standby") >= 2
-            assert second.value("cycle_duration_seconds_count", result="success") == 0
+            assert second.metric("cycle_duration_seconds_count", result="standby") >= 2
+            assert second.metric("cycle_duration_seconds_count", result="success") == 0
             first.stop()
-            wait_until(lambda: second.value("leader") == 1, "the second takes over")
-            assert second.value("cycles_total", result="failed", reason="lease") == 0
+            wait_until(lambda: second.metric("leader") == 1, "the second takes over")
+            assert second.metric("cycles_total", result="failed", reason="lease") == 0
 
 
 def test_a_leader_whose_lease_ran_out_says_so(prometheus: ScriptedPrometheus, redis: Redis) -> None:
     settings = {"poll__interval_s": TICK_S, "leader__name": "test-ran-out"}
     with DaemonProcess(prometheus.url, redis.url, **settings) as daemon:
-        wait_until(lambda: daemon.value("leader") == 1, "it leads")
+        wait_until(lambda: daemon.metric("leader") == 1, "it leads")
         prometheus.handler = unavailable
-        wait_until(lambda: daemon.value("leader") == 0, "it leads no more")
+        wait_until(lambda: daemon.metric("leader") == 0, "it leads no more")
 
 
 def test_every_reason_of_a_failed_key_is_shown_from_the_start() -> None:

@@ -96,7 +96,7 @@ def test_the_daemon_tells_systemd_ready_alive_and_stopping(prometheus: Prometheu
         told = daemon.told()
         assert told[0] == "READY=1"
         assert told.count("READY=1") == 1
-        cycles = daemon.value("cycles_total", result="success", reason="")
+        cycles = daemon.metric("cycles_total", result="success", reason="")
         assert abs(daemon.told().count("WATCHDOG=1") - cycles) <= 1
         assert daemon.stop() == 0
         assert daemon.told()[-1] == "STOPPING=1"
@@ -121,7 +121,7 @@ def test_a_service_manager_that_does_not_read_holds_nothing_up() -> None:
     with Redis() as valkey, DaemonProcess(None, valkey.url, poll__interval_s=0.2) as daemon:
         # Nobody reads the socket meanwhile: Linux keeps about ten messages of two lines.
         failed = {"result": "failed", "reason": "refused"}
-        wait_until(lambda: daemon.value("cycles_total", **failed) >= 20, "twenty cycles")
+        wait_until(lambda: daemon.metric("cycles_total", **failed) >= 20, "twenty cycles")
         assert daemon.stop() == 0
 
 
@@ -129,7 +129,7 @@ def test_a_service_manager_that_is_gone_is_no_matter() -> None:
     with Redis() as valkey, DaemonProcess(None, valkey.url, poll__interval_s=0.2) as daemon:
         (daemon.directory / "notify").unlink()
         failed = {"result": "failed", "reason": "refused"}
-        wait_until(lambda: daemon.value("cycles_total", **failed) >= 3, "three cycles")
+        wait_until(lambda: daemon.metric("cycles_total", **failed) >= 3, "three cycles")
         assert daemon.stop() == 0
 
 
@@ -151,22 +151,22 @@ def test_reloads_are_counted_and_lose_no_count(prometheus: Prometheus, tmp_path:
 
         def reloads(result: str) -> float:
             with contextlib.suppress(OSError):  # the endpoints are opened anew
-                return daemon.value("config_reloads_total", result=result)
+                return daemon.metric("config_reloads_total", result=result)
             return 0
 
         def successes() -> float:
-            return daemon.value("cycles_total", result="success", reason="")
+            return daemon.metric("cycles_total", result="success", reason="")
 
         wait_until(lambda: successes() >= 2, "two cycles")
         path.write_text(path.read_text().replace("0.5", "0.25"))
         daemon.send(signal.SIGHUP)
         wait_until(lambda: reloads("taken") == 1, "new settings")
-        wait_until(lambda: daemon.value("interval_seconds") == 0.25, "the new interval")
+        wait_until(lambda: daemon.metric("interval_seconds") == 0.25, "the new interval")
         assert successes() >= 2
         path.write_text("[poll]\ninterval_s = -1\n")
         daemon.send(signal.SIGHUP)
         wait_until(lambda: reloads("refused") == 1, "bad settings are refused")
         before = successes()
         wait_until(lambda: successes() > before, "the old settings go on")
-        assert daemon.value("interval_seconds") == 0.25
+        assert daemon.metric("interval_seconds") == 0.25
         assert reloads("taken") == 1

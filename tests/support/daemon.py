@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import socket
@@ -143,7 +142,7 @@ class Daemon:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return one of its metrics, without the prefix, summed over labels not named."""
-        return metric_of(self.page("/metrics")[1], name, **labels)
+        return metric_of(self.series(), name, **labels)
 
     def wait_metric(
         self, name: str, least: float, timeout_s: float = PATIENCE_S, **labels: str
@@ -166,10 +165,6 @@ class Daemon:
             for family in families
             for sample in family.samples
         }
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return one sample, without the prefix in its name; 0 where it is not there."""
-        return value_in(self.series(), name, **labels)
 
 
 class DaemonProcess(Daemon):
@@ -221,18 +216,10 @@ class DaemonProcess(Daemon):
                 return self._told
 
 
-def value_in(series: Series, name: str, **labels: str) -> float:
-    """Return one sample of all, without the prefix in its name; 0 where it is not there."""
-    return series.get((PREFIX + name, frozenset(labels.items())), 0.0)
-
-
-def metric_of(page: str, name: str, **labels: str) -> float:
-    """Return one of our metrics from the text of /metrics, summed over labels not named."""
-    total = 0.0
-    for line in page.splitlines():
-        head, _, value = line.rpartition(" ")
-        found, _, inner = head.partition("{")
-        pairs = dict(re.findall(r'(\w+)="([^"]*)"', inner))
-        if found == PREFIX + name and labels.items() <= pairs.items():
-            total += float(value)
-    return total
+def metric_of(series: Series, name: str, **labels: str) -> float:
+    """Return one of our metrics, without the prefix, summed over labels not named."""
+    return sum(
+        value
+        for (found, its), value in series.items()
+        if found == PREFIX + name and labels.items() <= its
+    )

@@ -122,7 +122,7 @@ def test_while_a_plugin_hangs_the_kernels_are_withheld_and_fresh_two_rounds_afte
     with beside(interval_s=interval_s, hang_at_s=22.0, hang_for_s=hang_s) as pair:
 
         def note_stalled() -> None:
-            count = pair.daemon.value("withheld_kernels", reason="stalled")
+            count = pair.daemon.metric("withheld_kernels", reason="stalled")
             stalled.append((time.monotonic(), count))
 
         looks = pair.watch(60.0, note_stalled)
