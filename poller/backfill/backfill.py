@@ -222,14 +222,7 @@ class Backfiller:
     ) -> dict[Place, Past]:
         queries = lookup_queries.past_queries(self._history.catalog, names, range_s, scope, told)
         past: dict[Place, Past] = {}
-        for text, field in (
-            (queries.peaks, "maximum"),
-            (queries.troughs, "minimum"),
-            (queries.sums, "total"),
-            (queries.counts, "samples"),
-        ):
-            if text is None:
-                continue
+        for field, text in queries.items():
             for place, number in (await ask.numbers(text)).items():
                 value = number if field in ("maximum", "minimum") else float(number)
                 past[place] = past.get(place, Past())._replace(**{field: value})  # type: ignore[arg-type]

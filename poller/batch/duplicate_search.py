@@ -68,11 +68,7 @@ class DuplicateSearch:
         usual_s = rates.window(survey.scrape_s, survey.measure_s).range_s
         patience_s = max((one.patience_s for one in clocks), default=usual_s)
         queries = lookup_queries.conflict_queries(scope, patience_s)
-        sets = duplicates.Sets(
-            values=await client.sets(queries.values, batch.time),
-            stamps=await client.sets(queries.stamps, batch.time),
-            changes=await client.sets(queries.changes, batch.time),
-        )
+        sets = duplicates.Sets(*[await client.sets(text, batch.time) for text in queries])
         tolerance_s = max((one.scrape_s or 0.0 for one in clocks), default=survey.scrape_s or 0.0)
         homes = {name: known[name].instance for name in batch.conflicts if name in known}
         return duplicates.settle(batch, sets, tolerance_s, self._stamp_of, homes)

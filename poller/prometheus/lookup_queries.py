@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from poller.format.catalog import ESSENTIAL, Catalog
@@ -70,43 +69,33 @@ def conflict_queries(scope: Scope, window_s: float) -> ConflictQueries:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PastQueries:
-    """The queries of what a chunk of kernels did before the poller looked, by kernel and metric."""
-
-    peaks: str | None
-    troughs: str | None
-    sums: str | None
-    counts: str | None
-
-
 def past_queries(
     catalog: Catalog,
     metrics: Iterable[str],
     range_s: float,
     scope: Scope,
     told: Container[str] = (),
-) -> PastQueries:
-    """Return the life-long statistics over the last `range_s` seconds; None where none is kept.
+) -> dict[str, str]:
+    """Return the queries of what is kept of the last `range_s` seconds, by the field of `Past`.
 
     `told` are metrics whose average a key tells: a counter's least value says if that is older.
     """
     names = list(metrics)
-
-    def over(function: str, wanted: list[str], merged: str) -> str | None:
-        if not wanted:
-            return None
-        return f"{merged} {_EACH} ({function}_over_time({samples(wanted, range_s, scope)}))"
-
     means = [name for name in names if catalog[name].needs_mean]
     counters = [name for name in means if catalog[name].cumulative and name in told]
     lows = [name for name in names if "min" in catalog[name].stats or name in counters]
-    return PastQueries(
-        peaks=over("max", [name for name in names if "max" in catalog[name].stats], "max"),
-        troughs=over("min", lows, "min"),
-        sums=over("sum", means, "sum"),
-        counts=over("count", means, "sum"),
-    )
+    highs = [name for name in names if "max" in catalog[name].stats]
+    asked = {
+        "maximum": ("max", "max", highs),
+        "minimum": ("min", "min", lows),
+        "total": ("sum", "sum", means),
+        "samples": ("sum", "count", means),
+    }
+    return {
+        field: f"{merged} {_EACH} ({function}_over_time({samples(wanted, range_s, scope)}))"
+        for field, (merged, function, wanted) in asked.items()
+        if wanted
+    }
 
 
 def range_queries(range_s: float, scope: Scope) -> tuple[str, str]:

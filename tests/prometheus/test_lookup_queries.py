@@ -15,8 +15,8 @@ PAST = lookup_queries.past_queries(Catalog(), ["cpu_util", "mem", "io_read"], 60
 CONFLICT = lookup_queries.conflict_queries(ONE, 25.0)
 
 
-def metrics_of(text: str | None) -> list[str]:
-    found = re.search(r'container_metric_name=~"([^"]+)"', text or "")
+def metrics_of(text: str) -> list[str]:
+    found = re.search(r'container_metric_name=~"([^"]+)"', text)
     assert found is not None
     return found[1].split("|")
 
@@ -33,20 +33,22 @@ def test_a_shard_counts_its_own_kernels_alone():
 
 
 def test_the_past_is_asked_for_what_each_metric_keeps():
-    assert metrics_of(PAST.peaks) == ["cpu_util", "mem"]
-    assert metrics_of(PAST.sums) == metrics_of(PAST.counts) == ["cpu_util"]
-    assert PAST.troughs is None
+    assert {field: metrics_of(text) for field, text in PAST.items()} == {
+        "maximum": ["cpu_util", "mem"], "total": ["cpu_util"], "samples": ["cpu_util"]
+    }  # fmt: skip
     told = lookup_queries.past_queries(Catalog(), ["cpu_util", "mem"], 600.0, ONE, ["cpu_util"])
-    assert metrics_of(told.troughs) == ["cpu_util"]  # a key's average below it is of an older life
+    assert metrics_of(told["minimum"]) == [
+        "cpu_util"
+    ]  # a key's average below it is of an older life
     both = Catalog(overrides={"mem": Override(stats=("min", "max"))})
-    assert metrics_of(lookup_queries.past_queries(both, ["mem"], 600.0, ONE).troughs) == ["mem"]
+    assert metrics_of(lookup_queries.past_queries(both, ["mem"], 600.0, ONE)["minimum"]) == ["mem"]
 
 
 def test_extremes_are_of_all_series_of_a_kernel_and_samples_add_up():
     by = "by (kernel_id, container_metric_name)"
-    assert (PAST.peaks or "").startswith(f"max {by} (max_over_time(")
-    assert (PAST.sums or "").startswith(f"sum {by} (sum_over_time(")
-    assert (PAST.counts or "").startswith(f"sum {by} (count_over_time(")
+    assert PAST["maximum"].startswith(f"max {by} (max_over_time(")
+    assert PAST["total"].startswith(f"sum {by} (sum_over_time(")
+    assert PAST["samples"].startswith(f"sum {by} (count_over_time(")
 
 
 def test_what_tells_duplicates_apart_keeps_every_label_but_the_metrics_and_the_agents():
@@ -60,7 +62,7 @@ def test_what_tells_duplicates_apart_keeps_every_label_but_the_metrics_and_the_a
     "text",
     [
         *CONFLICT,
-        *(text for text in (PAST.peaks, PAST.sums, PAST.counts) if text),
+        *PAST.values(),
         *lookup_queries.range_queries(60.0, ONE),
         lookup_queries.measurements_query(ONE),
         lookup_queries.moved_query(60.0, ONE),
