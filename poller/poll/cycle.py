@@ -182,7 +182,7 @@ class Cycle:
                 self._due |= dict.fromkeys(fed.measured)
                 for kernel in fed.vanished:
                     self._due.pop(kernel, None)
-        outcome.saw_history(self.history, fed)
+        outcome.saw_history(self.history)
         outcome.roundless_agents = frozenset(self._agents_of(self.history.living.roundless))
         return fed
 

@@ -11,7 +11,6 @@ from time import monotonic, perf_counter
 from poller.batch.batch import Observer
 from poller.errors import PrometheusError
 from poller.format import encode
-from poller.history.feeding import Fed
 from poller.history.history import History
 from poller.poll import withhold
 from poller.poll.publish import Publisher
@@ -24,29 +23,31 @@ FOREIGN_NAMED = 5
 
 @dataclass(slots=True)
 class Outcome:
-    """What a cycle saw and did: kernels, keys and rows; `seconds` are wall time by part.
+    """What a cycle saw and did. Filled while it runs, so that one that fails tells how far it came.
 
-    Filled while the cycle runs, so that one that fails tells how far it came. `measured` are
-    kernels that were read because their agent measured them, `kernels_of` how many each exporter
-    has, `held_of` how many it had at its last measurement, `late` how many exporters measured and
-    had to wait for a later cycle, `unmet` how many were never read so far, `unwritten` how many
-    keys waited for want of time, `withheld` those that are not written and why, `missing` which
-    metrics the incomplete ones of them lack, `absent` those that were asked for and are not there,
-    `rivals_known`: keys were watched for long enough to say that there are no more rivals, `skew_s`
-    how far Prometheus' clock is ahead of this host's, `restored` of how many kernels the past was
-    backfilled since the last cycle, `waiting` how many cannot be written before it is, `lag_s` how
-    far the newest sample is behind the time asked. `passed_over` is why another Prometheus than the
-    first one answered, `warned` a warning of missing data in answers that were taken nevertheless.
-    `offset_s`: how long ago `time` was when it was asked for. `in_parts`: scrapes are not stored
-    whole, so an earlier time is asked for than the settings say.
-    `asks_lease`: it is not known yet whether the lease is ours. `store_trouble` is why older keys
-    could not be read, where that was no reason to fail.
+    The time: `time` was asked for, `offset_s` before the moment of asking; `skew_s` is how far
+    Prometheus' clock is ahead of this host's, `lag_s` how far the newest sample is behind `time`;
+    `seconds` are wall time by part. `in_parts`: scrapes are not stored whole, so an earlier time is
+    asked for than the settings say.
+
+    Exporters: `kernels_of` and `held_of` are how many kernels each has now, and had at its last
+    measurement; `late` is how many measured and had to wait for a later cycle, `unmet` how many
+    were never read so far.
+
+    Kernels: `withheld` are not written, and why; `missing` is which metrics the incomplete ones of
+    them lack; `absent` were asked for and are not there; `unwritten` is how many keys waited for
+    want of time. Of so many the past was backfilled since the last cycle (`restored`), and so many
+    cannot be written before it is (`waiting`).
+
+    Servers: `passed_over` is why another Prometheus than the first one answered, `warned` a warning
+    of missing data in answers that were taken nevertheless, `store_trouble` why older keys could
+    not be read, where that was no reason to fail. `rivals_known`: keys were watched for long enough
+    to say that there are no more rivals. `asks_lease`: whether the lease is ours is not known yet.
     """
 
     time: float = 0.0
     offset_s: float = 0.0
     kernels: int = 0
-    measured: int = 0
     written: int = 0
     unwritten: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -119,9 +120,9 @@ class Outcome:
         self.scrape_s, self.lag_s = rounds.scrape_s, rounds.lag_s(self.time)
         self.window_s = max((one.range_s for one in batch.windows.values()), default=None)
 
-    def saw_history(self, history: History, fed: Fed) -> None:
-        """Take which kernels there are now, and which of them were measured."""
-        self.kernels, self.measured = history.living.count, len(fed.measured)
+    def saw_history(self, history: History) -> None:
+        """Take which kernels there are now."""
+        self.kernels = history.living.count
         self.kernels_of = {name: len(there) for name, there in history.living.kernels.items()}
         self.held_of = dict(history.living.held)
         self.roundless = tuple(sorted(history.living.roundless))

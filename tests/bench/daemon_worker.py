@@ -81,7 +81,6 @@ class TellingDaemon(Daemon):
             "cpu_s": self._used_s - before,
             "reason": self._told.reason,
             "kernels": outcome.kernels,
-            "measured": outcome.measured,
             "written": outcome.written,
             "owing": outcome.owing,
             "parts": outcome.seconds,

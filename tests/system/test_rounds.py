@@ -52,7 +52,7 @@ async def test_where_nothing_was_measured_nothing_is_asked_but_the_rounds_and_th
         for _ in range(3):
             prometheus.requests.clear()
             outcome = await cycle.poll()
-            assert (outcome.measured, outcome.written, outcome.kernels) == (0, 0, KERNELS)
+            assert (outcome.written, outcome.kernels) == (0, KERNELS)
             assert not outcome.withheld
             assert len(prometheus.queries) == 1
             assert not [query for query in prometheus.queries if UTILIZATION in query]
