@@ -247,6 +247,7 @@ async def test_a_wrong_password_is_tried_once_a_cycle(
             for cycles in range(1, 4):
                 error = await failure(cycle, lease)
                 assert error.reason == "unauthorized"
+                assert "check redis.username and password_file" in error.advice
                 assert "wrong" not in f"{error} {error.advice}"
                 assert errors(redis, "WRONGPASS") == cycles
 
