@@ -36,63 +36,37 @@ async def poll(
     return outcome, {key: read_legacy(value) for key, value in found.items()}
 
 
-def row(kernel: object, value: str) -> tuple[Mapping[str, str], str]:
-    return {"kernel_id": str(kernel), "container_metric_name": "mem", **AGENT}, value
+def row(kernel: str, value: str) -> tuple[Mapping[str, str], str]:
+    return {"kernel_id": kernel, "container_metric_name": "mem", **AGENT}, value
 
 
-BAD = [
-    (row(STRANGER, "NaN"), "nan"),
-    (row(STRANGER, "+Inf"), "infinite"),
-    (row(STRANGER, "-Inf"), "infinite"),
-    (row(STRANGER, "1e999"), "infinite"),
-    (row(STRANGER, "9" * 400), "infinite"),
-    (row(STRANGER, "9" * 5000), "not_a_number"),
-    (row(STRANGER, "0" + "9" * 5000), "not_a_number"),
-    (row(STRANGER, "1." + "3" * 5000), "not_a_number"),
-    (row(STRANGER, "1e99999"), "not_a_number"),
-    (row(STRANGER, "Infinity"), "not_a_number"),
-    (row(STRANGER, "0x10"), "not_a_number"),
-    (row(STRANGER, "1_000"), "not_a_number"),
-    (row(STRANGER, " 1"), "not_a_number"),
-    (row(STRANGER, "\N{ARABIC-INDIC DIGIT ONE}"), "not_a_number"),
-    (row(STRANGER, "\N{SUPERSCRIPT TWO}"), "not_a_number"),
-    (row(STRANGER, ""), "not_a_number"),
-    (({"container_metric_name": "mem", **AGENT}, "1"), "missing_label"),
-    (row("", "1"), "missing_label"),
-    (row(STRANGER.upper(), "1"), "bad_uuid"),
-    (row("i-agent0", "1"), "bad_uuid"),
-    (row("{" + STRANGER + "}", "1"), "bad_uuid"),
-    (row(STRANGER + "\n", "1"), "bad_uuid"),
-    (row(STRANGER.replace("-", ""), "1"), "bad_uuid"),
-    (row(HUGE, "1"), "bad_uuid"),
-]
+def third_party(world: World, name: str) -> Mapping[str, str]:
+    """Return the labels of a metric that the catalog does not know."""
+    labels = {"container_metric_name": name, "value_type": "current"}
+    return {"kernel_id": world.ids[0], **labels, **AGENT}
 
 
-@pytest.mark.parametrize(("bad", "reason"), BAD, ids=range(len(BAD)))
-async def test_a_bad_row_is_dropped_alone_and_counted(
-    prometheus: ScriptedPrometheus,
-    redis: Redis,
-    tmp_path: Path,
-    bad: tuple[Mapping[str, str], str],
-    reason: str,
+async def test_bad_rows_are_dropped_and_counted_and_cost_nobody_else_anything(
+    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
+    """What is a bad row `tests/batch/test_merge.py` tells in full."""
     world = World(2)
-    world.more["mem", "current"] = [bad]
+    bad = [
+        (row(STRANGER, "NaN"), "nan"),
+        (row(STRANGER, "+Inf"), "infinite"),
+        (row(STRANGER, "9" * 5000), "not_a_number"),
+        (row(STRANGER, "\N{ARABIC-INDIC DIGIT ONE}"), "not_a_number"),
+        (({"container_metric_name": "mem", **AGENT}, "1"), "missing_label"),
+        (row("", "1"), "missing_label"),
+        (row("i-agent0", "1"), "bad_uuid"),
+        (row(HUGE, "1"), "bad_uuid"),
+    ]
+    world.more["mem", "current"] = [one for one, _ in bad]
     outcome, seen = await poll(world, prometheus, redis, tmp_path)
-    assert outcome.dropped == Counter({reason: 1})
+    assert outcome.dropped == Counter(reason for _, reason in bad)
     assert set(seen) == set(world.ids)
     for stat in seen.values():
         assert stat["mem"]["current"] == str(round(world.value("mem", outcome.time)))
-
-
-async def test_all_bad_rows_together_cost_nobody_else_anything(
-    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
-) -> None:
-    world = World(2)
-    world.more["mem", "current"] = [bad for bad, _ in BAD[:-1]]
-    outcome, seen = await poll(world, prometheus, redis, tmp_path)
-    assert outcome.dropped == Counter(reason for _, reason in BAD[:-1])
-    assert set(seen) == set(world.ids)
 
 
 async def test_a_counter_below_zero_is_no_value_and_its_kernel_is_left_alone(
@@ -108,60 +82,34 @@ async def test_a_counter_below_zero_is_no_value_and_its_kernel_is_left_alone(
     assert set(seen) == set(world.ids)
 
 
-async def test_a_gauge_below_zero_is_a_value(
+async def test_any_notation_of_a_number_is_written_as_plain_digits(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
-    labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
-    world.rows = [({**labels, "container_metric_name": "loss"}, "-1.5")]
+    texts = {
+        "1e+21": "1" + "0" * 21,
+        "1.7976931348623157e+308": "17976931348623157" + "0" * 292,
+        "5e-07": "0",
+        "1485.000": "1485",
+        "-1.5": "-1.5",
+        "-0": "0",
+    }
+    world.rows = [(third_party(world, f"third_{place}"), text) for place, text in enumerate(texts)]
     outcome, seen = await poll(world, prometheus, redis, tmp_path)
     assert not outcome.dropped
-    assert seen[world.ids[0]]["loss"]["current"] == "-1.5"
+    stat = seen[world.ids[0]]
+    found = [stat[f"third_{place}"]["current"] for place in range(len(texts))]
+    assert found == list(texts.values())
 
 
-@pytest.mark.parametrize(
-    ("text", "written"),
-    [
-        ("1e+21", "1" + "0" * 21),
-        ("1.7976931348623157e+308", "17976931348623157" + "0" * 292),
-        ("5e-07", "0"),
-        ("0.0005", "0"),
-        ("0.0015", "0.002"),
-        ("1485.000", "1485"),
-        ("-0", "0"),
-    ],
-)
-async def test_an_exponent_is_written_as_plain_digits(
-    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, text: str, written: str
-) -> None:
-    world = World(1)
-    labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
-    world.rows = [({**labels, "container_metric_name": "third_party"}, text)]
-    _, seen = await poll(world, prometheus, redis, tmp_path)
-    assert seen[world.ids[0]]["third_party"]["current"] == written
-
-
-async def test_the_same_series_twice_is_one_row_and_counted(
+async def test_metrics_whose_names_readers_cannot_bear_are_dropped(
     prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path
 ) -> None:
     world = World(1)
-    labels = {"kernel_id": world.ids[0], "value_type": "capacity", **AGENT}
-    twin = {**labels, "container_metric_name": "mem", "instance": "other:9999"}
-    world.more["mem", "capacity"] = [(twin, str(1 << 40))]
+    names = ["version", "a b", "ü", HUGE]
+    world.rows = [(third_party(world, name), "1") for name in names]
     outcome, seen = await poll(world, prometheus, redis, tmp_path)
-    assert outcome.dropped == Counter(duplicate=1)
-    assert seen[world.ids[0]]["mem"]["capacity"] == str(1 << 40)
-
-
-@pytest.mark.parametrize("name", ["version", "status", "a b", "ü", "x" * 129, HUGE])
-async def test_a_metric_whose_name_readers_cannot_bear_is_dropped(
-    prometheus: ScriptedPrometheus, redis: Redis, tmp_path: Path, name: str
-) -> None:
-    world = World(1)
-    labels = {"kernel_id": world.ids[0], "value_type": "current", **AGENT}
-    world.rows = [({**labels, "container_metric_name": name}, "1")]
-    outcome, seen = await poll(world, prometheus, redis, tmp_path)
-    assert outcome.dropped == Counter(bad_metric_name=1)
+    assert outcome.dropped == Counter(bad_metric_name=len(names))
     assert set(seen[world.ids[0]]) == {"cpu_util", "cpu_used", "mem", "io_read"}
 
 
