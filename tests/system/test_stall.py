@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -257,12 +257,37 @@ def speed(kernel: Kernel) -> float:
     return kernel.rate(next(metric for metric in METRICS if metric.name == "cpu_util"))
 
 
+def keys(redis: Redis, kernels: list[Kernel]) -> list[bytes]:
+    """Return what the kernels' keys hold."""
+    return [redis.command("GET", one.kernel_id) for one in kernels]
+
+
+def have_moved(redis: Redis, kernels: list[Kernel], before: list[bytes]) -> bool:
+    """Whether every key holds something else than before."""
+    return all(old != new for old, new in zip(before, keys(redis, kernels), strict=True))
+
+
 def moves(redis: Redis, kernels: list[Kernel]) -> bool:
     """Whether every key changes within three intervals."""
-    before = [redis.command("GET", one.kernel_id) for one in kernels]
+    before = keys(redis, kernels)
     time.sleep(3 * INTERVAL_S)
-    after = [redis.command("GET", one.kernel_id) for one in kernels]
-    return all(old != new for old, new in zip(before, after, strict=True))
+    return have_moved(redis, kernels, before)
+
+
+def check_holds(redis: Redis, kernel: Kernel, values: Mapping[str, float]) -> None:
+    """The key is of the last measurement, whose values these are, at the kernel's true rate."""
+    stat = read_legacy(redis.command("GET", kernel.kernel_id))
+    assert float(stat["cpu_used"]["current"]) == pytest.approx(values["cpu_used"])
+    assert float(stat["mem"]["current"]) == values["mem"]
+    assert cpu(redis, kernel) == pytest.approx(speed(kernel), rel=NEAR)
+
+
+def check_is_told(server: Prometheus, redis: Redis, *agents: str) -> None:
+    """`check` fails and names the agents that stand still."""
+    done = poller("check", env=environment(server.url, redis.url))
+    assert done.returncode == 1
+    told = f"stand still while their exporters answer: {', '.join(agents)}"
+    assert told in " ".join(done.stdout.split())
 
 
 def test_agents_that_stall_while_the_daemon_runs_are_withheld_until_they_move(
@@ -287,35 +312,20 @@ def test_agents_that_stall_while_the_daemon_runs_are_withheld_until_they_move(
             live.wait_metric("withheld_kernels", 4, reason="stalled")
             assert live.metric("stalled_agents") == 2
             frozen = [*of["i-agent1"], *of["i-agent2"]]
-            before = [redis.command("GET", one.kernel_id) for one in frozen]
-            for kernel, values in last.items():  # the last that was measured, and nothing since
-                stat = read_legacy(redis.command("GET", kernel.kernel_id))
-                assert float(stat["cpu_used"]["current"]) == pytest.approx(values["cpu_used"])
-                assert float(stat["mem"]["current"]) == values["mem"]
-                assert cpu(redis, kernel) == pytest.approx(speed(kernel), rel=NEAR)
+            before = keys(redis, frozen)
+            for kernel, values in last.items():
+                check_holds(redis, kernel, values)
 
             wait_until(lambda: cpu(redis, idle) == 0, "the idle kernel reads 0")
             assert cpu(redis, healthy) == pytest.approx(speed(healthy), rel=NEAR)
-            assert [redis.command("GET", one.kernel_id) for one in frozen] == before
-
-            env = environment(server.url, redis.url)
-            checked = poller("check", env=env)
-            assert checked.returncode == 1
-            assert "stand still while their exporters answer: i-agent1, i-agent2" in " ".join(
-                checked.stdout.split()
-            )
+            assert keys(redis, frozen) == before
+            check_is_told(server, redis, "i-agent1", "i-agent2")
 
             exporter.freeze_agent("i-agent1", frozen=False)
             exporter.freeze_agent("i-agent2", frozen=False)
             live.wait_line("agent i-agent1: measures again")
             live.wait_line("agent i-agent2: ", 2)
-            wait_until(
-                lambda: all(
-                    redis.command("GET", one.kernel_id) != old
-                    for one, old in zip(frozen, before, strict=True)
-                ),
-                "their keys move again",
-            )
+            wait_until(lambda: have_moved(redis, frozen, before), "their keys move again")
             assert live.stop() == 0
     for agent in ("i-agent1", "i-agent2"):
         assert len(live.lines(f"agent {agent}: its exporter ")) == 1
