@@ -167,35 +167,27 @@ async def _reasons_until(cycle: Cycle, wanted: str) -> set[str]:
     return reasons
 
 
-@pytest.mark.parametrize(
-    ("break_it", "mend_it", "reason"),
-    [
-        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "readonly"),
-        (
-            ["CONFIG", "SET", "maxmemory", "1"],
-            ["CONFIG", "SET", "maxmemory", "0"],
-            "out_of_memory",
-        ),
-        (
-            ["CONFIG", "SET", "min-replicas-to-write", "1"],
-            ["CONFIG", "SET", "min-replicas-to-write", "0"],
-            "error_reply",
-        ),
-    ],
-    ids=["READONLY", "OOM", "NOREPLICAS"],
-)
+READONLY = ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "readonly")
+OUT_OF_MEMORY = ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "out_of_memory")
+NO_REPLICAS = (
+    "CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "error_reply"
+)  # fmt: skip
+"""What makes a server refuse writes, what mends it, and the reason told."""
+
+
+@pytest.mark.parametrize(("break_it", "mend_it", "reason"), [READONLY, OUT_OF_MEMORY, NO_REPLICAS])
 async def test_a_server_that_refuses_writes_keeps_every_key_and_gets_the_latest_later(
     redis: Redis,
     prometheus: ScriptedPrometheus,
     world: World,
     tmp_path: Path,
-    break_it: list[str],
-    mend_it: list[str],
+    break_it: str,
+    mend_it: str,
     reason: str,
 ) -> None:
     async with opened(tmp_path, prometheus, redis.url) as (cycle, _):
         before = await good(cycle, None)
-        redis.command(*break_it)
+        redis.command(*break_it.split())
         try:
             for _ in range(3):
                 outcome = await cycle.poll()
@@ -203,35 +195,28 @@ async def test_a_server_that_refuses_writes_keeps_every_key_and_gets_the_latest_
                 assert outcome.failed == Counter({reason: KERNELS})
                 check_keys(redis, world, before)
         finally:
-            redis.command(*mend_it)
+            redis.command(*mend_it.split())
         check_keys(redis, world, await good(cycle, None))
 
 
-@pytest.mark.parametrize(
-    ("break_it", "mend_it", "reason"),
-    [
-        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "readonly"),
-        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], "out_of_memory"),
-    ],
-    ids=["READONLY", "OOM"],
-)
+@pytest.mark.parametrize(("break_it", "mend_it", "reason"), [READONLY, OUT_OF_MEMORY])
 async def test_a_server_that_refuses_writes_refuses_the_lease_first(
     redis: Redis,
     prometheus: ScriptedPrometheus,
     world: World,
     tmp_path: Path,
-    break_it: list[str],
-    mend_it: list[str],
+    break_it: str,
+    mend_it: str,
     reason: str,
 ) -> None:
     async with opened(tmp_path, prometheus, redis.url, leader__enabled=True) as (cycle, lease):
         before = await good(cycle, lease)
-        redis.command(*break_it)
+        redis.command(*break_it.split())
         try:
             assert (await failure(cycle, lease)).reason == reason
             check_keys(redis, world, before)
         finally:
-            redis.command(*mend_it)
+            redis.command(*mend_it.split())
         check_keys(redis, world, await good(cycle, lease))
 
 
