@@ -11,18 +11,9 @@ from poller.daemon.facts import Facts
 from poller.daemon.status import AgentStatus, CycleRecord, Status, Trouble, WithheldKernel
 from poller.poll.outcome import Outcome
 from poller.rounds.exporter import ExporterState
+from tests.support.hand_clock import HandClock
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-class Wall:
-    """A wall clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def exporter(instance: str, agent: str, stalled: bool = False) -> ExporterState:
@@ -32,7 +23,7 @@ def exporter(instance: str, agent: str, stalled: bool = False) -> ExporterState:
 
 
 def test_publishing_and_failing_begin_with_the_first_of_their_kind() -> None:
-    wall = Wall()
+    wall = HandClock()
     facts = Facts(wall)
     for result in ("success", "success", "failed", "failed", "success"):
         wall.now += 10
@@ -47,14 +38,14 @@ def test_publishing_and_failing_begin_with_the_first_of_their_kind() -> None:
 
 
 def test_the_last_sixty_cycles_are_kept() -> None:
-    facts = Facts(Wall())
+    facts = Facts(HandClock())
     for number in range(100):
         facts.ended("success", "", Outcome(written=number), 1.0)
     assert [one.written for one in facts.status("leads", 5.0).cycles] == list(range(40, 100))
 
 
 def test_who_stands_by_tells_nothing_of_kernels() -> None:
-    facts = Facts(Wall())
+    facts = Facts(HandClock())
     facts.saw(Outcome(kernels=3, withheld={"a": "still"}, exporters=(exporter("a:1", "i"),)))
     facts.ended("success", "", Outcome(), 1.0)
     facts.ended("standby", "", Outcome(), 0.1)
@@ -65,7 +56,7 @@ def test_who_stands_by_tells_nothing_of_kernels() -> None:
 
 
 def test_a_kernel_is_named_when_it_is_withheld_for_more_than_a_few_cycles() -> None:
-    wall = Wall()
+    wall = HandClock()
     facts = Facts(wall)
 
     def named() -> list[tuple[str, str]]:
@@ -83,7 +74,7 @@ def test_a_kernel_is_named_when_it_is_withheld_for_more_than_a_few_cycles() -> N
 
 
 def test_agents_are_told_with_their_kernels_and_whether_they_stand_still() -> None:
-    facts = Facts(Wall())
+    facts = Facts(HandClock())
     told = (exporter("a:1", "i-1"), exporter("b:1", "i-2", stalled=True), exporter("c:1", ""))
     facts.saw(Outcome(exporters=told, kernels_of={"a:1": 2, "b:1": 1}))
     found = [(one.name, one.kernels, one.stalled) for one in facts.status("leads", 5.0).agents]
@@ -91,7 +82,7 @@ def test_agents_are_told_with_their_kernels_and_whether_they_stand_still() -> No
 
 
 def test_a_status_is_json() -> None:
-    facts = Facts(Wall())
+    facts = Facts(HandClock())
     facts.saw(Outcome(withheld={"a": "still"}, exporters=(exporter("a:1", "i-1"),)))
     facts.ended("failed", "timeout", Outcome(seconds={"query": 0.5}), 1.0)
     told = json.loads(json.dumps(facts.status("leads", 5.0).as_json()))

@@ -16,6 +16,7 @@ from poller.store.holders import new_token
 from poller.store.keys import Store
 from poller.store.lease import Lease
 from poller.store.writes import Fence, Writes
+from tests.support.hand_clock import HandClock
 from tests.support.proxy import FaultProxy, passing, refusing, reset
 from tests.support.servers import Redis, wait_until
 from tests.support.tokens import altered
@@ -32,16 +33,6 @@ async def store(redis: Redis) -> AsyncIterator[Store]:
     redis.command("FLUSHALL")
     async with Store(StoreAccess(redis.url, timeout_s=5.0)) as opened:
         yield opened
-
-
-class HandClock:
-    """A monotonic clock that a test moves by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def test_a_free_lease_is_taken_and_kept_from_others(store: Store, redis: Redis) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import pytest
 
@@ -21,7 +21,7 @@ from .ports import HOST, free_port
 
 __all__ = ["HOST", "Server", "StartFailedError", "free_port", "require", "wait_until"]
 
-NO_SKIP = "POLLER_TEST_NO_SKIP"
+_NO_SKIP = "POLLER_TEST_NO_SKIP"
 PATIENCE_S = 60.0
 """What is bound to happen is waited for so long: a machine with much to do takes its time."""
 
@@ -38,11 +38,15 @@ class StartFailedError(Exception):
 def require(binary: str) -> str:
     """Return the path of a program; without it skip the test, or fail where none may be skipped."""
     path = shutil.which(binary)
-    if path is not None:
-        return path
-    reason = f"{binary} is not installed"
-    if os.environ.get(NO_SKIP) == "1":
-        pytest.fail(f"{reason}, and {NO_SKIP}=1 forbids to skip")
+    if path is None:
+        skip(f"{binary} is not installed")
+    return path
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test, or fail it where none may be skipped."""
+    if os.environ.get(_NO_SKIP) == "1":
+        pytest.fail(f"{reason}, and {_NO_SKIP}=1 forbids to skip")
     pytest.skip(reason)
 
 

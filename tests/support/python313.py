@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from .process import NO_SKIP
+from .process import skip
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 FOLDER = _CACHE / "livestat-poller-tests" / "python-3.13"
@@ -40,13 +38,11 @@ def environment(name: str, *requirements: str, folder: Path = FOLDER) -> Path:
 def find() -> str:
     """Return a Python 3.13; skip without one, or fail where nothing may be skipped."""
     managed = sorted(Path.home().glob(".pyenv/versions/3.13*/bin/python"))
-    for candidate in (shutil.which("python3.13"), *map(str, managed)):
-        if candidate and _is_python313(candidate):
-            return candidate
-    reason = "no Python 3.13: Backend.AI's own packages need it"
-    if os.environ.get(NO_SKIP) == "1":
-        pytest.fail(f"{reason}, and {NO_SKIP}=1 forbids to skip")
-    pytest.skip(reason)
+    candidates = (shutil.which("python3.13"), *map(str, managed))
+    found = next((one for one in candidates if one and _is_python313(one)), None)
+    if found is None:
+        skip("no Python 3.13: Backend.AI's own packages need it")
+    return found
 
 
 def _is_python313(candidate: str) -> bool:

@@ -9,23 +9,15 @@ import pytest
 
 from tests.support.agent.options import Options
 from tests.support.agent.stage import Stage
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.hand_clock import HandClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock()
 
 
-def begun(root: Path, clock: Clock, **options: Any) -> Stage:
+def begun(root: Path, clock: HandClock, **options: Any) -> Stage:
     """Return a stage whose kernels were measured and scraped once, and so may move."""
     stage = Stage(Options("127.0.0.1:1", 1, kernels=4, **options), root, clock)
     stage.begin()
@@ -40,7 +32,7 @@ def cpu_usec(stage: Stage) -> list[int]:
     return [int(one.read_text().split()[1]) if one.is_file() else -1 for one in paths]
 
 
-def growth(stage: Stage, clock: Clock, for_s: float) -> list[float]:
+def growth(stage: Stage, clock: HandClock, for_s: float) -> list[float]:
     """Return each kernel's load over so long, as a share of its full one."""
     before = cpu_usec(stage)
     clock.now += for_s
@@ -57,13 +49,13 @@ def test_options_reach_the_program_as_they_are():
         Options.from_json('{"redis": "", "port": 1, "unknown": 1}')
 
 
-def test_loads_are_constant_where_nothing_else_is_said(tmp_path, clock: Clock):
+def test_loads_are_constant_where_nothing_else_is_said(tmp_path, clock: HandClock):
     stage = begun(tmp_path, clock)
     for _ in range(5):
         assert growth(stage, clock, 3.0) == [1.0, 1.0, 1.0, 1.0]
 
 
-def test_of_four_kernels_each_has_a_load_of_its_own(tmp_path, clock: Clock):
+def test_of_four_kernels_each_has_a_load_of_its_own(tmp_path, clock: HandClock):
     stage = begun(tmp_path, clock, burst_s=8.0)
     phases = [growth(stage, clock, 8.0) for _ in range(5)]
     assert list(zip(*phases, strict=True)) == [
@@ -74,7 +66,7 @@ def test_of_four_kernels_each_has_a_load_of_its_own(tmp_path, clock: Clock):
     ]
 
 
-def test_a_kernel_stands_still_until_a_scrape_has_seen_it(tmp_path, clock: Clock):
+def test_a_kernel_stands_still_until_a_scrape_has_seen_it(tmp_path, clock: HandClock):
     stage = begun(tmp_path, clock)
     stage.scrapes = 0
     assert growth(stage, clock, 3.0) == [0, 0, 0, 0]
@@ -82,7 +74,7 @@ def test_a_kernel_stands_still_until_a_scrape_has_seen_it(tmp_path, clock: Clock
     assert growth(stage, clock, 3.0) == [1, 1, 1, 1]
 
 
-def test_a_late_kernel_is_not_there_before_its_time(tmp_path, clock: Clock):
+def test_a_late_kernel_is_not_there_before_its_time(tmp_path, clock: HandClock):
     stage = begun(tmp_path, clock, late=1, late_s=15.0)
     assert [kernel.number for kernel in stage.living] == [1, 2, 3]
     assert cpu_usec(stage)[0] == -1
@@ -92,7 +84,7 @@ def test_a_late_kernel_is_not_there_before_its_time(tmp_path, clock: Clock):
     assert cpu_usec(stage)[0] > 0
 
 
-def test_counters_begin_anew_once_and_the_other_kernels_go_on(tmp_path, clock: Clock):
+def test_counters_begin_anew_once_and_the_other_kernels_go_on(tmp_path, clock: HandClock):
     stage = begun(tmp_path, clock, restart=1, restart_s=30.0)
     growth(stage, clock, 29.0)
     first, *others = growth(stage, clock, 3.0)
@@ -100,7 +92,7 @@ def test_counters_begin_anew_once_and_the_other_kernels_go_on(tmp_path, clock: C
     assert others == growth(stage, clock, 3.0)[1:] == [1, 1, 1]
 
 
-def test_gauges_rest_where_they_are_told_to(tmp_path, clock: Clock):
+def test_gauges_rest_where_they_are_told_to(tmp_path, clock: HandClock):
     for moves in (True, False):
         stage = begun(tmp_path, clock, gauges_move=moves)
         before = [kernel.memory for kernel in stage.kernels]

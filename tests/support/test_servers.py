@@ -12,6 +12,7 @@ from redis import Redis as Client
 from redis import exceptions
 
 from tests.support.exporter import Exporter, Replay
+from tests.support.hand_clock import HandClock
 from tests.support.openmetrics import (
     DURATION_COUNT,
     ROUNDS,
@@ -225,18 +226,8 @@ def test_prometheus_scrapes_an_exporter_and_a_replay() -> None:
 # --- exporter -------------------------------------------------------------------------------
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_exporter_freezes_and_idles() -> None:
-    clock = Clock()
+    clock = HandClock()
     exporter = Exporter(kernels=3, agents=2, measure_every_s=5, clock=clock)
     first, second, third = exporter.kernels
     assert (first.agent_id, second.agent_id, third.agent_id) == ("i-agent0", "i-agent1", "i-agent0")
@@ -261,7 +252,7 @@ def counted(exporter: Exporter, agent: str, stage: str, success: str = "True") -
 
 
 def test_an_agent_counts_its_rounds_with_its_gauges_and_tells_no_other_agents_kernels() -> None:
-    clock = Clock()
+    clock = HandClock()
     exporter = Exporter(kernels=3, agents=2, measure_every_s=5, clock=clock)
     for passed_s, rounds in ((4.9, 0), (0.1, 1), (25.0, 6)):
         clock.now += passed_s
@@ -277,7 +268,7 @@ def test_an_agent_counts_its_rounds_with_its_gauges_and_tells_no_other_agents_ke
 
 
 def test_a_cut_over_stops_the_successes_and_older_agents_count_less() -> None:
-    clock = Clock()
+    clock = HandClock()
     exporter = Exporter(kernels=1, measure_every_s=5, clock=clock)
     clock.now += 10
     exporter.refuse_writes("i-agent0")
@@ -293,7 +284,7 @@ def test_a_cut_over_stops_the_successes_and_older_agents_count_less() -> None:
 
 
 def test_replay_follows_the_recording_and_drops_the_scrapers_labels() -> None:
-    clock = Clock()
+    clock = HandClock()
     labels = {"__name__": "x", "instance": "i", "job": "j", "kernel_id": "k"}
     late = Series({"__name__": "late"}, [(53.0, 1.0)])
     replay = Replay([Series(labels, [(50.0, 1.0), (51.0, 2.0)]), late], clock=clock)
