@@ -115,7 +115,7 @@ def read(path: Path | None) -> Loaded:
     # Of a variable both may be true; that there is no such setting goes before.
     told = (*environment.not_json(os.environ), *environment.misspelt(os.environ, _names()))
     config = _valid(data, list(dict(told).items()))
-    return Loaded(config, path, data, tuple(environment.settings(os.environ)))
+    return Loaded(config, path, data, tuple(environment.variables(os.environ)))
 
 
 def changed(before: Config, after: Config) -> list[str]:

@@ -31,7 +31,7 @@ def variable(section: str, key: str) -> str:
     return f"{PREFIX}{section}{DELIMITER}{key}".upper()
 
 
-def settings(environ: Iterable[str]) -> list[str]:
+def variables(environ: Iterable[str]) -> list[str]:
     """Return the variables that are settings, or look like it."""
     ours = (name for name in environ if name.upper().startswith(PREFIX))
     return sorted(
@@ -43,7 +43,7 @@ def misspelt(environ: Iterable[str], names: Names) -> list[tuple[str, str]]:
     """Return the variables that look like ours and are none, with the nearest that there is."""
     return [
         (name, "no such setting" + _hint(name, names))
-        for name in settings(environ)
+        for name in variables(environ)
         if not _is_known(name, names)
     ]
 
@@ -61,7 +61,7 @@ def _is_known(name: str, names: Names) -> bool:
 def not_json(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the variables that give a list or a table and are no JSON, with an example."""
     problems = []
-    for name in settings(environ):
+    for name in variables(environ):
         example = _example(name.upper())
         if example and not _is_json(environ[name]):
             told = f"a list or table must be JSON, for example {name}='{example}'"

@@ -81,7 +81,7 @@ async def _others(cycle: Cycle) -> AsyncIterator[Finding]:
 async def parts(cycle: Cycle) -> AsyncIterator[Finding]:
     """Tell whether a scrape is stored in parts: of one that lacks series these come later."""
     rounds = cycle.observer.rounds
-    if cycle.evaluation.set_s >= PARTS_S or not rounds.parts_are_missing():
+    if cycle.evaluation.configured_s >= PARTS_S or not rounds.parts_are_missing():
         return
     await asyncio.sleep(PARTS_S)
     await cycle.observer.look(await cycle.evaluation.now())

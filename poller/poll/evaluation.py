@@ -12,11 +12,11 @@ remote write sends the last part 5 s later (`batch_send_deadline`), and sending 
 
 
 class EvaluationTime:
-    """Tells the time of each batch. `set_s` is how long ago that is by the settings, in seconds."""
+    """Tells the time of each batch; `configured_s`: how many seconds ago, by the settings."""
 
-    def __init__(self, clock: Clock, observer: Observer, set_s: float) -> None:
+    def __init__(self, clock: Clock, observer: Observer, configured_s: float) -> None:
         self.clock = clock
-        self.set_s = set_s
+        self.configured_s = configured_s
         self._observer = observer
         self._went_back = self.goes_back
 
@@ -30,12 +30,12 @@ class EvaluationTime:
     def offset_s(self) -> float:
         """How long ago a batch's time is, in seconds: as set, or so that scrapes are whole."""
         parts_s = PARTS_S if self._observer.rounds.in_parts else 0.0
-        return max(self.set_s, parts_s)
+        return max(self.configured_s, parts_s)
 
     @property
     def goes_back(self) -> bool:
         """Whether that is longer ago than set."""
-        return self.offset_s > self.set_s
+        return self.offset_s > self.configured_s
 
     def went_back(self) -> bool:
         """Whether scrapes have turned out to be stored in parts since this was asked last.

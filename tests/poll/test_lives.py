@@ -552,7 +552,7 @@ async def test_what_was_scraped_in_mid_batch_is_written_by_a_cycle_that_follows_
 ):
     lives = Lives(agents=1, measure_s=5.0, scrape_s=5.0)
     (agent,), (kernel,), memory = lives.agents, lives.kernels, lives.memory
-    lives.cycle.evaluation.set_s = 0.5
+    lives.cycle.evaluation.configured_s = 0.5
     agent.next_scraped = 94.45
     memory.stored_s = stored_s
     memory.in_mid_batch = lambda: memory.store_until(memory.now + 0.4)
