@@ -249,7 +249,7 @@ SUBJECTS = ("prometheus", "redis", "kernels")
 async def test_a_batch_is_counted_whole_or_not_at_all_when_the_deadline_strikes(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poller.history.history._PORTION", 1)
+    monkeypatch.setattr("poller.history.feeding._PORTION", 1)
     world = World(KERNELS)
     with ScriptedPrometheus(world.handler) as prometheus:
         async with assembly.cycle(settings(tmp_path, prometheus.url, redis.url)) as cycle:
