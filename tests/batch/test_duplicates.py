@@ -77,8 +77,10 @@ def test_of_two_exporters_that_move_the_one_counts_that_was_read_before():
     assert [settled(told, home) for home in ("a", "b", "")] == ["900", "100", "100"]
 
 
-def test_the_exporter_that_was_read_before_does_not_count_when_it_is_left_behind_or_stands_still():
+def test_the_exporter_read_before_does_not_count_when_left_behind_standing_still_or_not_owned():
     one, two = {**OWNED, "instance": "a"}, {**OWNED, "instance": "b"}
+    ghost = {**GHOST, "instance": "a"}
+    assert settled(sets((ghost, "900", 50.0, 9), (two, "100", 50.0, 9)), "a") == "100"
     assert settled(sets((one, "900", 40.0, 9), (two, "100", 50.0, 9)), "a") == "100"
     assert settled(sets((one, "900", 50.0, 0), (two, "100", 50.0, 9)), "a") == "100"
 

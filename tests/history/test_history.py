@@ -388,6 +388,15 @@ def test_devices_in_steady_use_are_no_plugin_that_stands_still(steady: str):
     assert mean(made, "cuda_util") == (30.0 + 3 * float(steady), 4.0)
 
 
+def test_devices_in_steady_use_are_none_either_where_rounds_take_much_of_their_time():
+    made = history(*BUSY)
+    for number in (4, 5, 6):
+        told = pair(number, (str(150 + number), str(600 + number)), ("93", "93"), number * 1000)
+        slow = Stamp(A, float(number), 2.0 * (number - 3), 5.0 * number)
+        feed(made, replace(told, stamps={A: slow}), CLOCKS)
+        assert made.standing.plugins == set()
+
+
 def test_a_plugin_of_devices_that_a_round_waited_for_in_vain_has_measured_nothing_in_it():
     """An agent waits four intervals for a plugin, then measures without it."""
     made = history(*BUSY)

@@ -13,7 +13,7 @@ import pytest
 from poller.prometheus import selectors
 from poller.prometheus.client import Client
 from poller.prometheus.transport import PrometheusAccess
-from tests.support.answers import Answer, replaying, vector
+from tests.support.answers import Answer, vector
 from tests.support.kernels import METRICS, make_kernel
 from tests.support.openmetrics import Series
 from tests.support.proxy import FaultProxy, passing, refusing
@@ -133,14 +133,6 @@ async def test_a_server_that_becomes_a_late_one_is_noticed() -> None:
             assert await age(client) == LATE_S
             prometheus.handler = lambda *asked: named(told(*asked))
             assert await age(client) == 0
-
-
-async def test_a_refusal_tells_too(victoria: ScriptedPrometheus) -> None:
-    victoria.next_answers(named(replaying()))
-    async with client_of(victoria.url, victoria.url) as client:
-        assert await age(client) == 0
-        await age(client)
-    assert victoria.requests[0].params.get("nocache") is None
 
 
 async def test_what_was_found_is_said_once(

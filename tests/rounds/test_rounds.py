@@ -707,8 +707,11 @@ def test_a_paused_step_is_as_long_as_the_window_of_its_later_round_tells(seed: i
     assert abs(found.elapsed_s - true_s) <= 1.0 + 0.3
 
 
-@pytest.mark.parametrize("interval_s", [3.0, 12.0])
-def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
+@pytest.mark.parametrize(
+    ("interval_s", "scrape_s"),
+    [(3.0, 2.0), (12.0, 2.0), (20.0, 30.0)],  # the last looks like standing still in each scrape
+)
+def test_an_interval_that_changes_is_learnt_anew(interval_s: float, scrape_s: float):
     first = sleeping(5.0, [(0.1, 0.1)] * 60)
     then = sleeping(interval_s, [(0.1, 0.1)] * 60, start=first[-1].ended + interval_s)
     last = first[-1]
@@ -716,10 +719,17 @@ def test_an_interval_that_changes_is_learnt_anew(interval_s: float):
         Round(one.measured, one.ended, last.gathered_s + one.gathered_s,
               last.lasted_s + one.lasted_s) for one in then
     ]  # fmt: skip
-    clocks, stamps = stamps_of(scraped(rounds, every(2.0, rounds[-1].ended)))
+    clocks, stamps = stamps_of(scraped(rounds, every(scrape_s, rounds[-1].ended)))
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
     found = step(clocks, stamps[-2], stamps[-1])
     assert found.elapsed_s == pytest.approx(truth(rounds, *stamps[-2:]), rel=0.01)
+
+
+def test_more_rounds_than_there_was_time_for_are_a_step_of_which_nothing_is_sure():
+    steady = [(5.0 * number, float(number)) for number in range(1, 21)]
+    clocks, stamps = stamps_of([count(*steady, (105.0, 31.0))])
+    assert step(clocks, *stamps[-3:-1]) == Step(1.0, 5.0)
+    assert not step(clocks, *stamps[-2:]).sure
 
 
 def looked_at(answer: Sequence[Series], times: Sequence[float]) -> tuple[Rounds, list[Look]]:
