@@ -326,6 +326,15 @@ def test_a_young_kernels_window_is_judged_by_its_life():
     assert rate(made, "io_read") == pytest.approx(2 * 25 / 12.5)
 
 
+def test_a_windows_rate_is_judged_by_that_window_when_the_past_comes_later_than_other_batches():
+    made = history(batch(110.0, io_read=Reading("5", rate="2")))
+    nameless = {"": Window(600.0, 5.0)}  # that of an exporter without a name, and of no other one
+    read = {KERNEL: {"io_read": Reading("5")}}
+    feed(made, cluster(112.0, read, number=22, windows=nameless), CLOCKS)
+    made.recall_life(KERNEL, Life(110.0, 100.0, False, {}), Owed(None, 110.0))
+    assert rate(made, "io_read") == pytest.approx(2 * 25 / 12.5)
+
+
 def test_a_young_kernel_of_which_there_is_one_sample_has_the_rate_0():
     made = history(cluster(112.0, {KERNEL: {"io_read": Reading("5")}}, number=22))
     made.recall_life(KERNEL, Life(112.0, 110.0, False, {}), Owed(None, 112.0))
