@@ -15,6 +15,9 @@ from poller.values import Stamp
 
 _KEPT = 48
 """So many rounds are held against a new one to find the interval."""
+_AGREED = 3
+"""A break after more rounds than this that agreed may be a pause; if breaks are as frequent, the
+interval is another one."""
 _LATE_S = 0.1
 """A scrape may see what happened so long after its timestamp."""
 _SLACK_S = 1.0
@@ -117,7 +120,7 @@ class Arrivals:
         low_s, high_s = self._bounds(arrival, self._steady, (self._low_s, self._high_s))
         if low_s <= high_s:
             self._narrow_to(low_s, high_s)
-        elif len(self._steady) > 1 and self._broke_off_before(arrival):  # once: it may be a pause
+        elif len(self._steady) > _AGREED and self._broke_off_before(arrival):  # it may be a pause
             self._steady.clear()
         else:
             self._begin_with(arrival)

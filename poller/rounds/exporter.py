@@ -237,7 +237,7 @@ class Exporter:
         gone = self._without > _GONE_SCRAPES  # the agent was set back to an older version
         if self.counter is None or gone or COUNTERS.index(best) < COUNTERS.index(self.counter):
             self.counter, self._count = best, None
-            self.arrivals.forget()
+            self.arrivals.begin_anew()
 
     def _weigh_writes(self, writes: float | None) -> None:
         """Learn whether the agent still tries to write keys: a try comes after each round."""

@@ -736,8 +736,11 @@ def looked_at(answer: Sequence[Series], times: Sequence[float]) -> tuple[Rounds,
     """Look after each scrape, as a poller does; return each step and the stamps of its ends."""
     clocks, found, last = Rounds(), list[Look](), None
     for place, at in enumerate(times):
-        lately = slice(max(0, place - 2), place + 1)
-        seen = [Series(one.metric, one.values[lately]) for one in answer]
+        since = times[max(0, place - 2)]
+        seen = [
+            Series(one.metric, [(by, text) for by, text in one.values if since <= by <= at])
+            for one in answer
+        ]
         for stamp in look(clocks, seen, at).get("a:1", []):
             if last is not None:
                 found.append((last, stamp, clocks.step(last, stamp)))
@@ -758,6 +761,42 @@ def test_rounds_that_take_their_time_are_no_standstill(
     _, found = looked_at(scraped(rounds, scrapes), scrapes)
     steps = [(truth(rounds, before, after), step) for before, after, step in found[8:]]
     assert len(steps) > 10
+    for true_s, step in steps:
+        assert step is not None
+        assert step.sure
+        assert step.elapsed_s == pytest.approx(true_s, rel=0.06)
+
+
+def joined(first: Iterable[Series], then: Iterable[Series]) -> list[Series]:
+    """Return the series of two lives of an agent: the labels that they share have one each."""
+    found: dict[frozenset[tuple[str, str]], Series] = {}
+    for one in (*first, *then):
+        kept = found.setdefault(frozenset(one.metric.items()), Series(one.metric, []))
+        kept.values.extend(one.values)
+    return list(found.values())
+
+
+LONGER = [(5.0, 30.0, 20.0), (30.0, 60.0, 40.0), (5.0, 15.0, 10.0), (5.0, 60.0, 40.0)]
+"""Scrapes of which a longer round takes now one, now two: every other one fits the old interval."""
+
+
+@pytest.mark.parametrize("upgraded", [True, False])
+@pytest.mark.parametrize("start", [0.3, 4.0, 7.0, 13.0])
+@pytest.mark.parametrize(("before_s", "after_s", "scrape_s"), LONGER)
+def test_a_longer_interval_is_learnt_soon_whatever_the_rhythm_of_scrapes_is(
+    before_s: float, after_s: float, scrape_s: float, start: float, upgraded: bool
+):
+    """The agent counts otherwise after an upgrade; or nobody saw that its count began anew."""
+    began = 1020.0 if upgraded else 62.0
+    old = firing(before_s, [0.04] * 400) if upgraded else sleeping(before_s, [(0.02, 0.02)] * 400)
+    new = sleeping(after_s, [(0.1, 0.02)] * 400, start=began)
+    times = every(scrape_s, new[-1].ended - after_s, start=start)
+    early = [at for at in times if at < min(began, 1000.0) - 2.0]
+    late = [at for at in times if at > began + (0.0 if upgraded else 12 * max(300.0, after_s))]
+    has = TIMER if upgraded else SLEEPER
+    _, found = looked_at(joined(scraped(old, early, has), scraped(new, late)), early + late)
+    steps = [(truth(new, *one[:2]), one[2]) for one in found if one[0].scraped > late[5]]
+    assert len(steps) > 100
     for true_s, step in steps:
         assert step is not None
         assert step.sure
