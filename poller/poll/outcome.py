@@ -126,7 +126,8 @@ class Outcome:
         self.kernels_of = {name: len(there) for name, there in history.living.kernels.items()}
         self.held_of = dict(history.living.held)
         self.roundless = tuple(sorted(history.living.roundless))
-        self.standing = frozenset(history.standing.plugins)
+        there = history.living.kernels  # what stood still when an agent went is told no more
+        self.standing = frozenset(one for one in history.standing.plugins if one[0] in there)
 
     def saw_writers(self, publisher: Publisher) -> None:
         """Take who else writes, and which keys are none of ours."""

@@ -786,6 +786,27 @@ async def test_a_poller_that_starts_while_a_plugin_stands_still_tells_no_zero(do
         assert lives.memory.stat(kernel)["cpu_util"]["current"] == "700"
 
 
+@pytest.mark.parametrize("moves", [True, False])
+async def test_a_plugin_that_stood_still_is_told_no_more_where_its_agent_has_gone(moves: bool):
+    """As by who restarts an agent for it: in a pod it has another address then."""
+    lives = Lives(measure_s=5.0, scrape_s=5.0)
+    agent = lives.agents[0]
+    agent.kernels, lives.agents[1].kernels = lives.kernels[:2], []
+    for kernel in agent.kernels:
+        kernel.metrics["cpu_util"] = lambda at: (min(at, 600.0) + 3600) * 700
+    lives.until(300)
+    (*_, last) = await lives.poll(300, 700)
+    assert last.standing == {(agent.instance, "cpu")}
+    if moves:
+        agent.instance = "i-00:2"
+        for kernel in agent.kernels:
+            kernel.metrics["cpu_util"] = lambda at: (at + 3600) * 700
+    else:
+        agent.up = lambda at: False
+    (*_, last) = await lives.poll(700, 900)
+    assert last.standing == set()
+
+
 def rate_told(lives: Lives, kernel: Kernel) -> float | None:
     """Return the rate that a kernel's key tells; None where it has no key."""
     found = kernel.id in lives.memory.keys
