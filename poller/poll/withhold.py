@@ -20,6 +20,10 @@ moved, it has ended. `stalled`: its agent stands still. `mixed`: scraped in mid-
 its key has another type. `yielded`: left to an agent that writes."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+_BELIEVED = 0.5
+"""Share of the patience with agents after which one of which nothing moves has stalled. The patience
+is as long as the window of a rate: with the whole of it a rate is 0 a scrape and a poll before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
@@ -54,7 +58,8 @@ def stalled_agents(
             continue
         if is_still(kernel, now, patience):
             continue
-        moves = kernel.moved is not None and now - kernel.moved <= patience.stall_s
+        believed_s = _BELIEVED * patience.stall_s
+        moves = kernel.moved is not None and now - kernel.moved <= believed_s
         moving.setdefault(agent, []).append(moves)
     return {agent for agent, moves in moving.items() if len(moves) > 1 and not any(moves)}
 

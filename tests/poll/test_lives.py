@@ -769,6 +769,26 @@ async def test_two_agents_of_one_process_have_no_rate_that_is_0_or_the_double():
             assert rate == pytest.approx(700, rel=0.3)
 
 
+@pytest.mark.parametrize(("measure_s", "scrape_s"), [(30.0, 10.0), (30.0, 15.0), (5.0, 5.0)])
+async def test_kernels_of_an_agent_without_rounds_that_stands_still_are_told_no_zero_before(
+    measure_s: float, scrape_s: float
+):
+    """Their keys stay as they were written last, for as long as it stands still."""
+    lives = Lives(agents=3, measure_s=measure_s, scrape_s=scrape_s)
+    agent, kernels = lives.agents[0], lives.kernels[:2]
+    agent.kernels, lives.agents[1].kernels = kernels, []
+    agent.measures = lambda at: at < 1000
+    for one in lives.agents:
+        one.counts = one.ends = False
+    for kernel in kernels:
+        kernel.metrics["cpu_used"] = kernel.metrics["cpu_util"]
+    lives.until(700)
+    (*_, last) = await lives.poll(700, 1400)
+    assert last.withheld.keys() == {kernel.id for kernel in kernels}
+    for kernel in kernels:
+        assert float(lives.memory.stat(kernel)["cpu_util"]["current"]) > 300
+
+
 @pytest.mark.parametrize("down_s", [0, 60])
 async def test_a_poller_that_starts_while_a_plugin_stands_still_tells_no_zero(down_s: int):
     lives = Lives(measure_s=5.0, scrape_s=5.0)
