@@ -13,11 +13,15 @@ _NAMED = 5
 
 
 class AgentTrouble(NamedTuple):
-    """Why an agent's kernels are not as they should be, and what to do."""
+    """Why an agent's kernels are not as they should be, and what to do.
+
+    `instance` is the exporter of one that is silent.
+    """
 
     reason: str
     detail: str
     advice: str
+    instance: str = ""
 
 
 def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
@@ -30,6 +34,7 @@ def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
                 "silent",
                 f"no sample of it has come from {one.instance} lately; its keys stay as they are",
                 "start the agent, or look at its target in Prometheus: is it down, or gone?",
+                one.instance,
             )
         elif one.name in outcome.stalled:
             found[one.name] = _stalled(one)
@@ -39,13 +44,15 @@ def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
 def still_silent(before: Mapping[str, AgentTrouble], outcome: Outcome) -> dict[str, AgentTrouble]:
     """Return the agents that were silent and that nothing was heard of since.
 
-    Their rounds are forgotten after some minutes, and they are as dead as before.
+    Their rounds are forgotten after some minutes, and they are as dead as before; but not where
+    another agent tells by their exporter: they have another name now.
     """
     heard = {one.name for one in outcome.exporters} | outcome.roundless_agents
+    taken = {one.instance for one in outcome.exporters} | set(outcome.roundless)
     return {
         agent: trouble
         for agent, trouble in before.items()
-        if trouble.reason == "silent" and agent not in heard
+        if trouble.reason == "silent" and agent not in heard and trouble.instance not in taken
     }
 
 

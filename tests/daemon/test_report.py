@@ -256,6 +256,16 @@ def test_an_agent_that_died_stays_told_when_its_rounds_are_forgotten(seen: Seen)
     assert told[1].startswith("agent i-b: measures again after")
 
 
+def test_an_agent_that_died_is_told_no_more_when_another_one_tells_by_its_exporter(seen: Seen):
+    """It was set up anew under another name."""
+    dead = replace(WELL, instance="b:1", agent="i-b", silent=True)
+    seen.report.succeeded(Outcome(exporters=(WELL, dead), held_of={"a:1": 1, "b:1": 1}))
+    anew = replace(dead, agent="i-new", silent=False)
+    seen.report.succeeded(Outcome(exporters=(WELL, anew), held_of={"a:1": 1, "b:1": 1}))
+    assert seen.metric("silent_agents") == 0
+    assert seen.lines("agent i-b")[1].startswith("agent i-b: is gone after")
+
+
 def test_an_agent_that_tells_by_another_instance_now_is_not_down():
     gone = replace(WELL, instance="old:1", silent=True)
     there = replace(gone, instance="new:1", silent=False)
