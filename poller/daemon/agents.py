@@ -23,6 +23,11 @@ class AgentTrouble(NamedTuple):
     advice: str
     instance: str = ""
 
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """Reason, detail and advice."""
+        return self.reason, self.detail, self.advice
+
 
 def troubles(outcome: Outcome) -> dict[str, AgentTrouble]:
     """Return what is wrong with each agent in a cycle that went through."""

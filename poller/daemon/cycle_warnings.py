@@ -169,13 +169,13 @@ class CycleWarnings:
 
     def _warn_of_agents(self, outcome: Outcome, troubles: Mapping[str, AgentTrouble]) -> None:
         for agent, trouble in sorted(troubles.items()):
-            self._conditions.bad(f"agent {agent[:64]}", *trouble[:3])
+            self._conditions.bad(f"agent {agent[:64]}", *trouble.told)
         for agent in self._troubles.keys() - troubles.keys():
             self._conditions.good(f"agent {agent[:64]}", agents.ending(agent, outcome))
         self._troubles = troubles
         uncounted = agents.roundless(outcome)
         if uncounted is not None:
-            self._conditions.bad("rounds", *uncounted[:3])
+            self._conditions.bad("rounds", *uncounted.told)
         else:
             self._conditions.good("rounds")
         plugins = sorted(f"{plugin} of {place}" for place, plugin in outcome.standing)
