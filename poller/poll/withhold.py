@@ -21,8 +21,8 @@ its key has another type. `yielded`: left to an agent that writes."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 _BELIEVED = 0.5
-"""Share of the patience with agents after which one of which nothing moves has stalled. The patience
-is as long as the window of a rate: with the whole of it a rate is 0 a scrape and a poll before."""
+"""Share of the patience with agents after which one has stalled of which nothing moves. The whole
+is as long as the window of a rate, so that a rate would be 0 a scrape and a poll before."""
 
 
 @dataclass(frozen=True, slots=True)
