@@ -153,6 +153,14 @@ async def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(
     assert (await fault(prometheus.url, max_response_bytes=5000)).reason == "oversized"
 
 
+@pytest.mark.parametrize("path", ["/mimir", "/mimir/"])
+async def test_a_path_in_the_url_goes_before_that_of_the_api(
+    prometheus: ScriptedPrometheus, path: str
+) -> None:
+    assert await ask(prometheus.url + path) == []
+    assert [one.path for one in prometheus.requests] == ["/mimir/api/v1/query"]
+
+
 async def test_no_answer_in_time_is_a_timeout_and_asked_once(
     prometheus: ScriptedPrometheus,
 ) -> None:

@@ -76,6 +76,7 @@ class ScriptedPrometheus(WebService):
             web.get("/api/v1/status/buildinfo", self._answer_build_info),
             web.get("/api/v1/query", self._answer_query),
             web.post("/api/v1/query", self._answer_query),
+            web.post("/{prefix}/api/v1/query", self._answer_query),
         ]
 
     async def _answer_query(self, request: web.Request) -> web.StreamResponse:
