@@ -11,14 +11,17 @@ LACKING: dict[str, Reason] = {f"kernel-{number}": "incomplete" for number in ran
 
 
 def after(withheld: Withheld, cycles: int, kernels: Mapping[str, Reason]) -> Noted:
-    """Let so many cycles withhold the same kernels; return what the last one changed."""
-    return [withheld.note(kernels) for _ in range(cycles)][-1]
+    """Let so many cycles withhold the same kernels; return what the last one alone changed."""
+    *before, last = (withheld.note(kernels) for _ in range(cycles))
+    assert all(noted == ([], []) for noted in before)
+    return last
 
 
 def test_a_few_cycles_are_no_matter_and_more_are_told_once():
     withheld = Withheld()
     for _ in range(LONG_CYCLES):
         assert withheld.note(LACKING) == ([], [])
+    assert not withheld.long
     names = tuple(f"kernel-{number}" for number in range(5))
     assert withheld.note(LACKING).begun == [Long("incomplete", names)]
     assert withheld.long == {"incomplete": 7}
