@@ -112,7 +112,7 @@ class History:
             metric = self.catalog[name]
             if kept is not None:
                 hung = recall.stands_where_left(kept, metric, remembered)
-                recall.recall_rate(kept, remembered, fresh or hung)
+                recall.recall_rate(kept, metric, remembered, fresh or hung)
                 if kernel.stamp is not None and (fresh or hung) and kept.rate:
                     self.standing.recall(kernel_id, kernel.stamp.instance, name)
                 if was_there and self.time is not None:  # its exporter had left it out for long

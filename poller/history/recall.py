@@ -69,17 +69,25 @@ def _of_the_past(kept: MetricState, metric: Metric, told: Remembered) -> float |
 
 def stands_where_left(kept: MetricState, metric: Metric, told: Remembered) -> bool:
     """Whether a counter is where the key left it, with a rate: nothing was measured since."""
+    return bool(float(told.rate or 0)) and _has_moved(kept, metric, told) is False
+
+
+def _has_moved(kept: MetricState, metric: Metric, told: Remembered) -> bool | None:
+    """Whether a counter is not where the key left it; None where that is not known."""
     raw = told.raw or told.maximum
-    if not metric.cumulative or raw is None or not float(told.rate or 0):
-        return False
-    return written(kept.current) == raw
+    if not metric.cumulative or raw is None:
+        return None
+    return written(kept.current) != raw
 
 
-def recall_rate(kept: MetricState, told: Remembered, fresh: bool) -> None:
+def recall_rate(kept: MetricState, metric: Metric, told: Remembered, fresh: bool) -> None:
     """Let a metric take its key's rate where that is nearer than what it has.
 
-    `fresh`: the key is of the last few rounds, and so is its rate.
+    `fresh`: the key is of the last few rounds, and so is its rate; but a 0 is none any more where
+    the counter has moved since, and a window tells how fast.
     """
+    if kept.rate and not float(told.rate or 0) and _has_moved(kept, metric, told):
+        return
     stands_in = kept.by_window and kept.stamp is not None
     nearer = kept.rate is None or (stands_in and (fresh or kept.owed is None))
     if nearer and told.rate is not None:

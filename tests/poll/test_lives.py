@@ -870,6 +870,24 @@ def begins_at(kernel: Kernel, began: float) -> None:
         kernel.metrics[name] = lambda at, rate=rate: 1e6 + max(0.0, at - began) * rate
 
 
+@pytest.mark.parametrize("down_s", [20, 60, 100])
+async def test_the_rate_of_a_kernel_that_began_to_work_while_no_poller_ran_is_not_the_0_of_its_key(
+    down_s: int,
+):
+    lives = Lives(measure_s=30.0, scrape_s=10.0)
+    kernel = lives.kernels[0]
+    begins_at(kernel, 885)
+    lives.until(300)
+    await lives.poll(300, 881)
+    assert rate_told(lives, kernel) == 0.0
+    lives.until(905 + down_s)
+    lives.start()
+    for at in range(905 + down_s, 1100, 5):
+        await lives.poll(at, at + 1)
+        if lives.memory.written[kernel.id] == lives.memory.now:
+            assert (rate_told(lives, kernel) or 0.0) > 100
+
+
 @pytest.mark.parametrize("alone", [False, True])
 async def test_the_first_rate_after_a_long_outage_is_not_that_of_the_outage(alone: bool):
     lives = Lives(measure_s=5.0, scrape_s=15.0)
