@@ -806,6 +806,24 @@ async def test_a_poller_that_starts_while_a_plugin_stands_still_tells_no_zero(do
         assert lives.memory.stat(kernel)["cpu_util"]["current"] == "700"
 
 
+@pytest.mark.parametrize("labels", [{"replica": "b"}, {"job": "other"}], ids=str)
+async def test_a_plugin_that_stands_still_is_found_where_two_replicas_scrape_its_agent(
+    labels: dict[str, str],
+):
+    """Each round is met twice, by the scrapes of both: the second time nothing has moved."""
+    lives = Lives(agents=2, measure_s=30.0, scrape_s=30.0)
+    agent, kernels = lives.agents[0], lives.kernels
+    agent.kernels, lives.agents[1].kernels = kernels, []
+    for kernel in kernels:
+        kernel.metrics["cpu_util"] = lambda at: (min(at, 990.0) + 3600) * 700
+    lives.agents.append(SecondTarget(agent, 7.0, **labels))
+    lives.until(300)
+    await lives.poll(300, 1000)
+    for at in range(1000, 1400, 5):
+        await lives.poll(at, at + 5)
+        assert {lives.memory.stat(one)["cpu_util"]["current"] for one in kernels} == {"700"}
+
+
 @pytest.mark.parametrize("moves", [True, False])
 async def test_a_plugin_that_stood_still_is_told_no_more_where_its_agent_has_gone(moves: bool):
     """As by who restarts an agent for it: in a pod it has another address then."""
