@@ -78,6 +78,10 @@ class Stamp(NamedTuple):
     shift_s: float
     scraped: float
 
+    def follows(self, before: Stamp | None) -> bool:
+        """Whether it is of another measurement than the one before; None: there was none."""
+        return before is None or self.number != before.number or self.instance != before.instance
+
 
 class Glimpse(NamedTuple):
     """What one scrape between two batches saw: `{kernel: {metric: number as text}}`.
@@ -222,7 +226,8 @@ class Patience:
     """How long standing still is believed, in seconds.
 
     `still_s`: a kernel of which nothing moved for longer is taken to have ended.
-    `stall_s`: an agent without rounds of which nothing moved for longer is taken to have stalled.
+    `stall_s`: what moved within it is not at rest; an agent without rounds of which nothing moved
+    for half of it is taken to have stalled (`withhold`).
     """
 
     still_s: float

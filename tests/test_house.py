@@ -130,7 +130,7 @@ SEES_STAGES: dict[str, set[str]] = {
     "history/living": {"rounds/rounds"},
     "history/measure": {"rounds/arrivals", "rounds/rates", "rounds/rounds", "history/state"},
     "history/recall": {"rounds/rates", "history/state"},
-    "history/standing": {"history/measure", "history/state"},
+    "history/standing": {"history/state"},
     "history/state": set(),
     "batch/capacities": {"history/state"},
     "batch/duplicates": set(),

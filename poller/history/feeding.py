@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from poller.history import recall
 from poller.history.history import History
-from poller.history.measure import MetricFacts, Steps, Taking, is_same_round, measure
+from poller.history.measure import MetricFacts, Steps, Taking, measure
 from poller.history.state import KernelState, MetricState
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Glimpse, Observation, Stamp
@@ -113,7 +113,7 @@ class Feeding:
         instance = batch.instances.get(kernel_id, kernel.instance)
         if (stamp.instance if stamp else "") in batch.gaps:
             self._owe_gap(kernel_id, kernel)
-        if stamp is None or kernel.stamp is None or not is_same_round(stamp, kernel.stamp):
+        if stamp is None or stamp.follows(kernel.stamp):
             self.fed.measured.add(kernel_id)
         kernel.agent = batch.agents.get(kernel_id, kernel.agent)
         kernel.instance = instance

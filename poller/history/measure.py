@@ -137,7 +137,7 @@ class Taking(NamedTuple):
                 kept.capacity = reading.capacity
             if self.stamp is None:
                 came |= self._without_rounds(kernel, kept, reading, fact)
-            elif kept.stamp is None or not is_same_round(kept.stamp, self.stamp):
+            elif self.stamp.follows(kept.stamp):
                 step = usual if kept.stamp is read_in else self.steps.step(kept.stamp, self.stamp)
                 came |= self._next(kernel, kept, reading, fact, step)
         if len(observation) < len(metrics):
@@ -226,11 +226,6 @@ class Taking(NamedTuple):
                     kernel.reorder()
                 kept.rate = rate
         return fell or anew
-
-
-def is_same_round(one: Stamp, other: Stamp) -> bool:
-    """Whether two stamps are of one measurement."""
-    return one.number == other.number and one.instance == other.instance
 
 
 def _fell(kept: MetricState, reading: Reading) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from poller.format.catalog import Catalog
-from poller.history.measure import is_same_round
 from poller.history.state import KernelState
 from poller.values import Observation, Stamp
 
@@ -71,10 +70,8 @@ class Standing:
         looked: dict[str, float] = {}
         for kernel_id, told, stamp in read:
             kernel = known.get(kernel_id)
-            if kernel is None or stamp is None:
-                continue
-            # A replica's scrape may see it once more: nothing moves within a round.
-            if kernel.stamp is None or not is_same_round(stamp, kernel.stamp):
+            # A replica's scrape may see a round once more: nothing moves within it.
+            if kernel is not None and stamp is not None and stamp.follows(kernel.stamp):
                 looked[stamp.instance] = stamp.number
                 settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:

@@ -122,12 +122,14 @@ class Outcome:
 
     def saw_history(self, history: History) -> None:
         """Take which kernels there are now."""
-        self.kernels = history.living.count
-        self.kernels_of = {name: len(there) for name, there in history.living.kernels.items()}
-        self.held_of = dict(history.living.held)
-        self.roundless = tuple(sorted(history.living.roundless))
-        there = history.living.kernels  # what stood still when an agent went is told no more
-        self.standing = frozenset(one for one in history.standing.plugins if one[0] in there)
+        living = history.living
+        self.kernels = living.count
+        self.kernels_of = {name: len(there) for name, there in living.kernels.items()}
+        self.held_of = dict(living.held)
+        self.roundless = tuple(sorted(living.roundless))
+        # What stood still when an agent went is told no more, and not forgotten: it may come back.
+        there = (one for one in history.standing.plugins if one[0] in living.kernels)
+        self.standing = frozenset(there)
 
     def saw_writers(self, publisher: Publisher) -> None:
         """Take who else writes, and which keys are none of ours."""

@@ -102,7 +102,7 @@ class Client:
         at = self._failover.at
         try:
             path = "/api/v1/status/buildinfo"
-            reply = await self._transport.get(at, path, self._access.timeout_s)
+            reply = await self._transport.ask(at, path, self._access.timeout_s)
             self._recognize(at, reply.headers, b"")
             if at in self._victoria:
                 return victoria.NAME  # the version it tells is that of a Prometheus
@@ -179,9 +179,9 @@ class Client:
         timeout_s: float,
     ) -> Answer[T]:
         try:
-            reply = await self._transport.post(place, _QUERY, fields, timeout_s)
+            reply = await self._transport.ask(place, _QUERY, timeout_s, fields)
         except DroppedConnection:  # aiohttp retries no POST by itself
-            reply = await self._transport.post(place, _QUERY, fields, timeout_s)
+            reply = await self._transport.ask(place, _QUERY, timeout_s, fields)
         answer = answers.decoded(form, reply.body)
         self._recognize(place, reply.headers, bytes(answer.stats))
         return answer

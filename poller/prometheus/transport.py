@@ -81,38 +81,25 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, place: int, path: str, timeout_s: float) -> Reply:
-        """Ask the server at a place among `addresses`."""
-        return await self._request(place, "GET", path, None, timeout_s)
-
-    async def post(
-        self, place: int, path: str, fields: Mapping[str, str], timeout_s: float
+    async def ask(
+        self, place: int, path: str, timeout_s: float, form: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send a form to the server at a place among `addresses`."""
-        return await self._request(place, "POST", path, fields, timeout_s)
-
-    async def _request(
-        self,
-        place: int,
-        method: str,
-        path: str,
-        fields: Mapping[str, str] | None,
-        timeout_s: float,
-    ) -> Reply:
+        """Ask the server at a place among `addresses`; by POST where there is a form to send."""
         assert self._session is not None, "use it as an async context manager"
         base = self._urls[place]
         headers = {"Accept-Encoding": "identity" if _is_loopback(base) else "gzip"}
-        if fields is not None:
+        if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         headers.update(self._access.headers())
         if any(name.lower() == "authorization" for name in headers):
             base = base.with_user(None)  # two ways to authenticate are refused by the library
         url = base.with_path(base.path.rstrip("/") + path)
+        method = "GET" if form is None else "POST"
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 self._session.request(
-                    method, url, data=_encoded(fields), headers=headers, allow_redirects=False
+                    method, url, data=_encoded(form), headers=headers, allow_redirects=False
                 ) as response,
             ):
                 return await self._reply(response)
@@ -155,6 +142,6 @@ def _is_loopback(url: URL) -> bool:
         return url.host == "localhost"
 
 
-def _encoded(fields: Mapping[str, str] | None) -> bytes | None:
+def _encoded(form: Mapping[str, str] | None) -> bytes | None:
     # By hand: the library makes a multipart boundary for every form, needed or not.
-    return urlencode(fields).encode() if fields is not None else None
+    return urlencode(form).encode() if form is not None else None

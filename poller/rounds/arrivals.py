@@ -211,9 +211,8 @@ class Arrivals:
 
         Or passed, where these scrapes skipped it and those of a replica saw it.
         """
-        first = next(iter(self._seen), math.inf)
         met = next((one for one in self._seen.values() if one.number >= stamp.number), None)
-        if met is None or stamp.number < first:
+        if met is None or stamp.number < next(iter(self._seen)):
             return len(self._seen) < _KEPT  # or it is among those that were dropped
         return abs(met.by - stamp.scraped) > patience_s
 

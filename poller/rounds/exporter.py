@@ -114,9 +114,7 @@ class Exporter:
         interval_s = self.interval_s
         if interval_s is None:
             return None
-        return (
-            interval_s if self.counter == "before_observe" else interval_s + self._durations.mean_s
-        )
+        return interval_s + (0.0 if self.counter == "before_observe" else self._durations.mean_s)
 
     @property
     def weight(self) -> float | None:

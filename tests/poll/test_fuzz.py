@@ -260,8 +260,8 @@ def test_duplicate_series_are_settled_whatever_is_answered_about_them(
     batch = merged([(query, rows_of(body)) for query, body in answers])
     sets = [decoded(SET_ROWS, body).data for body in (values, stamped, changes)]
     found = Sets(*(one.result for one in sets))  # type: ignore
-    clock = lambda identity: Stamp("a:1", 1.0, 0.0, 1.0)  # noqa: E731
-    settled = duplicates.settle(batch, found, 5.0, clock, {})
+    stamp = Stamp("a:1", 1.0, 0.0, 1.0)
+    settled = duplicates.settle(batch, found, 5.0, lambda identity: stamp, {})
     assert not settled.conflicts
     assert settled.observations.keys() == batch.observations.keys()
 

@@ -449,7 +449,8 @@ def test_a_sleeping_agents_interval_and_every_step_are_found(
     scrapes = every(scrape_s, rounds[-1].ended, jitter_s=0.1 * scrape_s)
     clocks, stamps = stamps_of(scraped(rounds, scrapes, late_s=late_s))
     assert interval_of(clocks) == pytest.approx(interval_s, rel=0.01)
-    are_true(clocks, rounds, stamps[-40:], rel=0.025)
+    # Of rounds between two scrapes nobody saw how long each one gathered.
+    are_true(clocks, rounds, stamps[-40:], rel=0.02 if scrape_s <= interval_s else 0.025)
 
 
 def test_what_is_told_is_how_often_an_agent_measures_its_rounds_durations_included():

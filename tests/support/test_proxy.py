@@ -79,18 +79,14 @@ def test_proxy_resets_after_a_request_that_the_server_still_gets(
     proxied: Proxied, redis: Redis
 ) -> None:
     proxy, _ = proxied
-    proxy.fault = reset(after_response_bytes=0)
-    with _raw(proxy) as raw:
-        raw.sendall(b"SET reset done\r\n")
-        with pytest.raises(ConnectionResetError):
-            raw.recv(100)
-    assert redis.command("GET", "reset") == b"done"
-    proxy.fault = reset(after_request_bytes=0)
-    with _raw(proxy) as raw:
-        raw.sendall(b"SET reset again\r\n")
-        with pytest.raises(ConnectionResetError):
-            raw.recv(100)
-    assert redis.command("GET", "reset") == b"done"
+    late, soon = reset(after_response_bytes=0), reset(after_request_bytes=0)
+    for fault, sent in ((late, b"done"), (soon, b"again")):
+        proxy.fault = fault
+        with _raw(proxy) as raw:
+            raw.sendall(b"SET reset " + sent + b"\r\n")
+            with pytest.raises(ConnectionResetError):
+                raw.recv(100)
+        assert redis.command("GET", "reset") == b"done"
 
 
 def test_proxy_truncates_cleanly_and_resets_at_once(proxied: Proxied) -> None:
