@@ -44,7 +44,7 @@ async def opened(
     directory: Path, prometheus: ScriptedPrometheus, url: str, **more: Any
 ) -> AsyncIterator[tuple[Cycle, Lease | None]]:
     """Open a cycle and its lease, if the settings have one."""
-    made = settings(directory, prometheus.url, url, **{"redis__timeout_s": 0.4, **more})
+    made = settings(directory, prometheus.url, url, **{"redis__timeout_s": 1.0, **more})
     async with assembly.cycle(made, PATIENT) as cycle:
         yield cycle, assembly.lease(made, cycle.store)
 
