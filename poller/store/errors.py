@@ -18,6 +18,7 @@ from poller.errors import StoreError
 _RIGHTS = "compare the ACL user with the README's"
 _SECRET = "check redis.username and password_file, or those in redis.url"
 _REACH = "start the server, or check redis.url"
+_MOVING = "slots are moving; the key is written again next cycle"
 _BROKE = "start the server, or look whether its maxclients are reached"
 _BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, str], ...] = (
     (gone_wrong.AuthenticationError, "unauthorized", "user or password is refused", _SECRET),
@@ -30,6 +31,9 @@ _BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, 
      "the server is a replica and takes no writes", "point redis.url at the master"),
     (gone_wrong.OutOfMemoryError, "out_of_memory",
      "the server is out of memory", "raise the server's maxmemory"),
+    (gone_wrong.MasterDownError, "readonly",
+     "the replica has lost its master", "the master is gone; wait for the failover"),
+    (gone_wrong.TryAgainError, "moved", "slots are moving", _MOVING),
     (gone_wrong.ClusterDownError, "cluster_down",
      "the cluster is down", "slots are without a master"),
     (gone_wrong.RedisClusterException, "cluster_down", "no node of the cluster answers", _REACH),
@@ -39,21 +43,16 @@ _BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, 
     (OSError, "connection", "no connection can be made", _REACH),
 )  # fmt: skip
 """(class, reason, what it says, advice), the first that fits."""
-_MOVING = "slots are moving; the key is written again next cycle"
-_NOPERM = ("NOPERM", "The user executing the script", "ACL failure in script")
-"""How it begins as a command's, and as a script's in Redis 7.0 and from 7.2 or Valkey on."""
+_NOPERM = ("The user executing the script", "ACL failure in script")
+"""How a script's refusal begins in Redis 7.0, and from 7.2 or Valkey on."""
 _BY_TEXT: tuple[tuple[str | tuple[str, ...], str, str, str], ...] = (
     ("WRONGTYPE", "wrong_type",
      "the key holds another type than string",
      "the key belongs to somebody else; it is left alone"),
-    ("NOAUTH", "unauthorized", "a password is asked for", "set redis.password_file"),
     ("Authentication required", "unauthorized", "a password is asked for", _SECRET),
-    ("WRONGPASS", "unauthorized", "user or password is refused", _SECRET),
     (_NOPERM, "forbidden", "the user may not do this", _RIGHTS),
     ("MISCONF", "misconfigured",
      "the server takes no writes", "the server refuses writes since it cannot save"),
-    ("MASTERDOWN", "readonly",
-     "the replica has lost its master", "the master is gone; wait for the failover"),
     ("No master found", "connection",
      "no sentinel that answers knows the master", "start the sentinels, or check redis.url"),
     ("max number of clients reached", "connection",
@@ -64,14 +63,16 @@ _BY_TEXT: tuple[tuple[str | tuple[str, ...], str, str, str], ...] = (
     ("LATE", "late",
      "the write came after the lease",
      "the write came after the lease; synchronise the clocks of the nodes"),
-    ("TRYAGAIN", "moved", "slots are moving", _MOVING),
     ("DB index", "error_reply",
      "the server has no database of that number", "check the number at the end of redis.url"),
     ("invalid DB index", "error_reply", "that is no database", "check redis.url"),
     ("This instance has cluster support disabled", "error_reply",
      "the server is no part of a cluster", "write redis:// instead of redis+cluster://"),
 )  # fmt: skip
-"""(how the server's text begins, reason, what it says, advice)."""
+"""(how the server's text begins, reason, what it says, advice), where the library has no class.
+
+It cuts off the code of a text for which it has one.
+"""
 _COMMAND = re.compile(r"(?:run the|command) ['`]([A-Za-z|]+)['`]", re.ASCII)
 _SAID = re.compile(r""".* of pipeline caused error: (?:\(['"])?""", re.DOTALL)
 """What the library puts before the server's words in a pipeline: the command, and so the key."""

@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 import redis.exceptions as gone_wrong
+from redis.connection import DefaultParser
+from redis.sentinel import MasterNotFoundError
 
 from poller.errors import StoreError
 from poller.store.connections import StoreAccess
@@ -62,6 +64,15 @@ def test_no_error_is_told_by_its_class_name(kind: type[Exception]):
         (OSError(111, "Connect call failed ('10.0.0.1', 6379)"),
          "connection", "connection refused"),
         (TimeoutError(), "timeout", "no answer in time"),
+        (gone_wrong.TimeoutError("Timeout reading from h:6379"), "timeout", "no answer in time"),
+        (gone_wrong.ConnectionError("Connection closed by server."),
+         "connection", "the connection broke"),
+        (MasterNotFoundError("No master found for 'mymaster'"),
+         "connection", "no sentinel that answers knows the master"),
+        (gone_wrong.RedisClusterException("Redis Cluster cannot be connected."),
+         "cluster_down", "no node of the cluster answers"),
+        (gone_wrong.RedisClusterException("another cluster answers"),
+         "cluster_down", "what answers is of another cluster"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -69,6 +80,47 @@ def test_what_is_told_is_whole_words_and_no_argument(error: Exception, reason: s
     told = translate(error)
     assert (told.reason, told.detail) == (reason, detail)
     assert KEY not in str(told) + told.advice
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "detail"),
+    [
+        ("LOADING Redis is loading the dataset in memory",
+         "loading", "the server reads its data set"),
+        ("READONLY You can't write against a read only replica.",
+         "readonly", "the server is a replica and takes no writes"),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+         "readonly", "the replica has lost its master"),
+        ("OOM command not allowed when used memory > 'maxmemory'.",
+         "out_of_memory", "the server is out of memory"),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist "
+         "to disk.", "misconfigured", "the server takes no writes"),
+        ("CLUSTERDOWN Hash slot not served", "cluster_down", "the cluster is down"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "moved", "slots are moving"),
+        ("ASK 3999 127.0.0.1:6381", "moved", "the key is on another node"),
+        ("NOAUTH Authentication required.", "unauthorized", "a password is asked for"),
+        ("WRONGPASS invalid username-password pair or user is disabled.",
+         "unauthorized", "user or password is refused"),
+        ("ERR wrong number of arguments for 'auth' command",
+         "unauthorized", "the server knows no users"),
+        ("NOPERM User poller has no permissions to run the 'eval' command",
+         "forbidden", "the user may not run EVAL"),
+        ("ERR ACL failure in script: User poller has no permissions to run the 'set' command",
+         "forbidden", "the user may not run SET"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value",
+         "wrong_type", "the key holds another type than string"),
+        ("LATE", "late", "the write came after the lease"),
+        ("ERR invalid DB index", "error_reply", "that is no database"),
+        ("ERR max number of clients reached",
+         "connection", "the server takes no more connections"),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_a_server_replies_is_told_apart_as_the_library_reads_it(
+    reply: str, reason: str, detail: str
+):
+    told = translate(DefaultParser.parse_error(reply))
+    assert (told.reason, told.detail) == (reason, detail)
 
 
 @pytest.mark.parametrize(
