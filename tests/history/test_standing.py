@@ -1,0 +1,178 @@
+"""Plugins that stand still while their agent's rounds go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from poller.values import Batch, Glimpse, Reading, Stamp
+from tests.support.histories import (
+    CLOCKS,
+    KERNEL,
+    OTHER,
+    A,
+    cluster,
+    history,
+    mean,
+    rate,
+    stamp,
+)
+from tests.support.looks import feed
+
+
+def pair(number: int, io: Iterable[str], gpu: Iterable[str], cpu: int) -> Batch:
+    kernels = {
+        kernel: {
+            "cpu_util": Reading(str(cpu + place)),
+            "io_read": Reading(read),
+            "cuda_util": Reading(used),
+        }
+        for place, (kernel, read, used) in enumerate(zip((KERNEL, OTHER), io, gpu, strict=True))
+    }
+    return cluster(5.0 * number, kernels)
+
+
+BUSY = (
+    pair(2, ("100", "500"), ("10", "20"), 1000),
+    pair(3, ("150", "600"), ("30", "40"), 2000),
+)
+"""Two kernels of which everything moves."""
+
+
+def glimpse_of(number: int, told: Batch, *names: str) -> Glimpse:
+    """Return a scrape in a round that saw what a batch tells, of some metrics alone."""
+    values = {
+        kernel: {name: readings[name].current for name in names or readings}
+        for kernel, readings in told.observations.items()
+    }
+    return Glimpse(stamp(number), values)
+
+
+def test_a_plugin_that_stands_still_alone_keeps_its_values_and_rates():
+    made = history(*BUSY)
+    for number, gpu in ((4, ("50", "60")), (5, ("70", "80")), (6, ("90", "10"))):
+        feed(made, pair(number, ("150", "600"), gpu, number * 1000), CLOCKS)
+    assert made.standing.plugins == {(A, "mem")}
+    assert rate(made, "io_read") == pytest.approx(10.0)
+    assert mean(made, "cuda_util") == (240.0, 4.0)
+
+
+@pytest.mark.parametrize("steady", ["100", "93", "0"])
+def test_devices_in_steady_use_are_no_plugin_that_stands_still(steady: str):
+    made = history(*BUSY)
+    for number in (4, 5, 6):
+        moving = (str(150 + number), str(600 + number))
+        feed(made, pair(number, moving, (steady, steady), number * 1000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert mean(made, "cuda_util") == (30.0 + 3 * float(steady), 4.0)
+
+
+def test_devices_in_steady_use_are_none_either_where_rounds_take_much_of_their_time():
+    made = history(*BUSY)
+    for number in (4, 5, 6):
+        told = pair(number, (str(150 + number), str(600 + number)), ("93", "93"), number * 1000)
+        slow = Stamp(A, float(number), 2.0 * (number - 3), 5.0 * number)
+        feed(made, replace(told, stamps={A: slow}), CLOCKS)
+        assert made.standing.plugins == set()
+
+
+def test_a_plugin_of_devices_that_a_round_waited_for_in_vain_has_measured_nothing_in_it():
+    """An agent waits four intervals for a plugin, then measures without it."""
+    made = history(*BUSY)
+    hung = pair(8, ("200", "700"), ("30", "40"), 3000)
+    feed(made, replace(hung, stamps={A: Stamp(A, 4.0, 20.0, 40.0)}), CLOCKS)
+    assert made.standing.plugins == {(A, "cuda")}
+    assert mean(made, "cuda_util") == (30.0, 1.0)
+    well = pair(9, ("250", "800"), ("50", "60"), 4000)
+    feed(made, replace(well, stamps={A: Stamp(A, 5.0, 20.0, 45.0)}), CLOCKS)
+    assert made.standing.plugins == set()
+    assert mean(made, "cuda_util") == (80.0, 2.0)
+
+
+def test_kernels_that_fall_idle_together_are_no_failure_while_their_devices_are_in_no_use():
+    made = history(
+        pair(2, ("100", "500"), ("0", "0"), 1000),
+        pair(3, ("150", "600"), ("0", "0"), 2000),
+    )
+    for number in (4, 5):
+        feed(made, pair(number, ("150", "600"), ("0", "0"), 2000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == 0.0
+
+
+def test_a_plugin_that_stands_still_is_found_between_two_batches_too():
+    made = history(*BUSY)
+    for number in (5, 7):
+        last = pair(number, ("150", "600"), ("30", "40"), number * 1000)
+        between = pair(number - 1, ("150", "600"), ("30", "40"), number * 1000 - 500)
+        glimpses = [glimpse_of(number - 1, between)]
+        feed(made, cluster(5.0 * number, last.observations, glimpses=glimpses), CLOCKS)
+        assert made.standing.plugins == {(A, "mem")}
+        assert rate(made, "io_read") == pytest.approx(10.0)
+        assert rate(made, "cpu_util") == pytest.approx(100.0)
+
+
+def test_a_plugin_that_failed_between_two_batches_makes_no_zero_though_a_plain_value_is_older():
+    def with_used(one: Batch, used: int) -> Batch:
+        for observation in one.observations.values():
+            observation["cpu_used"] = Reading(str(used))
+        return one
+
+    made = history(
+        with_used(pair(2, ("100", "500"), ("10", "20"), 1000), 1000),
+        with_used(pair(3, ("150", "600"), ("30", "40"), 2000), 2000),
+    )
+    glimpses = []  # which tell nothing of plain metrics; the plugin fails after round 4
+    for number, cpu in ((4, 2500), (5, 2500)):
+        seen = pair(number, (str(number), str(number)), (str(number), str(number)), cpu)
+        glimpses.append(glimpse_of(number, seen))
+    last = with_used(pair(6, ("250", "800"), ("70", "80"), 2500), 2500)
+    feed(made, cluster(30.0, last.observations, glimpses=glimpses), CLOCKS)
+    feed(made, with_used(pair(7, ("260", "810"), ("75", "85"), 2500), 2500), CLOCKS)
+    assert made.standing.plugins == {(A, "cpu")}
+    assert rate(made, "cpu_util") == pytest.approx(100.0)
+    assert mean(made, "cpu_util") == (2000.0 + 2500.0, 2.0)
+    assert made.kernels[KERNEL].metrics["cpu_used"].current == "2500"
+
+
+def test_a_plugin_that_goes_on_is_counted_from_its_last_measurement():
+    made = history(
+        *BUSY,
+        pair(4, ("150", "600"), ("30", "40"), 3000),
+        pair(5, ("250", "800"), ("90", "80"), 4000),
+    )
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == pytest.approx(10.0)  # 100 bytes in two rounds
+
+
+def test_kernels_that_fall_idle_together_have_lost_no_plugin():
+    made = history(
+        *BUSY,
+        pair(4, ("150", "600"), ("30", "40"), 2000),
+    )
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == 0.0
+
+
+def test_kernels_that_fall_idle_together_after_a_round_between_two_batches_have_lost_no_plugin():
+    made = history(*BUSY)
+    last = pair(5, ("200", "700"), ("50", "60"), 3000)
+    # The round before, of which no rate is seen: all moved in it, and nothing since.
+    glimpses = [glimpse_of(4, last, "cpu_util", "cuda_util")]
+    feed(made, cluster(25.0, last.observations, glimpses=glimpses), CLOCKS)
+    assert made.standing.plugins == set()
+    feed(made, pair(6, ("200", "700"), ("50", "60"), 3000), CLOCKS)
+    assert made.standing.plugins == set()
+    assert rate(made, "cpu_util") == rate(made, "io_read") == 0.0
+    assert mean(made, "cuda_util") == (30.0 + 3 * 50.0, 4.0)
+
+
+def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
+    made = history(
+        *BUSY,
+        pair(4, ("150", "900"), ("30", "50"), 3000),
+    )
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == 0.0
