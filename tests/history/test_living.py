@@ -56,6 +56,15 @@ def test_kernels_are_living_by_exporter_and_those_without_rounds_are_told():
     assert made.living.roundless == {A, B}
 
 
+def test_an_exporter_whose_rounds_were_read_before_or_are_mixed_counts_rounds():
+    made = history(two(10.0, {KERNEL: A, OTHER: B}))
+    left = two(15.0, {KERNEL: A, OTHER: B}, asked=frozenset({B}), mixed=frozenset({A, B}))
+    feed(made, replace(left, stamps={}), CLOCKS)
+    assert made.living.roundless == frozenset()
+    made = history(replace(left, stamps={}, asked=None))
+    assert made.living.roundless == frozenset()
+
+
 def test_the_round_an_exporter_was_read_in_stays_known_while_others_are_asked():
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
     feed(made, two(15.0, {OTHER: B}, asked=frozenset({B})), CLOCKS)

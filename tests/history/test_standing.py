@@ -29,11 +29,12 @@ def pair(number: int, io: Iterable[str], gpu: Iterable[str], cpu: int) -> Batch:
             "io_read": Reading(read),
             "cuda_util": Reading(used),
         }
-        for place, (kernel, read, used) in enumerate(zip((KERNEL, OTHER), io, gpu, strict=True))
+        for place, (kernel, read, used) in enumerate(zip(KERNELS, io, gpu, strict=True))
     }
     return cluster(5.0 * number, kernels)
 
 
+KERNELS = (KERNEL, OTHER)
 BUSY = (
     pair(2, ("100", "500"), ("10", "20"), 1000),
     pair(3, ("150", "600"), ("30", "40"), 2000),
@@ -176,3 +177,66 @@ def test_one_kernel_that_falls_idle_beside_a_busy_one_has_the_rate_0():
     )
     assert made.standing.plugins == set()
     assert rate(made, "io_read") == 0.0
+
+
+def test_a_kernel_that_alone_used_its_disk_and_stops_has_lost_no_plugin():
+    made = history(
+        pair(2, ("100", "500"), ("10", "20"), 1000),
+        pair(3, ("150", "500"), ("30", "40"), 2000),
+        pair(4, ("150", "500"), ("50", "60"), 3000),
+    )
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read") == 0.0
+
+
+def test_a_plugin_stands_still_on_while_all_else_is_idle_too():
+    made = history(
+        *BUSY,
+        pair(4, ("150", "600"), ("50", "60"), 3000),
+        pair(5, ("150", "600"), ("50", "60"), 3000),
+    )
+    assert made.standing.plugins == {(A, "mem")}
+    assert rate(made, "io_read") == pytest.approx(10.0)
+
+
+def test_a_round_that_is_seen_twice_tells_of_no_plugin():
+    """As by a replica: nothing moves within it, and the next round is judged by the one before."""
+    again = replace(BUSY[1], time=17.0)
+    made = history(*BUSY, again, pair(4, ("150", "600"), ("50", "60"), 3000))
+    assert made.standing.plugins == {(A, "mem")}
+
+
+@pytest.mark.parametrize("first", ["io_read", "io_write"])
+def test_one_metric_that_moves_tells_of_its_whole_plugin(first: str):
+    other = {"io_read": "io_write", "io_write": "io_read"}[first]
+
+    def told(number: int, moving: int) -> Batch:
+        observation = {first: Reading(str(moving)), other: Reading("7")}
+        kernels = {name: observation | {"cpu_util": Reading(str(number))} for name in KERNELS}
+        return cluster(5.0 * number, kernels)
+
+    made = history(told(2, 100), told(3, 200), told(4, 300))
+    assert made.standing.plugins == set()
+    feed(made, told(5, 300), CLOCKS)
+    assert made.standing.plugins == {(A, "mem")}
+
+
+def test_whoever_starts_while_a_plugin_hangs_knows_by_the_keys_that_it_measured():
+    hung = [pair(number, ("100", "500"), ("10", "20"), 1000 * number) for number in (2, 3)]
+    made = history(hung[0])
+    for kernel in KERNELS:
+        made.standing.recall(kernel, A, "io_read")
+    feed(made, hung[1], CLOCKS)
+    assert made.standing.plugins == {(A, "mem")}
+
+
+def test_what_was_seen_before_a_new_beginning_tells_of_no_plugin():
+    made = history(*BUSY)
+    for kernel in KERNELS:
+        made.standing.recall(kernel, A, "io_read")
+    made.standing.clear()
+    feed(made, pair(4, ("150", "600"), ("50", "60"), 3000), CLOCKS)
+    assert made.standing.plugins == set()
+    made = history(*BUSY, pair(4, ("150", "600"), ("50", "60"), 3000))
+    made.standing.clear()
+    assert made.standing.plugins == set()
