@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from poller.format.catalog import Catalog, Override
 from poller.history.history import History
-from poller.values import Reading
+from poller.history.measure import MetricFacts, measure
+from poller.prometheus.answers import Series
+from poller.rounds.arrivals import Step
+from poller.rounds.rounds import Rounds
+from poller.values import Life, Owed, Reading, Remembered
 from tests.support.histories import (
     CATALOG,
     CLOCKS,
     KERNEL,
+    OTHER,
     A,
     batch,
     cluster,
@@ -20,7 +26,7 @@ from tests.support.histories import (
     roundless,
     seen,
 )
-from tests.support.looks import feed
+from tests.support.looks import COUNTER, feed, look
 
 
 def test_a_rate_is_the_difference_between_two_measurements_over_the_time_between_them():
@@ -96,6 +102,86 @@ def test_an_unknown_rate_leaves_the_last_one():
     assert kept(made, "net_rx").rate == 12.5
 
 
+def test_a_capacity_that_a_batch_does_not_tell_stays_as_it_was():
+    made = history(batch(10.0, mem=Reading("5", "100")), batch(15.0, mem=Reading("6", "200")))
+    assert kept(made, "mem").capacity == "200"
+    feed(made, batch(20.0, mem=Reading("7")), CLOCKS)
+    assert kept(made, "mem").capacity == "200"
+
+
+def test_a_step_that_is_not_sure_changes_no_rate_but_a_zero():
+    made = history(batch(10.0, io_read=Reading("100")), batch(15.0, io_read=Reading("600")))
+    metric, fact = kept(made, "io_read"), MetricFacts(CATALOG, None, 20.0)["io_read"]
+    measure(metric, "1600", fact, Step(1.0, 5.0, sure=False))
+    assert metric.rate == pytest.approx(100.0)
+    measure(metric, "1600", fact, Step(1.0, 5.0))
+    assert metric.rate == 0.0
+    measure(metric, "1800", fact, Step(1.0, 5.0, sure=False))
+    assert metric.rate == pytest.approx(40.0)
+
+
+def test_a_rate_of_prometheus_stands_in_only_where_none_is_known():
+    made = history(batch(50.0, io_read=Reading("100")), batch(55.0, io_read=Reading("600")))
+    again = batch(70.0, 1, io_read=Reading("900", rate="7"))  # the agent began anew
+    feed(made, again, CLOCKS)
+    assert rate(made, "io_read") == pytest.approx(100.0)
+    made = history(batch(50.0, io_read=Reading("100")))
+    assert rate(made, "io_read") is None
+    feed(made, again, CLOCKS)
+    assert rate(made, "io_read") == 7.0
+    made = history(batch(50.0, io_read=Reading("100")))
+    feed(made, batch(55.0, io_read=Reading("600", rate="7")), CLOCKS)
+    assert rate(made, "io_read") == pytest.approx(100.0)
+
+
+def test_a_metric_that_rounds_left_out_was_not_measured_in_them():
+    made = history(
+        batch(10.0, cpu_util=Reading("10"), mem=Reading("5")),
+        batch(15.0, mem=Reading("6")),
+        batch(20.0, cpu_util=Reading("40"), mem=Reading("7")),
+        batch(30.0, cpu_util=Reading("60"), mem=Reading("8")),
+    )
+    # The round of 15 s did not measure it, that of 25 s nobody saw.
+    assert mean(made, "cpu_util") == (40.0 + 60.0 + 50.0, 3.0)
+
+
+@pytest.mark.parametrize("outage_s", [290.0, 310.0])
+def test_the_ends_of_a_long_outage_tell_no_rate_and_of_no_gauge_in_between(outage_s: float):
+    counts = [(5.0 * number, str(number)) for number in range(100)]
+    clocks = Rounds()
+    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 500.0)
+    made = History(Catalog(overrides={"mem": Override(stats=("avg",))}), 600.0)
+    for at, moved in ((10.0, "100"), (15.0, "600"), (15.0 + outage_s, "30600")):
+        feed(made, batch(at, io_read=Reading(moved), mem=Reading(moved)), clocks)
+    unseen = outage_s / 5 - 1
+    if outage_s > 300.0:
+        assert rate(made, "io_read") is None
+        assert mean(made, "mem") == (600.0 + 30600.0, 2.0)
+    else:
+        assert rate(made, "io_read") == pytest.approx(30000.0 / outage_s)
+        assert mean(made, "mem") == (600.0 + 30600.0 + unseen * 15600.0, 2.0 + unseen)
+
+
+def test_a_new_kernel_of_which_rounds_may_be_missing_has_no_rate_yet():
+    made = history(batch(10.0, io_read=Reading("5")))
+    both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
+    feed(made, cluster(25.0, both), CLOCKS)
+    assert kept(made, "io_read", OTHER).rate is None
+    both[OTHER] = {"io_read": Reading("950")}
+    feed(made, cluster(30.0, both), CLOCKS)
+    assert kept(made, "io_read", OTHER).rate == pytest.approx(10.0)
+
+
+def test_what_only_a_key_told_of_owes_its_past_when_it_is_measured():
+    made = history(batch(10.0, mem=Reading("5")))
+    told = Remembered("7", None, None, "50", None, "6.5")
+    made.recall_key(KERNEL, {"cpu_util": told})
+    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    feed(made, batch(15.0, mem=Reading("5"), cpu_util=Reading("60")), CLOCKS)
+    assert kept(made, "cpu_util").owed == Owed(None, 15.0)
+    assert made.owing == {KERNEL}
+
+
 def test_movement_is_noticed_and_dated():
     made = history(batch(10.0, mem=Reading("5")), batch(15.0, mem=Reading("5")))
     assert not made.kernels[KERNEL].judged
@@ -151,3 +237,27 @@ def test_without_rounds_a_window_with_a_gap_leaves_the_last_rate():
         roundless(20.0, io_read=Reading("6")),
     )
     assert rate(made, "io_read") == 7.0
+
+
+def test_without_rounds_a_counter_that_restarts_owes_what_it_had_reached():
+    made = history(roundless(10.0, cpu_util=Reading("900")))
+    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    feed(made, roundless(15.0, cpu_util=Reading("900")), CLOCKS)
+    assert not made.owing
+    feed(made, roundless(20.0, cpu_util=Reading("3")), CLOCKS)
+    assert kept(made, "cpu_util").owed == Owed(15.0, 20.0)
+    assert made.owing == {KERNEL}
+
+
+def test_an_exporter_that_begins_to_count_rounds_has_its_means_weighed_anew():
+    made = history(roundless(10.0, cpu_util=Reading("10")))
+    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    feed(made, roundless(15.0, cpu_util=Reading("30")), CLOCKS)
+    strange = Rounds()  # how many measurements a scrape stands for is not known by these
+    feed(made, batch(20.0, cpu_util=Reading("50")), strange)
+    assert kept(made, "cpu_util").owed is None
+    feed(made, batch(25.0, cpu_util=Reading("70")), CLOCKS)
+    assert kept(made, "cpu_util").owed == Owed(None, 25.0)
+    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 25.0))
+    feed(made, batch(30.0, cpu_util=Reading("90")), CLOCKS)
+    assert kept(made, "cpu_util").owed is None
