@@ -22,6 +22,7 @@ from tests.support.histories import (
     history,
     kept,
     mean,
+    names,
     rate,
     roundless,
     seen,
@@ -152,14 +153,28 @@ def test_the_ends_of_a_long_outage_tell_no_rate_and_of_no_gauge_in_between(outag
     look(clocks, [Series({**COUNTER, "instance": A}, counts)], 500.0)
     made = History(Catalog(overrides={"mem": Override(stats=("avg",))}), 600.0)
     for at, moved in ((10.0, "100"), (15.0, "600"), (15.0 + outage_s, "30600")):
-        feed(made, batch(at, io_read=Reading(moved), mem=Reading(moved)), clocks)
+        told = dict.fromkeys(("io_read", "mem", "cpu_util"), Reading(moved))
+        feed(made, batch(at, **told), clocks)
     unseen = outage_s / 5 - 1
     if outage_s > 300.0:
         assert rate(made, "io_read") is None
         assert mean(made, "mem") == (600.0 + 30600.0, 2.0)
+        assert mean(made, "cpu_util") == (31200.0 + unseen * 15600.0, 2.0 + unseen)
     else:
         assert rate(made, "io_read") == pytest.approx(30000.0 / outage_s)
         assert mean(made, "mem") == (600.0 + 30600.0 + unseen * 15600.0, 2.0 + unseen)
+
+
+def test_the_first_measurement_after_a_plugin_stood_still_for_long_tells_a_rate():
+    """Its kernel was measured all the while, so this is no outage."""
+    clocks = Rounds()
+    counts = [(5.0 * number, str(number)) for number in range(100)]
+    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 500.0)
+    made = History(CATALOG, 600.0)
+    for at in range(10, 330, 5):
+        read = {"io_read": Reading(str(at))} if at < 20 or at == 325 else {}
+        feed(made, batch(float(at), mem=Reading(str(at)), **read), clocks)
+    assert rate(made, "io_read") == pytest.approx(1.0)
 
 
 def test_a_new_kernel_of_which_rounds_may_be_missing_has_no_rate_yet():
@@ -184,6 +199,7 @@ def test_what_only_a_key_told_of_owes_its_past_when_it_is_measured():
 
 def test_movement_is_noticed_and_dated():
     made = history(batch(10.0, mem=Reading("5")), batch(15.0, mem=Reading("5")))
+    assert made.kernels[KERNEL].seen == 15.0
     assert not made.kernels[KERNEL].judged
     feed(made, batch(20.0, mem=Reading("6")), CLOCKS)
     assert (made.kernels[KERNEL].judged, made.kernels[KERNEL].moved) == (True, 20.0)
@@ -261,3 +277,19 @@ def test_an_exporter_that_begins_to_count_rounds_has_its_means_weighed_anew():
     made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 25.0))
     feed(made, batch(30.0, cpu_util=Reading("90")), CLOCKS)
     assert kept(made, "cpu_util").owed is None
+
+
+def test_without_rounds_a_value_that_a_glimpse_told_is_taken_and_not_counted_again():
+    made = history(roundless(10.0, cpu_util=Reading("10"), cpu_used=Reading("10")))
+    last = {KERNEL: {"cpu_util": Reading("40"), "cpu_used": Reading("40")}}
+    feed(made, cluster(15.0, last, stamps={}, counted={A}), CLOCKS)
+    assert kept(made, "cpu_used").current == "40"
+    assert mean(made, "cpu_util") == (0.0, 0.0)
+
+
+def test_without_rounds_a_kernel_is_written_from_its_first_true_rate_on():
+    made = history(roundless(10.0, 1.0, io_read=Reading("5", rate="7")))
+    made.recall_life(KERNEL, Life(1.0, None, True, {}), Owed(None, 10.0))
+    assert names(made) == []
+    feed(made, roundless(15.0, io_read=Reading("6", rate="8")), CLOCKS)
+    assert names(made) == ["io_read"]
