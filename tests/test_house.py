@@ -49,6 +49,8 @@ FOREIGN = {
     "store/connections": {"redis"},
     "store/cluster_client": {"redis"},
     "store/errors": {"redis"},
+    "rounds/arrivals": {"msgspec"},
+    "rounds/counters": {"msgspec"},
     "history/state": {"msgspec"},
     "daemon/schedule": {"apscheduler"},
     "daemon/metrics": {"prometheus_client"},

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from poller.values import Stamp
 
 _KEPT = 48
@@ -39,11 +41,12 @@ class Step(NamedTuple):
     sure: bool = True
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A round was first seen by the scrape at `by`, and had not been there at `after`.
 
     `vague`: rounds are missing that had time to come in between, so the agent stood still there,
-    before this one or after it.
+    before this one or after it. A large cluster has a hundred thousand, which the collector must
+    not see: it would stop everything to look at them.
     """
 
     number: float
@@ -204,7 +207,7 @@ class Arrivals:
             if later - _LATE_S > sooner:
                 break  # it stood still in between, too
             after, by = later, sooner
-        return arrival._replace(after=after, by=by)
+        return msgspec.structs.replace(arrival, after=after, by=by)
 
     def _is_of_another_life(self, stamp: Stamp, patience_s: float) -> bool:
         """Whether a round was counted before this counter began: its number was met since.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from poller.format import numbers
 from poller.prometheus.answers import Series
@@ -23,9 +23,16 @@ _LONGER = 1.5
 _PAUSES = 16
 _LAID_BY_S = 86_400.0
 """So long an exporter that fell silent may come back, with kernels that lived on meanwhile."""
+_SERIES = 10
+"""So many series take about as long to sort as the scrapes of a target to take in."""
 _PROOFS, _PROVEN_IN_S = 3, 300.0
 """Scrapes come in parts if so many looks within this time found a part that had come later: one
 may be a server's that was asked in the moment of storing."""
+
+New = tuple[str, list[Stamp]]
+"""An exporter's instance, and rounds of it that were not seen before."""
+Found = dict[Target, dict[float, Scrape]]
+"""What each scrape saw, by its time."""
 
 
 class Rounds:
@@ -44,14 +51,14 @@ class Rounds:
         self.in_parts = False
         self._proofs: deque[float] = deque(maxlen=_PROOFS)
 
-    def see(self, answer: Sequence[Series], at: float) -> Iterator[tuple[str, list[Stamp]]]:
+    def see(self, answer: Sequence[Series], at: float) -> Iterator[New]:
         """Take what was asked at the time `at`; yield each target's instance and new rounds.
 
         Rounds are in order; scrapes that were seen before are passed over. The caller may see to
-        something else after each target. What was yielded has been seen, also if the caller then
-        breaks off; the time `at` has not.
+        something else after each target, and while samples are sorted: then it gets none. What was
+        yielded has been seen, also if the caller then breaks off; the time `at` has not.
         """
-        latest, found = self.latest, self._unseen(answer, at)
+        latest, found = self.latest, (yield from self._unseen(answer, at))
         newest = max([latest, *(scraped for scrapes in found.values() for scraped in scrapes)])
         self._sorter.forget(len(answer))
         for target, scrapes in found.items():
@@ -73,14 +80,16 @@ class Rounds:
                 self._pauses.append((scraped, scraped - last))
             last = max(last, scraped)
 
-    def _unseen(self, answer: Iterable[Series], at: float) -> dict[Target, dict[float, Scrape]]:
+    def _unseen(self, answer: Iterable[Series], at: float) -> Generator[New, None, Found]:
         """Sort raw samples that were not seen by target and scrape.
 
         Those of one scrape carry one timestamp. Most series of a large cluster have nothing new.
         """
-        found: dict[Target, dict[float, Scrape]] = {}
+        found: Found = {}
         torn = False
-        for series in answer:
+        for place, series in enumerate(answer):
+            if place % _SERIES == _SERIES - 1:
+                yield "", []
             told = self._sorter.told(series.metric)
             if told is None or not series.values:
                 continue
