@@ -49,7 +49,9 @@ class Feeding:
     def portions(self) -> Iterator[None]:
         """Take the batch in portions: the caller may see to something else after each."""
         batch = self._batch
-        self._take_glimpses()
+        yield from self._take_glimpses()
+        yield
+        yield from self._find_standing()
         yield
         for place, (kernel_id, observation) in enumerate(batch.observations.items()):
             if batch.instances.get(kernel_id) in batch.mixed:
@@ -64,23 +66,35 @@ class Feeding:
         self._leave_out(self.fed.vanished)
         self.fed.forgotten = self._history.close_batch(batch, self._rounds)
 
-    def _take_glimpses(self) -> None:
+    def _take_glimpses(self) -> Iterator[None]:
         """Take what scrapes between two batches saw, and find the plugins that stand still."""
-        batch, known = self._batch, self._history.kernels
-        standing = self._history.standing
-        for glimpse in batch.glimpses:
-            standing.find(
-                ((kernel, values, glimpse.stamp) for kernel, values in glimpse.values.items()),
-                known,
-            )
+        standing, known = self._history.standing, self._history.kernels
+        taken = 0
+        for glimpse in self._batch.glimpses:
+            if (stamp := glimpse.stamp) is not None:
+                read = ((kernel, told, stamp) for kernel, told in glimpse.values.items())
+                standing.find(read, known)
             self._take_glimpse(glimpse)
-        standing.find(
-            (
-                (kernel, observation, batch.stamp_of(kernel))
-                for kernel, observation in batch.observations.items()
-            ),
-            known,
-        )
+            taken += len(glimpse.values)
+            if taken >= _PORTION:
+                taken = 0
+                yield
+
+    def _find_standing(self) -> Iterator[None]:
+        """Find the plugins that stand still in the rounds that were read now."""
+        batch, standing = self._batch, self._history.standing
+        exporters: dict[str, list[tuple[str, Observation, Stamp]]] = {}
+        for kernel, observation in batch.observations.items():
+            stamp = batch.stamp_of(kernel)
+            if stamp is not None:
+                exporters.setdefault(stamp.instance, []).append((kernel, observation, stamp))
+        taken = 0
+        for read in exporters.values():
+            standing.find(read, self._history.kernels)
+            taken += len(read)
+            if taken >= _PORTION:
+                taken = 0
+                yield
 
     def _take_glimpse(self, glimpse: Glimpse) -> None:
         """Take what one scrape saw of kernels that are known."""

@@ -54,9 +54,11 @@ class Standing:
         self._told.setdefault(plugin, set()).add(kernel_id)
 
     def find(
-        self, read: Iterable[tuple[str, Told, Stamp | None]], known: Mapping[str, KernelState]
+        self, read: Iterable[tuple[str, Told, Stamp]], known: Mapping[str, KernelState]
     ) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
+
+        `read` is what its kernels told, and in which round.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together. A plugin that has gauges
@@ -66,21 +68,20 @@ class Standing:
         """
         moved: dict[Plugin, int] = {}
         judged: set[Plugin] = set()
-        enough: dict[str, set[str]] = {}
+        settled: set[str] = set()
         looked: dict[str, float] = {}
         for kernel_id, told, stamp in read:
             kernel = known.get(kernel_id)
             # A replica's scrape may see a round once more: nothing moves within it.
-            if kernel is not None and stamp is not None and stamp.follows(kernel.stamp):
+            if kernel is not None and stamp.follows(kernel.stamp):
                 looked[stamp.instance] = stamp.number
-                settled = enough.setdefault(stamp.instance, set())
                 if not told.keys() <= settled:
                     self._note_moved(kernel, told, stamp, moved, settled, judged)
         self._looked |= looked
-        moving = {instance for (instance, _), movers in moved.items() if movers}
+        moves = any(moved.values())
         for plugin, movers in moved.items():
             before = max(self._movers.get(plugin, 0), len(self._told.pop(plugin, ())))
-            fell = before >= _TOGETHER and plugin[0] in moving
+            fell = before >= _TOGETHER and moves
             if not movers and plugin in judged and (fell or plugin in self.plugins):
                 self.plugins.add(plugin)
             else:
