@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from poller.format.catalog import Catalog, Override
+from poller.history.feeding import Feeding
 from poller.history.history import History
 from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds
@@ -196,3 +197,72 @@ def test_a_kernel_of_a_mixed_exporter_waits_for_the_next_batch():
     assert made.living.roundless == frozenset()
     feed(made, batch(16.0, 3, io_read=Reading("700")), CLOCKS)
     assert rate(made, "io_read") == pytest.approx(120.0)
+
+
+def test_a_gap_of_a_mixed_exporter_is_owed_though_the_next_batch_measures():
+    made = history(batch(10.0, cpu_util=Reading("10")))
+    made.recall_life(KERNEL, life(cpu_util=Past(total=10.0, samples=1.0)), Owed(None, 10.0))
+    told = {KERNEL: {"cpu_util": Reading("100")}}
+    mixed = {"stamps": {}, "mixed": frozenset({A})}
+    feed(made, cluster(55.0, told, gaps=frozenset({A}), **mixed), CLOCKS)
+    assert kept(made, "cpu_util").owed == Owed(10.0, 55.0)
+    assert made.owing == {KERNEL}
+    feed(made, batch(60.0, cpu_util=Reading("110")), CLOCKS)
+    assert mean(made, "cpu_util") == (120.0, 2.0)  # the rounds between are what is owed
+    made = history(batch(10.0, cpu_util=Reading("10")))
+    made.recall_life(KERNEL, life(cpu_util=Past(total=10.0, samples=1.0)), Owed(None, 10.0))
+    feed(made, cluster(15.0, told, **mixed), CLOCKS)
+    assert not made.owing
+
+
+def test_rounds_that_left_a_kernel_out_did_not_measure_it():
+    both = {KERNEL: {"cpu_util": Reading("10")}, OTHER: {"cpu_util": Reading("5")}}
+    one = {OTHER: {"cpu_util": Reading("6")}}
+    made = history(cluster(10.0, both), cluster(15.0, one), cluster(20.0, one))
+    both[KERNEL] = {"cpu_util": Reading("30")}
+    feed(made, cluster(30.0, both), CLOCKS)
+    assert mean(made, "cpu_util") == (30.0, 1.0)
+    assert mean(made, "cpu_util", OTHER) == (6.0 + 6.0 + 5.0 + 5.5, 4.0)
+
+
+def test_what_a_glimpse_saw_move_has_moved():
+    made = history(batch(10.0, mem=Reading("5")))
+    last = {KERNEL: {"mem": Reading("5")}}
+    feed(made, cluster(20.0, last, glimpses=[seen(3, mem="5")]), CLOCKS)
+    assert made.kernels[KERNEL].moved is None
+    feed(made, cluster(30.0, last, glimpses=[seen(5, mem="7")]), CLOCKS)
+    assert (made.kernels[KERNEL].judged, made.kernels[KERNEL].moved) == (True, 30.0)
+
+
+def test_a_new_kernel_has_moved_and_has_its_agent():
+    made = history(batch(10.0, io_read=Reading("5")))
+    both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
+    feed(made, cluster(15.0, both), CLOCKS)
+    new = made.kernels[OTHER]
+    assert (new.judged, new.moved, new.newborn, new.agent) == (True, 15.0, True, "i-a")
+    feed(made, cluster(20.0, both, agents={}), CLOCKS)
+    assert new.agent == "i-a"
+
+
+@pytest.mark.parametrize(("lookback_s", "owing"), [(30.0, True), (40.0, False)])
+def test_a_kernel_is_not_new_where_those_of_then_may_have_been_forgotten(
+    lookback_s: float, owing: bool
+):
+    made = history(batch(10.0, io_read=Reading("5")), lookback_s=lookback_s)
+    both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
+    feed(made, cluster(45.0, both), CLOCKS)
+    assert (OTHER in made.owing) == owing
+
+
+def test_a_large_batch_is_taken_in_portions():
+    names = [f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11" for number in range(1500)]
+    parts = [names[place : place + 500] for place in range(0, 1500, 500)]
+    made = history(cluster(10.0, {name: {"mem": Reading("5")} for name in names}))
+    glimpses = [Glimpse(stamp(3), dict.fromkeys(part, {"mem": "6"})) for part in parts]
+    told = cluster(20.0, {name: {"mem": Reading("7")} for name in names}, glimpses=glimpses)
+    feeding = Feeding(made, told, CLOCKS)
+    taken = [made.kernels[names[-1]].metrics["mem"].current for _ in feeding.portions()]
+    assert taken[:2] == ["5", "5"]
+    assert taken[2:-2] == ["6"] * len(taken[2:-2])
+    assert len(taken) >= 8
+    assert taken[-1] == "7"
