@@ -28,6 +28,7 @@ from tests.support.histories import (
     mean,
     names,
     rate,
+    roundless,
     seen,
     stamp,
 )
@@ -230,8 +231,20 @@ def test_what_a_glimpse_saw_move_has_moved():
     last = {KERNEL: {"mem": Reading("5")}}
     feed(made, cluster(20.0, last, glimpses=[seen(3, mem="5")]), CLOCKS)
     assert made.kernels[KERNEL].moved is None
-    feed(made, cluster(30.0, last, glimpses=[seen(5, mem="7")]), CLOCKS)
+    moved = {KERNEL: {"mem": Reading("7")}}  # as the glimpse, so the batch saw nothing move
+    feed(made, cluster(30.0, moved, glimpses=[seen(5, mem="7")]), CLOCKS)
     assert (made.kernels[KERNEL].judged, made.kernels[KERNEL].moved) == (True, 30.0)
+
+
+def test_a_metric_that_comes_to_a_kernel_that_is_followed_is_new():
+    made = history(batch(10.0, mem=Reading("5")))
+    feed(made, batch(15.0, mem=Reading("5"), io_read=Reading("900", rate="77")), CLOCKS)
+    new = kept(made, "io_read")
+    assert (new.rate, new.first, new.known, new.owed) == (0.0, "900", True, None)
+    made = history(roundless(10.0, mem=Reading("5")))
+    feed(made, batch(15.0, mem=Reading("5"), io_read=Reading("900", rate="77")), CLOCKS)
+    new = kept(made, "io_read")
+    assert (new.rate, new.known, new.owed) == (77.0, False, Owed(None, 15.0))
 
 
 def test_a_new_kernel_has_moved_and_has_its_agent():
