@@ -52,7 +52,7 @@ class MetricState(msgspec.Struct, gc=False):
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        self.opening = self.opening or self.current
+        self.opening = self.current
         self.value = float(self.current)
 
     def take(self, text: str) -> tuple[float, float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from poller.history.history import History
-from poller.values import Batch, Owed, Past, Reading
+from poller.prometheus.answers import Series
+from poller.rounds.rounds import Rounds
+from poller.values import Batch, Life, Owed, Past, Reading
 from tests.support.histories import (
     CATALOG,
     CLOCKS,
@@ -13,6 +15,7 @@ from tests.support.histories import (
     NOTHING,
     OTHER,
     A,
+    B,
     batch,
     cluster,
     history,
@@ -24,7 +27,7 @@ from tests.support.histories import (
     roundless,
     ticking,
 )
-from tests.support.looks import feed
+from tests.support.looks import COUNTER, feed, look
 
 
 def test_a_kernel_that_is_met_owes_its_past_and_is_not_known_before():
@@ -204,6 +207,28 @@ def test_a_kernel_gone_for_longer_than_the_lookback_is_forgotten():
     assert not made.owing
 
 
+def test_a_kernel_of_an_exporter_that_is_not_asked_for_long_is_kept():
+    """Its agent hangs: it is scraped, and measures nothing."""
+    made = history(batch(10.0, mem=Reading("5")))
+    for at in range(100, 701, 100):
+        assert feed(made, Batch(float(at), {}, asked=frozenset({B})), CLOCKS).forgotten == []
+
+
+@pytest.mark.parametrize(("last", "forgotten"), [(2, []), (3, [KERNEL])])
+def test_a_kernel_of_its_exporters_last_round_is_kept_though_nobody_tells_of_it(
+    last: int, forgotten: list[str]
+):
+    """The exporter is not scraped; its kernels may live on."""
+    clocks = Rounds()
+    counts = [(5.0 * number, str(number)) for number in range(last + 1)]
+    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 5.0 * last)
+    made = History(CATALOG, 300.0)
+    feed(made, batch(10.0, mem=Reading("5")), clocks)
+    found = [feed(made, Batch(float(at), {}), clocks).forgotten for at in range(100, 401, 100)]
+    assert found[-1] == forgotten
+    assert not any(found[:-1])
+
+
 def test_after_a_long_outage_kernels_are_kept_until_their_exporters_may_be_scraped_again():
     both = {KERNEL: {"mem": Reading("5")}, OTHER: {"mem": Reading("6")}}
     one = {KERNEL: {"mem": Reading("7")}}
@@ -242,3 +267,92 @@ def test_what_cannot_be_recalled_is_given_up():
     assert kept(made, "io_read").first == "70"
     assert names(made) == ["io_read"]
     assert not made.owing
+
+
+def test_what_is_given_up_goes_on_with_its_keys_average_and_is_taken_to_have_moved():
+    made = history(batch(10.0, cpu_util=Reading("50", "1000")))
+    made.recall_key(KERNEL, {"cpu_util": NOTHING._replace(maximum="80", average="30")})
+    assert made.give_up(KERNEL)
+    kernel = made.kernels[KERNEL]
+    assert (kernel.judged, kernel.moved) == (True, 10.0)
+    assert mean(made, "cpu_util") == (30.0 * 120.0, 120.0)  # an hour of measurements, as by default
+    feed(made, batch(15.0, cpu_util=Reading("60")), CLOCKS)
+    made.give_up(KERNEL)
+    assert kernel.moved == 15.0
+    assert mean(made, "cpu_util") == (30.0 * 120.0 + 60.0, 121.0)
+
+
+def test_when_a_kernel_moved_before_it_was_looked_at_is_learnt_once():
+    made = history(batch(10.0, mem=Reading("5")))
+    assert made.kernels[KERNEL].moved is None
+    made.recall_life(KERNEL, Life(3.0, 1.0, False, {}), Owed(None, 10.0))
+    assert (made.kernels[KERNEL].judged, made.kernels[KERNEL].moved) == (True, 3.0)
+    feed(made, batch(15.0, mem=Reading("6")), CLOCKS)
+    made.recall_life(KERNEL, Life(3.0, 1.0, False, {}), Owed(None, 10.0))
+    assert made.kernels[KERNEL].moved == 15.0
+    made.recall_life(OTHER, Life(3.0, 1.0, False, {}), Owed(None, 10.0))  # it has gone meanwhile
+    assert OTHER not in made.kernels
+
+
+def test_kernels_wait_until_the_first_essential_metric_is_known_or_a_key_vouches():
+    both = {KERNEL: {"cpu_util": Reading("50", "9")}, OTHER: {"cpu_util": Reading("60", "9")}}
+    made = history(cluster(10.0, both))
+    assert made.waiting == 2
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
+    assert made.waiting == 1
+    told = NOTHING._replace(maximum="80", average="30", rate="4")
+    made.recall_key(OTHER, {"cpu_util": told}, fresh=True)
+    assert made.waiting == 0
+    assert made.owing == {OTHER}
+
+
+def test_a_kernel_whose_key_was_there_is_not_new():
+    made = history(batch(10.0, io_read=Reading("5")))
+    both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
+    feed(made, cluster(15.0, both), CLOCKS)
+    new = made.kernels[OTHER]
+    assert (new.newborn, new.key_read) == (True, False)
+    made.recall_key(OTHER, {})
+    assert (new.newborn, new.key_read, OTHER in made.owing) == (False, True, False)
+    new.newborn = True
+    made.recall_key(OTHER, {"io_read": NOTHING._replace(raw="700", rate="3")})
+    assert kept(made, "io_read", OTHER).owed == Owed(None, 15.0)
+    assert OTHER in made.owing
+
+
+def test_a_key_of_a_kernel_that_was_followed_owes_nothing():
+    made = history(batch(10.0, io_read=Reading("5")))
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
+    made.recall_key(KERNEL, {"io_read": NOTHING._replace(raw="4", rate="3")})
+    assert not made.owing
+
+
+@pytest.mark.parametrize(
+    ("raw", "rate", "fresh", "hangs"),
+    [
+        ("100", "3", False, True),  # where the key left it, with a rate
+        ("90", "3", True, True),
+        ("90", "3", False, False),
+        ("100", "0", True, False),
+    ],
+)
+def test_a_start_beside_a_plugin_that_hangs_knows_so_by_the_keys(
+    raw: str, rate: str, fresh: bool, hangs: bool
+):
+    def told(number: int) -> Batch:
+        readings = {"io_read": Reading("100", rate="2"), "cpu_util": Reading(str(number))}
+        return cluster(5.0 * number, {KERNEL: readings, OTHER: readings})
+
+    made = history(told(2))
+    for kernel in (KERNEL, OTHER):
+        made.recall_key(kernel, {"io_read": NOTHING._replace(raw=raw, rate=rate)}, fresh=fresh)
+    feed(made, told(3), CLOCKS)
+    assert made.standing.plugins == ({(A, "mem")} if hangs else set())
+
+
+def test_a_metric_that_a_key_knows_alone_is_written_at_once():
+    made = history(batch(10.0, mem=Reading("5")))
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
+    assert names(made) == ["mem"]
+    made.recall_key(KERNEL, {"cuda_util": NOTHING._replace(raw="35.5")})
+    assert set(names(made)) == {"mem", "cuda_util"}
