@@ -23,7 +23,7 @@ _MOST_BEHIND = 100
 _BACK_S = 1.0
 """A batch of an earlier time than the last one by more than this goes by another clock."""
 _AT_ONCE = 50
-"""So many targets' rounds are taken before something else may run."""
+"""So many targets' rounds are taken, or portions of series sorted, before others may run."""
 _RangeQuery = Callable[[float, Scope], str]
 
 
