@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from poller.history import recall
 from poller.history.history import History
@@ -48,53 +49,47 @@ class Feeding:
 
     def portions(self) -> Iterator[None]:
         """Take the batch in portions: the caller may see to something else after each."""
+        taken = 0
+        for kernels in chain(self._take_glimpses(), self._find_standing(), self._take_kernels()):
+            taken += kernels
+            if taken >= _PORTION:
+                taken = 0
+                yield
+        yield
+        self.fed.vanished = self._history.living.note(self._batch, self._history.stamps)
+        self._leave_out(self.fed.vanished)
+        self.fed.forgotten = self._history.close_batch(self._batch, self._rounds)
+
+    def _take_glimpses(self) -> Iterator[int]:
+        """Take what scrapes between two batches saw; yield of how many kernels each one."""
+        for glimpse in self._batch.glimpses:
+            if (stamp := glimpse.stamp) is not None:
+                read = ((kernel, told, stamp) for kernel, told in glimpse.values.items())
+                self._history.standing.find(read, self._history.kernels)
+            self._take_glimpse(glimpse)
+            yield len(glimpse.values)
+
+    def _find_standing(self) -> Iterator[int]:
+        """Find the plugins that stand still; yield how many kernels each exporter has."""
+        exporters: dict[str, list[tuple[str, Observation, Stamp]]] = {}
+        for kernel, observation in self._batch.observations.items():
+            stamp = self._batch.stamp_of(kernel)
+            if stamp is not None:
+                exporters.setdefault(stamp.instance, []).append((kernel, observation, stamp))
+        for read in exporters.values():
+            self._history.standing.find(read, self._history.kernels)
+            yield len(read)
+
+    def _take_kernels(self) -> Iterator[int]:
+        """Take each kernel's readings; those of a mixed exporter are left to the next batch."""
         batch = self._batch
-        yield from self._take_glimpses()
-        yield
-        yield from self._find_standing()
-        yield
-        for place, (kernel_id, observation) in enumerate(batch.observations.items()):
+        for kernel_id, observation in batch.observations.items():
             if batch.instances.get(kernel_id) in batch.mixed:
                 self.fed.mixed.add(kernel_id)
                 self._owe_gap_of_mixed(kernel_id)
             elif observation:
                 self._take_kernel(kernel_id, observation)
-            if place % _PORTION == _PORTION - 1:
-                yield
-        yield
-        self.fed.vanished = self._history.living.note(batch, self._history.stamps)
-        self._leave_out(self.fed.vanished)
-        self.fed.forgotten = self._history.close_batch(batch, self._rounds)
-
-    def _take_glimpses(self) -> Iterator[None]:
-        """Take what scrapes between two batches saw, and find the plugins that stand still."""
-        standing, known = self._history.standing, self._history.kernels
-        taken = 0
-        for glimpse in self._batch.glimpses:
-            if (stamp := glimpse.stamp) is not None:
-                read = ((kernel, told, stamp) for kernel, told in glimpse.values.items())
-                standing.find(read, known)
-            self._take_glimpse(glimpse)
-            taken += len(glimpse.values)
-            if taken >= _PORTION:
-                taken = 0
-                yield
-
-    def _find_standing(self) -> Iterator[None]:
-        """Find the plugins that stand still in the rounds that were read now."""
-        batch, standing = self._batch, self._history.standing
-        exporters: dict[str, list[tuple[str, Observation, Stamp]]] = {}
-        for kernel, observation in batch.observations.items():
-            stamp = batch.stamp_of(kernel)
-            if stamp is not None:
-                exporters.setdefault(stamp.instance, []).append((kernel, observation, stamp))
-        taken = 0
-        for read in exporters.values():
-            standing.find(read, self._history.kernels)
-            taken += len(read)
-            if taken >= _PORTION:
-                taken = 0
-                yield
+            yield 1
 
     def _take_glimpse(self, glimpse: Glimpse) -> None:
         """Take what one scrape saw of kernels that are known."""
