@@ -35,10 +35,6 @@ from poller.store.lease import Lease
 
 log = logging.getLogger("poller")
 
-_COLLECTED = 50_000
-"""So many new objects until the collector looks. One answer of a large cluster brings as many, none
-of them garbage; by the default of hundreds it looks through all that is kept, three times as long
-as the answer takes to decode."""
 _TICKS = 3
 """Kernels that were scraped in mid-batch at so many ticks before are remembered."""
 
@@ -92,7 +88,6 @@ class Daemon:
         """Start, poll, and return after a stop was asked for and the last cycle has ended."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(AbandonedThreads())
-        gc.set_threshold(_COLLECTED)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._again.set)
@@ -261,6 +256,8 @@ class Daemon:
             if led:
                 self.report.succeeded(outcome)
                 goes_on = self._meets_scrapes(outcome) or outcome.goes_on
+        if self.report.failing:
+            gc.collect()  # errors hold the answers that they met, and each other in a circle
         if goes_on:
             self._tick.set()
         # If it is, the next one begins between two ticks: it may meet one, which is not missed.

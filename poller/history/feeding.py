@@ -70,7 +70,7 @@ class Feeding:
             yield len(glimpse.values)
 
     def _find_standing(self) -> Iterator[int]:
-        """Find the plugins that stand still; yield how many kernels each exporter has."""
+        """Find the plugins that stand still; yield how many kernels of an exporter were read."""
         exporters: dict[str, list[tuple[str, Observation, Stamp]]] = {}
         for kernel, observation in self._batch.observations.items():
             stamp = self._batch.stamp_of(kernel)

@@ -58,7 +58,7 @@ class Standing:
     ) -> None:
         """Find the plugins of which nothing moves on an agent where several kernels just did.
 
-        `read` is what its kernels told, and in which round.
+        `read` is what the kernels of one exporter told, and in which round.
 
         A hanging or failing plugin leaves its gauges as they were, and the rounds go on. Where no
         other plugin moves either, the kernels have fallen idle together. A plugin that has gauges

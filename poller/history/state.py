@@ -23,8 +23,8 @@ class MetricState(msgspec.Struct, gc=False):
     `rate` is None until one is known that is not false; `by_window`: it stands in, by Prometheus
     over a window or as the 0 of a first measurement, until more is known. `prior_average` and
     `prior_maximum` are what the key said, until Prometheus has told the whole. `by_scrape`: its
-    mean is one of scrapes, since its exporter counted no rounds. `opening` is the value at first
-    sight: the stand-in capacity where nothing older is known.
+    mean is one of scrapes, since its exporter counted no rounds. `opening`, set by
+    itself, is the value at first sight: the stand-in capacity where nothing older is known.
 
     There are a million of them in a large cluster, so the collector must not see them, nor the
     kernels' states: it would stop everything for a third of a second.

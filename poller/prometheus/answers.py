@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -79,13 +80,20 @@ SERIES = Form("matrix", msgspec.json.Decoder(Answer[Series]))
 
 
 def decoded(form: Form[T], body: bytes) -> Answer[T]:
-    """Return an answer; raise the `PrometheusError` that it tells or is."""
+    """Return an answer; raise the `PrometheusError` that it tells or is.
+
+    The garbage collector is held back: a large answer is tens of thousands of new objects, none of
+    them garbage, for which it would look through all that is kept, and take longer than this.
+    """
+    gc.disable()
     try:
         answer = form.decoder.decode(body)
     except (msgspec.ValidationError, RecursionError) as error:
         raise errors.unfit(body, form.kind) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.no_json() from error
+    finally:
+        gc.enable()
     if answer.status != "success":
         raise errors.api_error(answer.error_type, answer.error)
     if answer.data is None or answer.data.kind != form.kind:

@@ -107,6 +107,12 @@ def unfit(body: bytes, kind: str) -> PrometheusError:
     return PrometheusError("wrong_type", text, advice)
 
 
+def bare(error: PrometheusError) -> PrometheusError:
+    """Return an error without what led to it: the frames of that hold the answer that it met."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 def of_all(failures: Sequence[PrometheusError]) -> PrometheusError:
     """Return the last failure of several servers, which tells of the others too."""
     last = failures[-1]

@@ -47,7 +47,7 @@ class Failover:
             try:
                 answer = await self._try(place, attempt, share_s)
             except PrometheusError as error:
-                failures.append(error)
+                failures.append(errors.bare(error))
             else:
                 self.passed_over = self.passed_over if place else None
                 return answer

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from poller.format import numbers
 from poller.prometheus.answers import Series
@@ -71,14 +72,16 @@ class Rounds:
         self._note_pauses(latest, found)
         self.at = at
 
-    def _note_pauses(self, last: float, found: Mapping[Target, Iterable[float]]) -> None:
+    def _note_pauses(self, last: float, found: Found) -> None:
         """Learn in which times nobody was scraped since the last scrape of all."""
         times = {scraped: target for target, scrapes in found.items() for scraped in scrapes}
-        for scraped in sorted(times):
-            usual_s = self.exporters[times[scraped]].scrape_s or DEFAULT_INTERVAL_S
-            if last and scraped - last > _LONGER * usual_s:
-                self._pauses.append((scraped, scraped - last))
-            last = max(last, scraped)
+        usual_s = {name: self.exporters[name].scrape_s or DEFAULT_INTERVAL_S for name in found}
+        least_s = _LONGER * min(usual_s.values(), default=0.0)
+        order = sorted(scraped for scraped in times if scraped > last)
+        for before, scraped in pairwise([last, *order] if last else order):
+            gap_s = scraped - before
+            if gap_s > least_s and gap_s > _LONGER * usual_s[times[scraped]]:
+                self._pauses.append((scraped, gap_s))
 
     def _unseen(self, answer: Iterable[Series], at: float) -> Generator[New, None, Found]:
         """Sort raw samples that were not seen by target and scrape.
@@ -99,7 +102,9 @@ class Rounds:
             newest, before = series.values[-1][0], told.last
             if newest > before:
                 told.last = newest
-                torn = torn or (0.0 < before < seen <= newest and _has(series, seen))
+                if not torn and 0.0 < before < seen <= newest and _has(series, seen):
+                    torn = True  # noted at once: the caller may break off
+                    self._note_part(at)
             if newest <= seen:
                 continue
             scrapes = found.setdefault(told.target, {})
@@ -111,8 +116,6 @@ class Rounds:
                     if told.agent:
                         scrape.agents.add(told.agent)
                     told.put(scrape, float(text))
-        if torn:
-            self._note_part(at)
         return found
 
     @property

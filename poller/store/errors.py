@@ -69,9 +69,10 @@ _BY_TEXT: tuple[tuple[str | tuple[str, ...], str, str, str], ...] = (
     ("This instance has cluster support disabled", "error_reply",
      "the server is no part of a cluster", "write redis:// instead of redis+cluster://"),
 )  # fmt: skip
-"""(how the server's text begins, reason, what it says, advice), where the library has no class.
+"""(how the server's text begins, reason, what it says, advice).
 
-It cuts off the code of a text for which it has one.
+For what the library has no class, or one that says less; it cuts the code off a text for which it
+has a class.
 """
 _COMMAND = re.compile(r"(?:run the|command) ['`]([A-Za-z|]+)['`]", re.ASCII)
 _SAID = re.compile(r""".* of pipeline caused error: (?:\(['"])?""", re.DOTALL)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -19,7 +21,8 @@ import pytest
 from poller import __version__
 from poller.config import Config
 from poller.daemon.daemon import Daemon
-from poller.errors import StoreError
+from poller.errors import PrometheusError, StoreError
+from poller.poll import assembly
 from poller.poll.outcome import Outcome
 from poller.poll.withhold import Reason
 from tests.support.answers import Answer, replaying
@@ -163,6 +166,31 @@ async def test_a_cycle_that_waited_for_the_end_of_one_between_ticks_misses_none_
     assert daemon.telemetry.missed._value.get() == 0
     daemon._on_tick(0)  # the third began late, too, and was over in time
     assert daemon.telemetry.missed._value.get() == 1
+
+
+@pytest.mark.parametrize("cut", ["", "io_read"], ids=["all", "one of several at once"])
+async def test_a_failed_cycle_lets_go_of_the_answers_that_its_errors_hold(
+    prometheus: ScriptedPrometheus, world: World, tmp_path: Path, cut: str
+) -> None:
+    """Else megabytes that a proxy cut off pile up until the collector comes by."""
+
+    def handler(query: str, time: float, params: dict[str, str]) -> Answer:
+        if cut in query:
+            return Answer(200, b'{"status":"success","data":' * 1000)
+        return world.handler(query, time, params)
+
+    prometheus.handler = handler
+    config = settings(tmp_path, prometheus.url, "redis://127.0.0.1:9")
+    daemon = Daemon(config, lambda: config)
+    async with assembly.cycle(config) as cycle:
+        await daemon._one_cycle(SimpleNamespace(config=config, cycle=cycle, lease=None))
+        left = [one for one in gc.get_objects() if isinstance(one, PrometheusError)]
+    assert daemon.report.failing
+    assert len(left) == 1  # why the first server was passed over, without where it came from
+    frames = {frame.name for frame in traceback.extract_tb(left[0].__traceback__)}
+    assert "run" in frames
+    assert frames.isdisjoint({"decoded", "_answer"})
+    assert left[0].__context__ is left[0].__cause__ is None
 
 
 def test_where_ticks_and_scrapes_are_in_step_another_cycle_follows_at_once(tmp_path: Path) -> None:

@@ -58,11 +58,13 @@ def test_kernels_are_living_by_exporter_and_those_without_rounds_are_told():
 
 def test_an_exporter_whose_rounds_were_read_before_or_are_mixed_counts_rounds():
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
-    left = two(15.0, {KERNEL: A, OTHER: B}, asked=frozenset({B}), mixed=frozenset({A, B}))
-    feed(made, replace(left, stamps={}), CLOCKS)
+    silent = replace(two(15.0, {KERNEL: A, OTHER: B}), stamps={})
+    feed(made, silent, CLOCKS)
     assert made.living.roundless == frozenset()
-    made = history(replace(left, stamps={}, asked=None))
-    assert made.living.roundless == frozenset()
+    feed(made, silent, CLOCKS)
+    assert made.living.roundless == {A, B}
+    made = history(replace(silent, mixed=frozenset({A})))
+    assert made.living.roundless == {B}
 
 
 def test_the_round_an_exporter_was_read_in_stays_known_while_others_are_asked():

@@ -99,7 +99,8 @@ def test_an_agents_restart_keeps_the_last_rate_until_two_rounds_of_it_are_known(
 
 def test_an_unknown_rate_leaves_the_last_one():
     made = history(batch(10.0, net_rx=Reading("5", rate="12.5")))
-    feed(made, batch(10.0, 2, net_rx=Reading("6")), CLOCKS)
+    feed(made, batch(15.0, 1, net_rx=Reading("6")), CLOCKS)  # its agent began anew
+    assert kept(made, "net_rx").current == "6"
     assert kept(made, "net_rx").rate == 12.5
 
 

@@ -13,6 +13,7 @@ from tests.support.histories import (
     KERNEL,
     OTHER,
     A,
+    B,
     cluster,
     history,
     mean,
@@ -240,3 +241,39 @@ def test_what_was_seen_before_a_new_beginning_tells_of_no_plugin():
     made = history(*BUSY, pair(4, ("150", "600"), ("50", "60"), 3000))
     made.standing.clear()
     assert made.standing.plugins == set()
+
+
+def test_each_exporter_is_judged_by_its_own_kernels():
+    """Those of one that fall idle together lost no plugin because another's go on."""
+    others = [f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11" for number in (1, 2)]
+
+    def both(number: int, moves: int, idle: int) -> Batch:
+        busy = pair(number, (str(moves), str(moves)), (str(moves), str(moves)), moves)
+        readings = {"cpu_util": Reading(str(idle)), "io_read": Reading(str(idle))}
+        return replace(
+            busy,
+            observations={**busy.observations, **dict.fromkeys(others, readings)},
+            instances={**busy.instances, **dict.fromkeys(others, B)},
+            stamps={A: stamp(number), B: stamp(number, B)},
+        )
+
+    made = history(both(2, 100, 100), both(3, 200, 200), both(4, 300, 200))
+    assert made.standing.plugins == set()
+    assert rate(made, "io_read", others[0]) == 0.0
+    assert rate(made, "io_read") == pytest.approx(20.0)
+
+
+def test_which_round_of_an_exporter_was_looked_at_last_is_kept_while_others_are():
+    made = history(*BUSY)
+    between = pair(4, ("200", "700"), ("50", "60"), 3000)
+    glimpses = [glimpse_of(4, between, "cpu_util", "cuda_util")]  # of disks it tells nothing
+    mixed = cluster(22.0, {}, stamps={}, mixed=frozenset({A}), glimpses=glimpses)
+    other = f"{1:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11"
+    told = {other: {"cpu_util": Reading("5")}}
+    elsewhere = Batch(
+        23.0, told, instances={other: B}, asked=frozenset({B}), stamps={B: stamp(4, B)}
+    )
+    before = replace(elsewhere, time=18.0, stamps={B: stamp(3, B)})
+    for one in (before, mixed, elsewhere, pair(5, ("150", "600"), ("70", "80"), 4000)):
+        feed(made, one, CLOCKS)
+    assert made.standing.plugins == set()  # disks may have been used in the round before

@@ -989,6 +989,19 @@ def test_scrapes_come_in_parts_if_parts_of_some_that_were_seen_come_later():
     assert clocks.in_parts
 
 
+def test_a_look_that_is_broken_off_while_it_sorts_has_noted_the_parts_that_it_met():
+    clocks = Rounds()
+    gathers, ends = ({**A, **SERIES[name]} for name in ("gathers", "ends"))
+    others = [Series({**gathers, "instance": f"o:{number}"}, [(100.0, "8")]) for number in range(9)]
+    for at in (100.0, 105.0, 110.0):
+        early, before = Series(gathers, [(at, "8")]), (at - 5, "7")
+        look(clocks, [early, Series(ends, [before])], at + 1)
+        answer = [early, Series(ends, [before, (at, "8")]), *others]
+        next(clocks.see(answer, at + 4))
+        look(clocks, answer, at + 4)
+    assert clocks.in_parts
+
+
 def test_parts_that_come_later_now_and_then_prove_nothing():
     clocks = Rounds()
     for at in (100.0, 350.0, 600.0, 850.0):

@@ -81,8 +81,8 @@ def kept(made: History, metric: str, kernel: str = KERNEL) -> MetricState:
     return made.kernels[kernel].metrics[metric]
 
 
-def rate(made: History, metric: str) -> float | None:
-    return kept(made, metric).rate
+def rate(made: History, metric: str, kernel: str = KERNEL) -> float | None:
+    return kept(made, metric, kernel).rate
 
 
 def names(made: History) -> list[str]:
