@@ -76,12 +76,10 @@ class Rounds:
         """Learn in which times nobody was scraped since the last scrape of all."""
         times = {scraped: target for target, scrapes in found.items() for scraped in scrapes}
         usual_s = {name: self.exporters[name].scrape_s or DEFAULT_INTERVAL_S for name in found}
-        least_s = _LONGER * min(usual_s.values(), default=0.0)
         order = sorted(scraped for scraped in times if scraped > last)
         for before, scraped in pairwise([last, *order] if last else order):
-            gap_s = scraped - before
-            if gap_s > least_s and gap_s > _LONGER * usual_s[times[scraped]]:
-                self._pauses.append((scraped, gap_s))
+            if scraped - before > _LONGER * usual_s[times[scraped]]:
+                self._pauses.append((scraped, scraped - before))
 
     def _unseen(self, answer: Iterable[Series], at: float) -> Generator[New, None, Found]:
         """Sort raw samples that were not seen by target and scrape.

@@ -9,8 +9,6 @@ import pytest
 from poller.format.catalog import Catalog, Override
 from poller.history.feeding import Feeding
 from poller.history.history import History
-from poller.prometheus.answers import Series
-from poller.rounds.rounds import Rounds
 from poller.values import Batch, Glimpse, Life, Owed, Past, Reading, Window
 from tests.support.histories import (
     CATALOG,
@@ -23,16 +21,18 @@ from tests.support.histories import (
     batch,
     cluster,
     history,
+    ids,
     kept,
     life,
     mean,
     names,
     rate,
     roundless,
+    scraped_at,
     seen,
     stamp,
 )
-from tests.support.looks import COUNTER, feed, look
+from tests.support.looks import feed
 
 
 def test_rounds_between_two_batches_count_as_measurements():
@@ -165,9 +165,7 @@ def test_a_young_kernel_of_which_one_sample_is_left_of_two_measurements_has_no_r
 
 def test_a_kernel_that_is_met_by_the_first_scrape_after_some_that_failed_owes_its_past():
     """Rounds that nobody scraped may have measured it, and told its first value."""
-    clocks = Rounds()
-    counts = [(5.0 * number, str(number)) for number in (*range(9), 16)]
-    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 80.0)
+    clocks = scraped_at([*range(0, 41, 5), 80])
     made = History(CATALOG, 300.0)
     feed(made, batch(40.0, io_read=Reading("5")), clocks)
     both = {KERNEL: {"io_read": Reading("6")}, OTHER: {"io_read": Reading("900")}}
@@ -268,7 +266,7 @@ def test_a_kernel_is_not_new_where_those_of_then_may_have_been_forgotten(
 
 
 def test_a_large_batch_is_taken_in_portions():
-    names = [f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11" for number in range(1500)]
+    names = ids(1500)
     parts = [names[place : place + 500] for place in range(0, 1500, 500)]
     made = history(cluster(10.0, {name: {"mem": Reading("5")} for name in names}))
     glimpses = [Glimpse(stamp(3), dict.fromkeys(part, {"mem": "6"})) for part in parts]

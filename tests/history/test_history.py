@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from poller.history.history import History
-from poller.prometheus.answers import Series
-from poller.rounds.rounds import Rounds
 from poller.values import Batch, Life, Owed, Past, Reading
 from tests.support.histories import (
     CATALOG,
@@ -19,15 +17,16 @@ from tests.support.histories import (
     batch,
     cluster,
     history,
+    ids,
     kept,
     life,
     mean,
     names,
     rate,
     roundless,
-    ticking,
+    scraped_at,
 )
-from tests.support.looks import COUNTER, feed, look
+from tests.support.looks import feed
 
 
 def test_a_kernel_that_is_met_owes_its_past_and_is_not_known_before():
@@ -52,7 +51,7 @@ def test_the_past_gives_the_first_value_the_extremes_and_the_mean():
 
 def test_samples_stand_for_as_many_measurements_as_there_are_between_two_of_them():
     made = History(CATALOG, 300.0)
-    feed(made, batch(10.0, cpu_util=Reading("50")), ticking(scrape_s=1.0))
+    feed(made, batch(10.0, cpu_util=Reading("50")), scraped_at(range(201)))
     told = life(cpu_util=Past(maximum="80", total=3000.0, samples=100.0))
     made.recall_life(KERNEL, told, Owed(None, 10.0))
     assert mean(made, "cpu_util") == (pytest.approx(600.0), pytest.approx(20.0))
@@ -219,9 +218,7 @@ def test_a_kernel_of_its_exporters_last_round_is_kept_though_nobody_tells_of_it(
     last: int, forgotten: list[str]
 ):
     """The exporter is not scraped; its kernels may live on."""
-    clocks = Rounds()
-    counts = [(5.0 * number, str(number)) for number in range(last + 1)]
-    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 5.0 * last)
+    clocks = scraped_at(range(0, 5 * last + 1, 5))
     made = History(CATALOG, 300.0)
     feed(made, batch(10.0, mem=Reading("5")), clocks)
     found = [feed(made, Batch(float(at), {}), clocks).forgotten for at in range(100, 401, 100)]
@@ -242,8 +239,7 @@ def test_after_a_long_outage_kernels_are_kept_until_their_exporters_may_be_scrap
 
 def test_memory_does_not_grow_with_the_kernels_that_ever_lived():
     made = History(CATALOG, 300.0)
-    for number in range(1000):
-        name = f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11"
+    for number, name in enumerate(ids(1000)):
         feed(made, Batch(number * 5.0, {name: {"mem": Reading("5")}}), CLOCKS)
     assert len(made.kernels) <= 67
     assert made.living.count == 1

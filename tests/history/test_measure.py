@@ -7,10 +7,9 @@ import pytest
 from poller.format.catalog import Catalog, Override
 from poller.history.history import History
 from poller.history.measure import MetricFacts, measure
-from poller.prometheus.answers import Series
 from poller.rounds.arrivals import Step
 from poller.rounds.rounds import Rounds
-from poller.values import Life, Owed, Reading, Remembered
+from poller.values import Owed, Reading, Remembered
 from tests.support.histories import (
     CATALOG,
     CLOCKS,
@@ -21,13 +20,15 @@ from tests.support.histories import (
     cluster,
     history,
     kept,
+    life,
     mean,
     names,
     rate,
     roundless,
+    scraped_at,
     seen,
 )
-from tests.support.looks import COUNTER, feed, look
+from tests.support.looks import feed
 
 
 def test_a_rate_is_the_difference_between_two_measurements_over_the_time_between_them():
@@ -149,9 +150,7 @@ def test_a_metric_that_rounds_left_out_was_not_measured_in_them():
 
 @pytest.mark.parametrize("outage_s", [290.0, 310.0])
 def test_the_ends_of_a_long_outage_tell_no_rate_and_of_no_gauge_in_between(outage_s: float):
-    counts = [(5.0 * number, str(number)) for number in range(100)]
-    clocks = Rounds()
-    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 500.0)
+    clocks = scraped_at(range(0, 501, 5))
     made = History(Catalog(overrides={"mem": Override(stats=("avg",))}), 600.0)
     for at, moved in ((10.0, "100"), (15.0, "600"), (15.0 + outage_s, "30600")):
         told = dict.fromkeys(("io_read", "mem", "cpu_util"), Reading(moved))
@@ -168,9 +167,7 @@ def test_the_ends_of_a_long_outage_tell_no_rate_and_of_no_gauge_in_between(outag
 
 def test_the_first_measurement_after_a_plugin_stood_still_for_long_tells_a_rate():
     """Its kernel was measured all the while, so this is no outage."""
-    clocks = Rounds()
-    counts = [(5.0 * number, str(number)) for number in range(100)]
-    look(clocks, [Series({**COUNTER, "instance": A}, counts)], 500.0)
+    clocks = scraped_at(range(0, 501, 5))
     made = History(CATALOG, 600.0)
     for at in range(10, 330, 5):
         read = {"io_read": Reading(str(at))} if at < 20 or at == 325 else {}
@@ -192,7 +189,7 @@ def test_what_only_a_key_told_of_owes_its_past_when_it_is_measured():
     made = history(batch(10.0, mem=Reading("5")))
     told = Remembered("7", None, None, "50", None, "6.5")
     made.recall_key(KERNEL, {"cpu_util": told})
-    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
     feed(made, batch(15.0, mem=Reading("5"), cpu_util=Reading("60")), CLOCKS)
     assert kept(made, "cpu_util").owed == Owed(None, 15.0)
     assert made.owing == {KERNEL}
@@ -258,7 +255,7 @@ def test_without_rounds_a_window_with_a_gap_leaves_the_last_rate():
 
 def test_without_rounds_a_counter_that_restarts_owes_what_it_had_reached():
     made = history(roundless(10.0, cpu_util=Reading("900")))
-    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
     feed(made, roundless(15.0, cpu_util=Reading("900")), CLOCKS)
     assert not made.owing
     feed(made, roundless(20.0, cpu_util=Reading("3")), CLOCKS)
@@ -268,14 +265,14 @@ def test_without_rounds_a_counter_that_restarts_owes_what_it_had_reached():
 
 def test_an_exporter_that_begins_to_count_rounds_has_its_means_weighed_anew():
     made = history(roundless(10.0, cpu_util=Reading("10")))
-    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 10.0))
+    made.recall_life(KERNEL, life(), Owed(None, 10.0))
     feed(made, roundless(15.0, cpu_util=Reading("30")), CLOCKS)
     strange = Rounds()  # how many measurements a scrape stands for is not known by these
     feed(made, batch(20.0, cpu_util=Reading("50")), strange)
     assert kept(made, "cpu_util").owed is None
     feed(made, batch(25.0, cpu_util=Reading("70")), CLOCKS)
     assert kept(made, "cpu_util").owed == Owed(None, 25.0)
-    made.recall_life(KERNEL, Life(1.0, None, False, {}), Owed(None, 25.0))
+    made.recall_life(KERNEL, life(), Owed(None, 25.0))
     feed(made, batch(30.0, cpu_util=Reading("90")), CLOCKS)
     assert kept(made, "cpu_util").owed is None
 
@@ -290,7 +287,7 @@ def test_without_rounds_a_value_that_a_glimpse_told_is_taken_and_not_counted_aga
 
 def test_without_rounds_a_kernel_is_written_from_its_first_true_rate_on():
     made = history(roundless(10.0, 1.0, io_read=Reading("5", rate="7")))
-    made.recall_life(KERNEL, Life(1.0, None, True, {}), Owed(None, 10.0))
+    made.recall_life(KERNEL, life(older=True), Owed(None, 10.0))
     assert names(made) == []
     feed(made, roundless(15.0, io_read=Reading("6", rate="8")), CLOCKS)
     assert names(made) == ["io_read"]

@@ -16,6 +16,7 @@ from tests.support.histories import (
     B,
     cluster,
     history,
+    ids,
     mean,
     rate,
     stamp,
@@ -245,7 +246,7 @@ def test_what_was_seen_before_a_new_beginning_tells_of_no_plugin():
 
 def test_each_exporter_is_judged_by_its_own_kernels():
     """Those of one that fall idle together lost no plugin because another's go on."""
-    others = [f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11" for number in (1, 2)]
+    others = ids(2)
 
     def both(number: int, moves: int, idle: int) -> Batch:
         busy = pair(number, (str(moves), str(moves)), (str(moves), str(moves)), moves)
@@ -268,7 +269,7 @@ def test_which_round_of_an_exporter_was_looked_at_last_is_kept_while_others_are(
     between = pair(4, ("200", "700"), ("50", "60"), 3000)
     glimpses = [glimpse_of(4, between, "cpu_util", "cuda_util")]  # of disks it tells nothing
     mixed = cluster(22.0, {}, stamps={}, mixed=frozenset({A}), glimpses=glimpses)
-    other = f"{1:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11"
+    (other,) = ids(1)
     told = {other: {"cpu_util": Reading("5")}}
     elsewhere = Batch(
         23.0, told, instances={other: B}, asked=frozenset({B}), stamps={B: stamp(4, B)}

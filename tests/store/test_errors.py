@@ -111,8 +111,6 @@ def test_what_is_told_is_whole_words_and_no_argument(error: Exception, reason: s
          "wrong_type", "the key holds another type than string"),
         ("LATE", "late", "the write came after the lease"),
         ("ERR invalid DB index", "error_reply", "that is no database"),
-        ("ERR max number of clients reached",
-         "connection", "the server takes no more connections"),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from poller.format.catalog import Catalog
 from poller.history.history import History
@@ -21,16 +21,20 @@ WINDOW = Window(25.0, 5.0)
 """Five samples fill it."""
 
 
-def ticking(scrape_s: float = 5.0) -> Rounds:
-    """Return the clocks of two agents that measure at 0, 5, 10 … s: the round n at 5 n."""
-    times = [place * scrape_s for place in range(int(200 / scrape_s) + 1)]
-    counts = [(at, str(int(at / 5))) for at in times]
+def scraped_at(times: Sequence[int]) -> Rounds:
+    """Return the clocks of two agents, scraped at these times: the round n is at 5 n seconds."""
+    counts = [(float(at), str(at // 5)) for at in times]
     clocks = Rounds()
-    look(clocks, [Series({**COUNTER, "instance": name}, counts) for name in (A, B)], 200.0)
+    look(clocks, [Series({**COUNTER, "instance": name}, counts) for name in (A, B)], times[-1])
     return clocks
 
 
-CLOCKS = ticking()
+CLOCKS = scraped_at(range(0, 201, 5))
+
+
+def ids(count: int) -> list[str]:
+    """Return the ids of so many kernels beside `KERNEL` and `OTHER`."""
+    return [f"{number:08x}-7a0f-4c5e-9d53-0b7f5a7c2e11" for number in range(count)]
 
 
 def stamp(number: float, instance: str = A) -> Stamp:
