@@ -106,9 +106,9 @@ async def _first_samples(
     for series in await ask.series(text, end):
         place = _place_of(series)
         unowned = series.metric.get("session_id") == "undefined"
-        samples = [(at, text) for at, text in series.values if numbers.number(text) is not None]
+        samples = [one for one in series.values if numbers.number(one.text) is not None]
         if samples:
-            claim = (samples[0][0], unowned, samples[0][1])
+            claim = (samples[0].at, unowned, samples[0].text)
             first[place] = min(first.get(place, claim), claim)
     return {place: text for place, (_, _, text) in first.items()}
 
@@ -155,7 +155,7 @@ def births(opened: Mapping[Place, Iterable[Series]], rounds: Rounds) -> dict[str
     found: dict[str, float] = {}
     for (kernel, name), several in opened.items():
         if name == ESSENTIAL[0]:
-            born, first = min((series.values[0][0], _exporter_of(series)) for series in several)
+            born, first = min((series.values[0].at, _exporter_of(series)) for series in several)
             clock = rounds.of(first)
             if clock is None or clock.began != born:
                 found[kernel] = born
@@ -214,9 +214,9 @@ class Questioner:
     async def numbers(self, text: str) -> dict[Place, str]:
         """Return {(kernel, metric or ""): number as text}; what is no number is left out."""
         return {
-            (row.metric.kernel_id, row.metric.container_metric_name or ""): row.value[1]
+            (row.metric.kernel_id, row.metric.container_metric_name or ""): row.value.text
             for row in await self._rows(text)
-            if row.metric.kernel_id and row.value and numbers.number(row.value[1]) is not None
+            if row.metric.kernel_id and row.value and numbers.number(row.value.text) is not None
         }
 
     async def kernels(self, text: str) -> set[str]:

@@ -7,25 +7,24 @@ from collections.abc import Iterable, Sequence
 
 from poller.format import numbers
 from poller.history.measure import with_unseen
+from poller.prometheus.answers import Sample
 from poller.rounds.arrivals import Arrival
 
 
-def replayed(
-    samples: Iterable[tuple[float, str]], arrivals: Sequence[Arrival]
-) -> tuple[float, float] | None:
+def replayed(samples: Iterable[Sample], arrivals: Sequence[Arrival]) -> tuple[float, float] | None:
     """Return the sum and the number of a kernel's measurements since its first sample.
 
-    `samples` are (Unix seconds, number as text) in order, `arrivals` the rounds that its exporter's
-    scrapes saw first. None where the round of a sample is not known any more.
+    `samples` are in the order of time, `arrivals` the rounds that its exporter's scrapes saw first.
+    None where the round of a sample is not known any more.
     """
     seen_by = [one.by for one in arrivals]
     total = count = number = value = 0.0
-    for at, text in samples:
-        place = bisect_right(seen_by, at)
-        if place == 0 or numbers.fault(text) is not None:
+    for one in samples:
+        place = bisect_right(seen_by, one.at)
+        if place == 0 or numbers.fault(one.text) is not None:
             return None
         before, last = value, number
-        number, value = arrivals[place - 1].number, float(text)
+        number, value = arrivals[place - 1].number, float(one.text)
         if not count:
             total, count = value, 1.0
         elif number > last:

@@ -98,8 +98,8 @@ async def count_kernels(client: Client, scope: Scope, at: float) -> Counted:
     started = time.perf_counter()
     rows = await client.vector(lookup_queries.census_query(scope), at, _TIMEOUT_S)
     kernels = {
-        row.metric.instance or "": int(float(row.value[1]))
+        row.metric.instance or "": int(float(row.value.text))
         for row in rows
-        if row.value and numbers.fault(row.value[1]) is None and float(row.value[1]) >= 0
+        if row.value and numbers.fault(row.value.text) is None and float(row.value.text) >= 0
     }
     return Counted(kernels, at, time.perf_counter() - started)

@@ -39,8 +39,8 @@ def _identity(row: SetRow) -> Identity:
 
 def _numbered(rows: Iterable[SetRow]) -> Iterable[tuple[Identity, float]]:
     for row in rows:
-        if row.value is not None and numbers.fault(row.value[1]) is None:
-            yield _identity(row), float(row.value[1])
+        if row.value is not None and numbers.fault(row.value.text) is None:
+            yield _identity(row), float(row.value.text)
 
 
 def _ranks(sets: Sets, tolerance_s: float, homes: Mapping[str, str]) -> Mapping[Identity, Rank]:
@@ -89,14 +89,14 @@ def settle(
     best: dict[tuple[str, str, str], tuple[Rank, float, str]] = {}
     for row in sets.values:
         kernel = row.metric.get("kernel_id", "")
-        if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value[1]):
+        if kernel not in batch.conflicts or row.value is None or numbers.fault(row.value.text):
             continue
         place = (
             kernel,
             row.metric.get("container_metric_name", ""),
             row.metric.get("value_type", ""),
         )
-        text = row.value[1]
+        text = row.value.text
         claim = (ranks.get(_identity(row), worst), float(text), text)
         if place not in best or claim > best[place]:
             best[place] = claim

@@ -75,8 +75,8 @@ class Merger:
         """Return a whole answer at once if nothing in it is odd, else nothing."""
         ids = self.ids
         try:
-            column = {ids[row.metric.kernel_id]: row.value[1] for row in rows}  # type: ignore[index]
-        except (KeyError, TypeError):  # a kernel seen for the first time, or a histogram
+            column = {ids[row.metric.kernel_id]: row.value.text for row in rows}  # type: ignore[index, union-attr]
+        except (KeyError, AttributeError):  # a kernel seen for the first time, or a histogram
             return {}
         odd = len(column) != len(rows) or not _PLAIN.fullmatch(" ".join(column.values()))
         return {} if odd else column
@@ -92,7 +92,7 @@ class Merger:
                 kernel = self._admitted(row)
                 if kernel is None or value is None:
                     continue
-            text = value[1]
+            text = value.text
             if not (text.isdigit() and text.isascii() and len(text) < 300):
                 fault = numbers.fault(text)
                 if fault is None and not signed and text[0] == "-":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from poller.format import numbers
 from poller.format.catalog import INTRINSIC, metric_named
 from poller.prometheus import lookup_queries
-from poller.prometheus.answers import Series
+from poller.prometheus.answers import Sample, Series
 from poller.prometheus.client import Client
 from poller.prometheus.selectors import Scope
 from poller.rounds import rates
@@ -39,16 +39,16 @@ def scrape_interval(series: Iterable[Series]) -> float | None:
     """Return the scrape interval of most series, in seconds: the longest of their medians."""
     medians = []
     for one in series:
-        stamps = [stamp for stamp, _ in one.values]
+        stamps = [sample.at for sample in one.values]
         steps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
         if len(steps) > 1:
             medians.append(statistics.median(steps))
     return max(medians, default=None)
 
 
-def _changes(values: Sequence[tuple[float, str]]) -> list[tuple[float, float]]:
+def _changes(values: Sequence[Sample]) -> list[tuple[float, float]]:
     """Return (time, value) of each sample that differs from the one before it."""
-    samples = [(stamp, float(text)) for stamp, text in values if numbers.number(text) is not None]
+    samples = [(one.at, float(one.text)) for one in values if numbers.number(one.text) is not None]
     return [
         later
         for earlier, later in zip(samples, samples[1:], strict=False)

@@ -46,18 +46,18 @@ class Glimpses:
             if not name or not is_canonical_uuid(kernel):
                 continue
             if series.values and instance not in self._counting:
-                last = series.values[-1][0]  # also one that is too old to be counted
+                last = series.values[-1].at  # also one that is too old to be counted
                 self._last[instance] = max(last, self._last.get(instance, last))
-            for at, text in series.values:
-                if self._counts(instance, at) and numbers.fault(text) is None:
-                    scrape = self._values.setdefault((at, instance), {})
-                    scrape.setdefault(kernel, {}).setdefault(name, text)
+            for sample in series.values:
+                if self._counts(instance, sample.at) and numbers.fault(sample.text) is None:
+                    scrape = self._values.setdefault((sample.at, instance), {})
+                    scrape.setdefault(kernel, {}).setdefault(name, sample.text)
 
     def take_newest(self, answer: Iterable[Row]) -> None:
         """Take when exporters without rounds were last scraped."""
         for row in answer:
-            if row.value is not None and numbers.fault(row.value[1]) is None:
-                self._newest[row.metric.instance or ""] = float(row.value[1])
+            if row.value is not None and numbers.fault(row.value.text) is None:
+                self._newest[row.metric.instance or ""] = float(row.value.text)
 
     def _counts(self, instance: str, at: float) -> bool:
         if instance in self._counting:

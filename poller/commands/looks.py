@@ -76,7 +76,9 @@ class Sides:
         ends = []
         for text in lookup_queries.range_queries(range_s, scope):
             rows = await client.vector(text, at)
-            ends.append({_place(row): float(row.value[1]) for row in rows if row.value is not None})
+            ends.append(
+                {_place(row): float(row.value.text) for row in rows if row.value is not None}
+            )
         low, high = ends
         older = await client.vector(lookup_queries.existed_query(range_s, scope), at)
         old = {row.metric.kernel_id for row in older}

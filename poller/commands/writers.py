@@ -159,6 +159,6 @@ async def _last_seen(
         last: dict[str, float] = {}
         for one in await client.matrix(samples(ESSENTIAL, within_s, scope), at):
             kernel = one.metric.get("kernel_id", "")
-            last[kernel] = max(last.get(kernel, 0.0), *(time for time, _ in one.values))
+            last[kernel] = max(last.get(kernel, 0.0), *(sample.at for sample in one.values))
         seen |= {kernel: time for kernel, time in last.items() if kernel in seen}
     return seen

@@ -92,6 +92,7 @@ class Daemon:
             loop.add_signal_handler(name, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._again.set)
         self._tell_start()
+        gc.freeze()  # what was imported stays; the collector need not look through it every time
         try:
             while not self._stop.is_set():
                 await self._run_with(self._config)

@@ -147,7 +147,7 @@ async def _agents_measure(client: Client) -> bool:
     # The poller looks at some time ago, too: by then there must have been two measurements.
     text = lookup_queries.agents_query(_FIRST_SCRAPES_S)
     rows = await client.vector(text, time.time() - _SETTLED_S)
-    return bool(rows) and all(row.value and float(row.value[1]) > 0 for row in rows)
+    return bool(rows) and all(row.value and float(row.value.text) > 0 for row in rows)
 
 
 def _summary(daemon: Daemon) -> Summary:

@@ -13,10 +13,12 @@ class Living:
 
     `held` is how many there were at its last measurement: it may have gone with them. `roundless`
     are the exporters with kernels that count no rounds.
+
+    The names are in tuples: the collector leaves those alone that it has seen once, unlike sets.
     """
 
     def __init__(self) -> None:
-        self.kernels: dict[str, set[str]] = {}
+        self.kernels: dict[str, tuple[str, ...]] = {}
         self.held: dict[str, int] = {}
         self.roundless: frozenset[str] = frozenset()
 
@@ -34,11 +36,11 @@ class Living:
 
         `stamped` are the exporters whose rounds were read before.
         """
-        there: dict[str, set[str]] = {}
+        told: dict[str, list[str]] = {}
         for kernel_id, observation in batch.observations.items():
             if observation:
-                there.setdefault(batch.instances.get(kernel_id, ""), set()).add(kernel_id)
-        before = self.kernels
+                told.setdefault(batch.instances.get(kernel_id, ""), []).append(kernel_id)
+        there, before = {name: tuple(kernels) for name, kernels in told.items()}, self.kernels
         if batch.asked is None:
             gone = set(before)
             now = there
@@ -47,7 +49,7 @@ class Living:
             if batch.census is not None:  # an exporter that is not in it is gone
                 asked |= before.keys() - batch.census.keys()
             gone = asked & before.keys()
-            now = before | {name: there.get(name, set()) for name in asked}
+            now = before | {name: there.get(name, ()) for name in asked}
         self.kernels = {name: kernels for name, kernels in now.items() if kernels}
         self.roundless = frozenset(
             name

@@ -97,7 +97,7 @@ class Rounds:
             exporter = self._exporter(told.target)
             exporter.agent = told.agent or exporter.agent
             seen = exporter.scraped if exporter.scraped is not None else float("-inf")
-            newest, before = series.values[-1][0], told.last
+            newest, before = series.values[-1].at, told.last
             if newest > before:
                 told.last = newest
                 if not torn and 0.0 < before < seen <= newest and _has(series, seen):
@@ -106,14 +106,14 @@ class Rounds:
             if newest <= seen:
                 continue
             scrapes = found.setdefault(told.target, {})
-            for scraped, text in series.values:
-                if scraped > seen and numbers.fault(text) is None:
-                    scrape = scrapes.get(scraped)
+            for sample in series.values:
+                if sample.at > seen and numbers.fault(sample.text) is None:
+                    scrape = scrapes.get(sample.at)
                     if scrape is None:
-                        scrape = scrapes[scraped] = Scrape()
+                        scrape = scrapes[sample.at] = Scrape()
                     if told.agent:
                         scrape.agents.add(told.agent)
-                    told.put(scrape, float(text))
+                    told.put(scrape, float(sample.text))
         return found
 
     @property
@@ -142,7 +142,7 @@ class Rounds:
         for series in answer:
             told = self._sorter.told(series.metric)
             if told is not None and series.values:
-                found[told.target] = max(series.values[-1][0], found.get(told.target, 0.0))
+                found[told.target] = max(series.values[-1].at, found.get(told.target, 0.0))
         return found
 
     def _exporter(self, target: Target) -> Exporter:
@@ -277,7 +277,7 @@ class Rounds:
 
 
 def _has(series: Series, scraped: float) -> bool:
-    return any(at == scraped for at, _ in series.values)
+    return any(sample.at == scraped for sample in series.values)
 
 
 def _newest(several: Sequence[Exporter]) -> Exporter:

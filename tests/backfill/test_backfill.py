@@ -17,12 +17,11 @@ from poller.errors import PrometheusError
 from poller.format.catalog import Catalog
 from poller.history.history import History
 from poller.history.state import KernelState, MetricState
-from poller.prometheus.answers import Series
 from poller.prometheus.client import Client, PrometheusAccess
 from poller.prometheus.round_queries import LAYER, STAGE_COUNT
 from poller.rounds.rounds import Rounds
 from poller.values import Life, Owed, Patience
-from tests.support.looks import look
+from tests.support.looks import look, series_of
 from tests.support.metric_servers import Prometheus
 from tests.support.openmetrics import openmetrics_file
 
@@ -143,7 +142,7 @@ def test_of_a_young_kernel_each_measurement_is_counted_and_of_an_older_one_each_
     counted = [(AT - 40 + place * SCRAPE_S, number) for place, number in enumerate(["1", "4", "5"])]
     labels = {"__name__": STAGE_COUNT, "stage": "gather_measures", "upper_layer": LAYER}
     labels["instance"] = "a:1"
-    look(rounds, [Series(labels, counted)], AT)
+    look(rounds, [series_of(labels, counted)], AT)
     asyncio.run(backfilled(prometheus, history, rounds))
     young, minutes = (history.kernels[IDS[name]].metrics["cpu_util"] for name in AGES_S if name
                       in ("young", "minutes"))  # fmt: skip

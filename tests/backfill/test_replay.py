@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from poller.backfill.replay import replayed
 from poller.rounds.exporter import Exporter
 from poller.rounds.scrape import Scrape
+from tests.support.looks import series_of
 
 SCRAPES = [(100.0, 7.0), (102.0, 7.0), (104.0, 8.0), (106.0, 9.0), (108.0, 9.0), (110.0, 11.0)]
 """When an exporter was scraped, and how many rounds it had counted then."""
@@ -19,8 +22,10 @@ def exporter(*scrapes: tuple[float, float]) -> Exporter:
     return made
 
 
-def mean(*samples: tuple[float, str]) -> tuple[float, float] | None:
-    return replayed(samples, exporter(*SCRAPES).arrivals.last)
+def mean(
+    *samples: tuple[float, str], scrapes: Sequence[tuple[float, float]] = SCRAPES
+) -> tuple[float, float] | None:
+    return replayed(series_of({}, samples).values, exporter(*scrapes).arrivals.last)
 
 
 def test_what_a_scrape_repeats_counts_once():
@@ -52,5 +57,4 @@ def test_what_cannot_be_known_is_left_to_the_samples(samples: list[tuple[float, 
 
 
 def test_an_agent_that_began_anew_leaves_no_round_to_count_from():
-    made = exporter(*SCRAPES, (112.0, 1.0))
-    assert replayed([(110.0, "1"), (112.0, "2")], made.arrivals.last) is None
+    assert mean((110.0, "1"), (112.0, "2"), scrapes=[*SCRAPES, (112.0, 1.0)]) is None

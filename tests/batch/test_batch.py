@@ -19,11 +19,11 @@ from poller.batch.unread import Unread
 from poller.errors import PrometheusError
 from poller.format.catalog import Catalog, Override
 from poller.history.state import KernelState, MetricState
-from poller.prometheus.answers import Labels, Row, Series, SetRow
+from poller.prometheus.answers import Labels, Row, Sample, Series, SetRow
 from poller.prometheus.selectors import EVERYTHING, Scope
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Glimpse, Query, Reading, Stamp
-from tests.support.looks import COUNTER
+from tests.support.looks import COUNTER, series_of
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -59,12 +59,14 @@ class Memory:
             return self._counters(at)
         if "success_count" in text:
             self.asked.append("intervals")
-            return [Series({"instance": name}, [(when, str(n)) for when, n in self.scrapes[name]])
-                    for name in self.mute]  # fmt: skip
+            return [
+                series_of({"instance": name}, [(when, str(n)) for when, n in self.scrapes[name]])
+                for name in self.mute
+            ]
         self.asked.append("trail")
         since = at - float(text.rpartition("[")[2].removesuffix("ms]")) / 1000
         return [
-            Series(
+            series_of(
                 {"kernel_id": kernel, "container_metric_name": name, "instance": instance},
                 [(when, self._value(name, number)) for when, number in self.scrapes[instance]
                  if since < when <= at],
@@ -78,12 +80,14 @@ class Memory:
         if text.startswith("count by (instance)"):
             self.asked.append("census")
             found = {name: str(len(kernels)) for name, kernels in self.kernels.items() if kernels}
-            return [Row(Labels(instance=name), (at, count)) for name, count in found.items()]
+            return [Row(Labels(instance=name), Sample(at, count)) for name, count in found.items()]
         if text.startswith("max by (instance) (timestamp("):
             self.asked.append("newest")
             last = {name: max(when for when, _ in self.scrapes[name] if when <= at)
                     for name in self._named(text)}  # fmt: skip
-            return [Row(Labels(instance=name), (at, str(when))) for name, when in last.items()]
+            return [
+                Row(Labels(instance=name), Sample(at, str(when))) for name, when in last.items()
+            ]
         raise AssertionError(text)
 
     async def rows(
@@ -100,14 +104,17 @@ class Memory:
         self.asked.append("sets")
         value = "7" if text.startswith("max without (agent_id)") else str(at)
         labels = {"kernel_id": KERNEL, "instance": "a:1"}
+        if value != "7":
+            return [SetRow(labels, Sample(at, value)) for _ in self.metrics]
+        labels["value_type"] = "current"
         return [
-            SetRow({**labels, "container_metric_name": name, "value_type": "current"}, (at, value))
-            if value == "7" else SetRow(labels, (at, value)) for name in self.metrics
-        ]  # fmt: skip
+            SetRow({**labels, "container_metric_name": name}, Sample(at, value))
+            for name in self.metrics
+        ]
 
     def _counters(self, at: float) -> list[Series]:
         return [
-            Series({**COUNTER, "instance": name},
+            series_of({**COUNTER, "instance": name},
                    [(when, str(number)) for when, number in scrapes if when <= at])
             for name, scrapes in self.scrapes.items() if name not in self.mute
         ]  # fmt: skip
@@ -121,7 +128,7 @@ class Memory:
             seen = [number for when, number in self.scrapes[instance] if when <= at]
             for kernel, name in product(self.kernels[instance], about):
                 labels = Labels(kernel, name, "i-a", instance)
-                rows.append(Row(labels, (at, self._value(name, seen[-1]))))
+                rows.append(Row(labels, Sample(at, self._value(name, seen[-1]))))
         return rows + (self.doubles if "mem" in about else [])
 
     def _about(self, query: Query) -> list[str]:
@@ -408,7 +415,7 @@ async def test_a_metric_that_the_survey_does_not_know_is_read_and_its_rate_and_c
 async def test_series_that_disagree_are_settled_and_looked_at_for_some_batches(
     memory: Memory,
 ) -> None:
-    memory.doubles = [Row(Labels(kernel_id=KERNEL, instance="a:1"), (100.0, "999"))]
+    memory.doubles = [Row(Labels(kernel_id=KERNEL, instance="a:1"), Sample(100.0, "999"))]
     poller = Poller(memory)
     batch = await poller.batch(100.0)
     assert batch.observations[KERNEL]["mem"] == Reading("7")

@@ -8,7 +8,7 @@ import pytest
 
 from poller.batch.census import Census
 from poller.errors import PrometheusError
-from poller.prometheus.answers import Labels, Row
+from poller.prometheus.answers import Labels, Row, Sample
 from poller.prometheus.selectors import EVERYTHING
 
 
@@ -28,7 +28,7 @@ class Counting:
         await self.answers.wait()
         if self.failure is not None:
             raise self.failure
-        return [Row(Labels(instance=name), (at, str(n))) for name, n in self.kernels.items()]
+        return [Row(Labels(instance=name), Sample(at, str(n))) for name, n in self.kernels.items()]
 
 
 def begin(census: Census, server: Counting, at: float, anew: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poller.batch.duplicates import Identity, Sets, settle
-from poller.prometheus.answers import SetRow
+from poller.prometheus.answers import Sample, SetRow
 from poller.values import Batch, Reading, Stamp
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -21,10 +21,13 @@ def sets(*described: tuple[dict[str, str], str, float, int]) -> Sets:
     for labels, value, stamp, count in described:
         full = {**base, **labels}
         values.append(
-            SetRow({**full, "container_metric_name": "mem", "value_type": "current"}, (1.0, value))
+            SetRow(
+                {**full, "container_metric_name": "mem", "value_type": "current"},
+                Sample(1.0, value),
+            )
         )
-        stamps.append(SetRow(full, (1.0, str(stamp))))
-        changes.append(SetRow(full, (1.0, str(count))))
+        stamps.append(SetRow(full, Sample(1.0, str(stamp))))
+        changes.append(SetRow(full, Sample(1.0, str(count))))
     return Sets(values, stamps, changes)
 
 
@@ -112,8 +115,8 @@ def test_the_kernel_is_in_the_round_of_the_exporter_whose_set_was_chosen():
 
 def test_settling_survives_rubbish():
     rubbish = Sets(
-        [SetRow({}, None), SetRow({"kernel_id": KERNEL}, (1.0, "NaN"))],
-        [SetRow({}, (1.0, "x"))],
+        [SetRow({}, None), SetRow({"kernel_id": KERNEL}, Sample(1.0, "NaN"))],
+        [SetRow({}, Sample(1.0, "x"))],
         [SetRow({"kernel_id": "?"}, None)],
     )
     assert settled(rubbish) == "900"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from poller.batch import merge
 from poller.format.catalog import Catalog
-from poller.prometheus.answers import Labels, Row
+from poller.prometheus.answers import Labels, Row, Sample
 from poller.values import Part, Query, Reading
 from tests.support.examples import examples
 
@@ -19,7 +19,7 @@ OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
 
 
 def row(text: str | None, kernel: str | None = KERNEL, **labels: str) -> Row:
-    return Row(Labels(kernel_id=kernel, **labels), None if text is None else (1.0, text))
+    return Row(Labels(kernel_id=kernel, **labels), None if text is None else Sample(1.0, text))
 
 
 def merged(*answers: tuple[Query, list[Row]], asked: tuple[str, ...] = ()):

@@ -19,10 +19,9 @@ from poller.batch.plan import (
     plan,
     trail_range_s,
 )
-from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds
 from poller.values import Stamp, Survey, Window
-from tests.support.looks import COUNTER, look
+from tests.support.looks import COUNTER, look, series_of
 
 METRICS = {"cpu_util": True, "mem": True}
 AT = 100.0
@@ -36,7 +35,7 @@ def ticking(*intervals: tuple[str, float]) -> Rounds:
     """Return the clocks of agents that measure so often, scraped every second."""
     clocks = Rounds()
     answer = [
-        Series(
+        series_of(
             {**COUNTER, "instance": name}, [(float(at), str(at // every_s)) for at in range(300)]
         )
         for name, every_s in intervals

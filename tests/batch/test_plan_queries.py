@@ -11,7 +11,7 @@ from poller.batch.plan import Plan, Read
 from poller.batch.plan_queries import PlanQueries
 from poller.format.catalog import Catalog
 from poller.history.state import KernelState, MetricState
-from poller.prometheus.answers import Labels, Row
+from poller.prometheus.answers import Labels, Row, Sample
 from poller.prometheus.selectors import EVERYTHING, Scope
 from poller.values import Query, Stamp
 
@@ -96,7 +96,7 @@ def test_of_a_metric_met_just_now_rate_and_capacity_are_still_missing():
 def merged(current: str) -> Merger:
     merger = Merger(Catalog())
     labels = Labels(kernel_id=KERNEL, instance="a:1", agent_id="i-a")
-    merger.take(Query("current", "mem", ""), [Row(labels, (AT, current))])
+    merger.take(Query("current", "mem", ""), [Row(labels, Sample(AT, current))])
     return merger
 
 

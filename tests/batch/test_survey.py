@@ -7,8 +7,9 @@ import pytest
 from poller.batch import survey
 from poller.batch.survey import Given, Surveyor
 from poller.format.catalog import INTRINSIC
-from poller.prometheus.answers import Labels, Row, Series
+from poller.prometheus.answers import Labels, Row, Sample, Series
 from poller.values import Survey
+from tests.support.looks import series_of
 
 MUTE = "a:1"
 """The exporter that counts no rounds."""
@@ -19,7 +20,7 @@ def counter(scrape_s: float, measure_s: float, length_s: float = 300.0, start: f
     """Describe a counter of rounds that is measured and scraped so often."""
     stamps = [place * scrape_s for place in range(int(length_s / scrape_s) + 1)]
     values = [(at, str(start + int((at + 0.37 * measure_s) / measure_s))) for at in stamps]
-    return Series({"agent_id": agent, "instance": instance}, values)
+    return series_of({"agent_id": agent, "instance": instance}, values)
 
 
 @pytest.mark.parametrize(
@@ -38,26 +39,26 @@ def test_the_slowest_agent_decides():
 
 
 def test_an_agent_that_stands_still_tells_nothing():
-    still = Series({}, [(place * 5.0, "7") for place in range(60)])
+    still = series_of({}, [(place * 5.0, "7") for place in range(60)])
     assert survey.measure_interval([still]) is None
     assert survey.measure_interval([still, counter(5.0, 5.0)]) == pytest.approx(5.0, rel=0.1)
 
 
 def test_an_agents_restart_does_not_count_backwards():
     before, after = counter(5.0, 5.0, start=1000.0), counter(5.0, 5.0, start=0.0)
-    joined = before.values + [(at + 305.0, text) for at, text in after.values]
+    joined = before.values + tuple(Sample(one.at + 305.0, one.text) for one in after.values)
     assert survey.measure_interval([Series({}, joined)]) == pytest.approx(5.0, rel=0.1)
 
 
 def test_a_pause_of_the_agent_is_not_its_interval():
     before, after = counter(5.0, 5.0, 200.0), counter(5.0, 5.0, 200.0, start=60.0)
-    joined = before.values + [(at + 500.0, text) for at, text in after.values]
+    joined = before.values + tuple(Sample(one.at + 500.0, one.text) for one in after.values)
     assert survey.measure_interval([Series({}, joined)]) == pytest.approx(5.0, rel=0.1)
 
 
 def test_without_a_counter_busy_kernels_tell_the_interval():
     busy = counter(5.0, 30.0)
-    idle = Series({"agent_id": "i-a"}, [(place * 5.0, str(place // 20)) for place in range(61)])
+    idle = series_of({"agent_id": "i-a"}, [(place * 5.0, str(place // 20)) for place in range(61)])
     assert survey.change_interval([idle, busy]) == pytest.approx(30.0, rel=0.1)
     assert survey.change_interval([]) is None
 
@@ -71,7 +72,7 @@ class Told:
 
     async def vector(self, text: str, at: float) -> list[Row]:
         self.asked.append(text)
-        return [Row(Labels(kernel_id="k"), (at, "1"))]
+        return [Row(Labels(kernel_id="k"), Sample(at, "1"))]
 
     async def matrix(self, text: str, at: float) -> list[Series]:
         self.asked.append(text)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from poller.batch.trail import Glimpses
-from poller.prometheus.answers import Labels, Row, Series
+from poller.prometheus.answers import Labels, Row, Sample, Series
 from poller.values import Glimpse, Stamp
+from tests.support.looks import series_of
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -13,7 +14,7 @@ OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
 def series(*values: tuple[float, str], kernel: str = KERNEL, metric: str = "mem",
            instance: str | None = "a:1") -> Series:  # fmt: skip
     labels = {"kernel_id": kernel, "container_metric_name": metric}
-    return Series(labels | ({"instance": instance} if instance else {}), list(values))
+    return series_of(labels | ({"instance": instance} if instance else {}), values)
 
 
 def stamp(number: float, scraped: float, instance: str = "a:1") -> Stamp:
@@ -94,13 +95,13 @@ def test_what_cannot_serve_is_passed_over():
         series((12.0, "NaN")),
         series((12.0, "1"), kernel=KERNEL.upper()),
         series((12.0, "1"), metric=""),
-        Series({}, [(12.0, "1")]),
+        series_of({}, [(12.0, "1")]),
     ]
     assert seen(trail, *answer) == []
 
 
 def last_scraped(**times: str) -> list[Row]:
-    return [Row(Labels(instance=f"{name}:1"), (30.0, at)) for name, at in times.items()]
+    return [Row(Labels(instance=f"{name}:1"), Sample(30.0, at)) for name, at in times.items()]
 
 
 def test_where_at_most_one_scrape_is_new_its_time_tells_whether_one_is():

@@ -49,7 +49,7 @@ def test_a_kernel_that_went_to_another_exporter_has_not_vanished():
 
 def test_kernels_are_living_by_exporter_and_those_without_rounds_are_told():
     made = history(two(10.0, {KERNEL: A, OTHER: B}))
-    assert (made.living.kernels, made.living.count) == ({A: {KERNEL}, B: {OTHER}}, 2)
+    assert (made.living.kernels, made.living.count) == ({A: (KERNEL,), B: (OTHER,)}, 2)
     assert made.living.roundless == frozenset()
     silent = two(15.0, {KERNEL: A, OTHER: B})
     made = history(Batch(15.0, silent.observations, instances=silent.instances))

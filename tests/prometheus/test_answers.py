@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
@@ -19,7 +18,7 @@ def test_an_answer_is_its_rows_with_numbers_as_text():
     answer = answers.decoded(answers.ROWS, GOOD)
     assert answer.data is not None
     (row,) = answer.data.result
-    assert row.value == (5.0, "7")
+    assert row.value == answers.Sample(5.0, "7")
     assert answers.warnings(answer) == []
 
 
@@ -39,8 +38,48 @@ def test_what_is_no_answer_is_an_error_that_says_so(body: bytes, reason: str):
     assert raised.value.reason == reason
 
 
-@pytest.mark.parametrize("body", [GOOD, b"<html>"])
-def test_the_collector_is_held_back_no_longer_than_that(body: bytes):
-    with suppress(PrometheusError):
+def large(element: bytes, close: bytes = b"]}") -> bytes:
+    """Return an answer of more than four megabytes with this element in its midst."""
+    row = b'{"metric":{"kernel_id":"%b"},"value":[5,"7"]}' % (b"k" * 1000)
+    rows = [row] * 3000
+    result = b",".join([*rows, element, *rows])
+    head = b'{"status":"success","warnings":["w"],"data":{"resultType":"vector","result":['
+    return head + result + close + b',"stats":{"seriesFetched":"1"}}'
+
+
+def test_a_large_answer_is_read_in_portions_and_is_the_same():
+    body = large(b'{"metric":{"kernel_id":"\\u00e9"},"value":[6,"8"]}')
+    there = []
+    for answer in answers.in_portions(answers.ROWS, body):
+        assert answer.data is not None
+        there.append(len(answer.data.result))
+    assert there[0] == 0
+    assert there[-1] == 6001
+    assert 900 < max(more - so_far for so_far, more in pairwise(there)) < 1100  # a megabyte
+    assert answer == answers.decoded(answers.ROWS, body)
+    assert answer.data is not None
+    assert answer.data.result[3000].metric.kernel_id == "\u00e9"
+    assert [*answers.in_portions(answers.ROWS, GOOD)] == [answers.decoded(answers.ROWS, GOOD)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        large(b'{"metric":{}, "value":[6, 8]}'),
+        large(b'{"metric":[]}'),
+        large(b'{"metric":{"kernel_id":"\xff"}}'),
+        large(b'{"metric":{}}', b"}"),
+        large(b'{"metric":{}}')[:-1000],
+        large(b"{}").replace(b"vector", b"matrix"),
+        large(b"{}").replace(b"success", b"error"),
+    ],
+    ids=["number", "labels", "not UTF-8", "open", "cut", "kind", "error"],
+)
+def test_a_large_answer_that_is_none_is_the_same_error(body: bytes):
+    with pytest.raises(PrometheusError) as in_portions:
+        for _ in answers.in_portions(answers.ROWS, body):
+            pass
+    with pytest.raises(PrometheusError) as at_once:
         answers.decoded(answers.ROWS, body)
-    assert gc.isenabled()
+    assert str(in_portions.value) == str(at_once.value)
+    assert in_portions.value.reason == at_once.value.reason

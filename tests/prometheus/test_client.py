@@ -40,7 +40,7 @@ def access(url: str, **more: object) -> PrometheusAccess:
 
 async def ask(url: str, **more: object) -> list[str]:
     async with Client(access(url, **more)) as client:
-        return [row.value[1] for row in await client.vector("up", 1.0) if row.value]
+        return [row.value.text for row in await client.vector("up", 1.0) if row.value]
 
 
 async def fault(url: str, **more: object) -> PrometheusError:

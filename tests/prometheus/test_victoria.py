@@ -56,7 +56,7 @@ async def age(client: Client) -> float:
     """Return how old what one query tells is."""
     rows = await client.fail_over(lambda: client.vector("x", time.time()), 5.0)
     assert rows[0].value
-    return float(rows[0].value[1])
+    return float(rows[0].value.text)
 
 
 @pytest.mark.parametrize("sign", [named, counted], ids=["by its header", "by its statistics"])
@@ -165,7 +165,7 @@ async def lag(server: VictoriaMetrics, **params: str) -> float:
         series = selectors.selector("cpu_util", "current")
         (newest,) = await client.vector(f"max(timestamp({series}))", at)
     assert newest.value is not None
-    return at - float(newest.value[1])
+    return at - float(newest.value.text)
 
 
 async def test_a_real_one_tells_of_now_with_no_setting_made(real: VictoriaMetrics) -> None:
@@ -187,7 +187,7 @@ async def test_a_real_one_shows_a_kernel_that_begins_when_its_samples_are_stored
             labels = make_kernel(number, "i-agent0").labels(cpu_used, "current")
             real.import_series([Series(labels, [(began, 1.0)])], at_once=False)
             while not (rows := await client.vector(query, time.time())) or (  # noqa: ASYNC110
-                rows[0].value and rows[0].value[1] != str(number)
+                rows[0].value and rows[0].value.text != str(number)
             ):
                 await asyncio.sleep(0.1)
             assert time.time() - began < 7

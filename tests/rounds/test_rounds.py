@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.prometheus.answers import Series
+from poller.prometheus.answers import Sample, Series
 from poller.rounds.arrivals import Step
 from poller.rounds.counters import target_of
 from poller.rounds.exporter import Exporter, ExporterState
@@ -18,7 +18,7 @@ from poller.rounds.rounds import Rounds
 from poller.rounds.scrape import Scrape
 from poller.values import Stamp
 from tests.support.examples import examples
-from tests.support.looks import look
+from tests.support.looks import look, series_of
 
 A = {"instance": "a:1", "job": "agents"}
 STAGES = {"upper_layer": "collect_container_stat"}
@@ -126,7 +126,7 @@ def scraped(
         }
         for name in has:
             values[name].append((at, repr(float(now[name]))))
-    return [Series({**SERIES[name], **target}, samples) for name, samples in values.items()]
+    return [series_of({**SERIES[name], **target}, samples) for name, samples in values.items()]
 
 
 def count(
@@ -134,7 +134,7 @@ def count(
     **more: str,
 ) -> Series:  # fmt: skip
     """Return one counter as it was scraped: (time, count)."""
-    return Series(
+    return series_of(
         {**SERIES[name], **target, **more}, [(at, repr(float(number))) for at, number in samples]
     )
 
@@ -142,7 +142,7 @@ def count(
 def followed(*answers: Sequence[Series]) -> Rounds:
     made = Rounds()
     for answer in answers:
-        look(made, answer, max(at for series in answer for at, _ in series.values))
+        look(made, answer, max(sample.at for one in answer for sample in one.values))
     return made
 
 
@@ -413,7 +413,7 @@ def test_a_look_that_is_broken_off_has_seen_what_it_told_and_nothing_else():
 
 def test_what_is_no_number_is_no_sample():
     answer = [count((0.0, 1), (5.0, 2))]
-    answer[0].values += [(10.0, "NaN"), (15.0, "+Inf")]
+    answer[0].values += (Sample(10.0, "NaN"), Sample(15.0, "+Inf"))
     assert followed(answer).stamps(0.0)["a:1"].number == 2.0
 
 
@@ -533,7 +533,9 @@ def test_the_first_scrape_may_see_a_first_round_that_has_not_ended(
     scrapes = [rounds[0].measured + 0.05, ended + 0.05, rounds[2].measured + 0.05]
     answer = scraped(rounds, scrapes)
     if not exported:  # a client library tells of a histogram from its first observation on
-        answer = [Series(one.metric, [it for it in one.values if it[1] != "0.0"]) for one in answer]
+        answer = [
+            Series(one.metric, tuple(it for it in one.values if it.text != "0.0")) for one in answer
+        ]
     first, *others = look(clocks, answer, 500.0)["a:1"]
     assert others[-1].number == 3.0
     for stamp in others:
@@ -741,7 +743,7 @@ def looked_at(answer: Sequence[Series], times: Sequence[float]) -> tuple[Rounds,
     for place, at in enumerate(times):
         since = times[max(0, place - 2)]
         seen = [
-            Series(one.metric, [(by, text) for by, text in one.values if since <= by <= at])
+            Series(one.metric, tuple(it for it in one.values if since <= it.at <= at))
             for one in answer
         ]
         for stamp in look(clocks, seen, at).get("a:1", []):
@@ -774,8 +776,8 @@ def joined(first: Iterable[Series], then: Iterable[Series]) -> list[Series]:
     """Return the series of two lives of an agent: the labels that they share have one each."""
     found: dict[frozenset[tuple[str, str]], Series] = {}
     for one in (*first, *then):
-        kept = found.setdefault(frozenset(one.metric.items()), Series(one.metric, []))
-        kept.values.extend(one.values)
+        kept = found.setdefault(frozenset(one.metric.items()), Series(one.metric))
+        kept.values += one.values
     return list(found.values())
 
 
@@ -819,7 +821,7 @@ def test_no_step_is_too_short_after_the_servers_clock_was_set_back(scrape_s: flo
             stored.append(at)
             times.append(by_server)
     answer = [
-        Series(one.metric, [(at, text) for at, (_, text) in zip(times, one.values, strict=True)])
+        series_of(one.metric, [(at, it.text) for at, it in zip(times, one.values, strict=True)])
         for one in scraped(rounds, stored)
     ]
     clocks, found = looked_at(answer, times)
@@ -973,9 +975,9 @@ def test_a_timers_first_round_after_a_restart_is_not_put_off_by_the_durations_of
 def parts(clocks: Rounds, at: float) -> None:
     """Let clocks look at a scrape twice: the second time a counter is there that was not before."""
     labels = ({**A, **SERIES["gathers"]}, {**A, **SERIES["ends"]})
-    early, before = Series(labels[0], [(at, "8")]), (at - 5, "7")
-    look(clocks, [early, Series(labels[1], [before])], at + 1)
-    look(clocks, [early, Series(labels[1], [before, (at, "8")])], at + 4)
+    early, before = series_of(labels[0], [(at, "8")]), (at - 5, "7")
+    look(clocks, [early, series_of(labels[1], [before])], at + 1)
+    look(clocks, [early, series_of(labels[1], [before, (at, "8")])], at + 4)
 
 
 def test_scrapes_come_in_parts_if_parts_of_some_that_were_seen_come_later():
@@ -992,11 +994,13 @@ def test_scrapes_come_in_parts_if_parts_of_some_that_were_seen_come_later():
 def test_a_look_that_is_broken_off_while_it_sorts_has_noted_the_parts_that_it_met():
     clocks = Rounds()
     gathers, ends = ({**A, **SERIES[name]} for name in ("gathers", "ends"))
-    others = [Series({**gathers, "instance": f"o:{number}"}, [(100.0, "8")]) for number in range(9)]
+    others = [
+        series_of({**gathers, "instance": f"o:{number}"}, [(100.0, "8")]) for number in range(9)
+    ]
     for at in (100.0, 105.0, 110.0):
-        early, before = Series(gathers, [(at, "8")]), (at - 5, "7")
-        look(clocks, [early, Series(ends, [before])], at + 1)
-        answer = [early, Series(ends, [before, (at, "8")]), *others]
+        early, before = series_of(gathers, [(at, "8")]), (at - 5, "7")
+        look(clocks, [early, series_of(ends, [before])], at + 1)
+        answer = [early, series_of(ends, [before, (at, "8")]), *others]
         next(clocks.see(answer, at + 4))
         look(clocks, answer, at + 4)
     assert clocks.in_parts
@@ -1013,8 +1017,8 @@ def test_a_series_that_is_new_is_no_part_of_a_scrape_that_came_later():
     """VictoriaMetrics finds new series some seconds after it has stored their first samples."""
     clocks = Rounds()
     for at in (100.0, 105.0, 110.0):
-        old = [Series({**A, **SERIES["gathers"]}, [(at, "8")])]
-        new = [Series({**A, **SERIES["writes"], "success": f"{at}"}, [(at, "8")])]
+        old = [series_of({**A, **SERIES["gathers"]}, [(at, "8")])]
+        new = [series_of({**A, **SERIES["writes"], "success": f"{at}"}, [(at, "8")])]
         look(clocks, old, at + 1)
         look(clocks, old + new, at + 4)
     assert not clocks.in_parts

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from poller.format.catalog import Catalog
 from poller.history.history import History
 from poller.history.state import MetricState
-from poller.prometheus.answers import Series
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Glimpse, Life, Past, Reading, Remembered, Stamp, Window
-from tests.support.looks import COUNTER, feed, look
+from tests.support.looks import COUNTER, feed, look, series_of
 
 KERNEL = "0b4f6a3e-7a0f-4c5e-9d53-0b7f5a7c2e11"
 OTHER = "ffffffff-7a0f-4c5e-9d53-0b7f5a7c2e11"
@@ -25,7 +24,7 @@ def scraped_at(times: Sequence[int]) -> Rounds:
     """Return the clocks of two agents, scraped at these times: the round n is at 5 n seconds."""
     counts = [(float(at), str(at // 5)) for at in times]
     clocks = Rounds()
-    look(clocks, [Series({**COUNTER, "instance": name}, counts) for name in (A, B)], times[-1])
+    look(clocks, [series_of({**COUNTER, "instance": name}, counts) for name in (A, B)], times[-1])
     return clocks
 
 

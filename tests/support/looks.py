@@ -1,12 +1,12 @@
-"""The counter of agents' rounds, and whole looks at it where portions do not matter."""
+"""The counter of agents' rounds, answers made by hand, and whole looks at them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from poller.history.feeding import Fed, Feeding
 from poller.history.history import History
-from poller.prometheus.answers import Series
+from poller.prometheus.answers import Sample, Series
 from poller.rounds.rounds import Rounds
 from poller.values import Batch, Stamp
 
@@ -19,6 +19,11 @@ COUNTER = {
 """What counts the rounds of an agent, since 26.4.4."""
 ENDED = {"__name__": "backendai_stat_task_duration_sec_count", "stat_scope": "container"}
 """What counts their ends."""
+
+
+def series_of(labels: Mapping[str, str], samples: Iterable[tuple[float, str]]) -> Series:
+    """Return what Prometheus answers of one series: (Unix seconds, number as text)."""
+    return Series(dict(labels), tuple(Sample(at, text) for at, text in samples))
 
 
 def look(clocks: Rounds, answer: Sequence[Series], at: float) -> dict[str, list[Stamp]]:
