@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from poller.batch.capacities import may_have_changed
 from poller.batch.merge import Merger
-from poller.batch.plan import Plan, Read, trail_range_s
+from poller.batch.plan import Instances, Plan, Read, trail_range_s
 from poller.format.catalog import Catalog
 from poller.history.state import KernelState
 from poller.prometheus.batch_queries import capacity_queries, gauge_queries, rate_queries
@@ -40,23 +40,27 @@ class PlanQueries:
         """Return the queries still missing of metrics that were met only now."""
         return [*self._rates(names), *capacity_queries(names, self._scopes(self.plan.asked))]
 
-    def more_capacities(self, merger: Merger, known: Mapping[str, KernelState]) -> list[Query]:
-        """Return the queries of capacities that the answers say may have changed."""
-        if self.plan.capacities is None:
-            return []
-        names = self._with_capacity()
-        kernels = {
-            kernel
-            for name in names
-            for kernel in may_have_changed(
+    def changed(self, merger: Merger, known: Mapping[str, KernelState]) -> Iterator[Instances]:
+        """Yield, metric by metric, of whom the answers say that a capacity may have changed.
+
+        The caller may see to something else after each.
+        """
+        told = self.plan.capacities
+        if told is None:
+            return
+        for name in self._with_capacity():
+            kernels = may_have_changed(
                 name,
                 merger.columns.get(("current", name), {}),
                 merger.columns.get(("capacity", name), {}),
                 known,
                 self.catalog,
             )
-        }
-        instances = {merger.instances.get(kernel, "") for kernel in kernels} - self.plan.capacities
+            yield frozenset(merger.instances.get(kernel, "") for kernel in kernels) - told
+
+    def more_capacities(self, instances: Instances) -> list[Query]:
+        """Return the queries of all capacities of some exporters."""
+        names = self._with_capacity()
         return capacity_queries(names, self._scopes(instances)) if instances else []
 
     def trails(self, at: float, read: Read, unread: Mapping[str, Sequence[Stamp]]) -> list[str]:

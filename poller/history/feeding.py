@@ -58,6 +58,7 @@ class Feeding:
         yield
         self.fed.vanished = self._history.living.note(self._batch, self._history.stamps)
         self._leave_out(self.fed.vanished)
+        yield
         self.fed.forgotten = self._history.close_batch(self._batch, self._rounds)
 
     def _take_glimpses(self) -> Iterator[int]:

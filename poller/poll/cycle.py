@@ -225,7 +225,9 @@ class Cycle:
         yielded = await self.publisher.yielded(due, batch.time)
         stalled = list(self._kernels_of(silent))
         grounds = Grounds(silent, asleep, self.publisher.foreign, yielded, fed.mixed, stalled)
-        outcome.withheld = withhold.withheld(due, known, grounds, batch.time, patience)
+        for some in withhold.withheld(due, known, grounds, batch.time, patience):
+            outcome.withheld |= some
+            await asyncio.sleep(0)
         outcome.missing = {
             kernel: known[kernel].lacks
             for kernel, why in outcome.withheld.items()

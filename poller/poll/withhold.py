@@ -6,7 +6,7 @@ key that it misses and reads an old one as it was; a wrong zero ends a session.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,6 +23,9 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 _BELIEVED = 0.5
 """Share of the patience with agents after which one has stalled of which nothing moves. The whole
 is as long as the window of a rate, so that a rate would be 0 a scrape and a poll before."""
+
+_PORTION = 2000
+"""Kernels that are decided on before the event loop may have its turn: some 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +75,25 @@ def is_still(kernel: KernelState, now: float, patience: Patience) -> bool:
 
 
 def withheld(
-    due: Iterable[str],
+    due: Sequence[str],
     known: Mapping[str, KernelState],
     grounds: Grounds,
     now: float,
     patience: Patience,
-) -> dict[str, Reason]:
-    """Return the kernels that are not written now, and why; of those due, all others are."""
-    found: dict[str, Reason] = dict.fromkeys(grounds.mixed, "mixed")
-    for kernel in due:
-        why = reason(kernel, known[kernel], grounds, now, patience)
-        if why is not None:
-            found[kernel] = why
-    return found | dict.fromkeys(grounds.stalled, "stalled")
+) -> Iterator[dict[str, Reason]]:
+    """Yield the kernels that are not written now, and why; of those due, all others are.
+
+    A later reason goes before an earlier one. The caller may see to something else after each
+    portion.
+    """
+    yield dict.fromkeys(grounds.mixed, "mixed")
+    for start in range(0, len(due), _PORTION):
+        reasons = {
+            kernel: reason(kernel, known[kernel], grounds, now, patience)
+            for kernel in due[start : start + _PORTION]
+        }
+        yield {kernel: why for kernel, why in reasons.items() if why is not None}
+    yield dict.fromkeys(grounds.stalled, "stalled")
 
 
 def reason(

@@ -102,13 +102,17 @@ def merged(current: str) -> Merger:
 
 def test_a_capacity_is_asked_for_where_the_answers_contradict_it():
     kept = {KERNEL: KernelState(AT, metrics={"mem": MetricState("5", capacity="10")})}
-    ask = asking(Plan(SOME, 50))
-    assert ask.more_capacities(merged("9"), kept) == []
-    queries = ask.more_capacities(merged("11"), kept)
+
+    def changed(value: str, capacities: frozenset[str] | None = frozenset()) -> set[str]:
+        ask = asking(Plan(SOME, 50, capacities=capacities))
+        return set().union(*ask.changed(merged(value), kept))
+
+    assert changed("9") == set()
+    assert changed("11") == {"a:1"}
+    assert changed("11", frozenset(["a:1"])) == changed("11", None) == set()
+    queries = asking(Plan(SOME, 50)).more_capacities(frozenset(["a:1"]))
     assert {tuple(named(query.text, "instance")) for query in queries} == {("a:1",)}
-    asked = asking(Plan(SOME, 50, capacities=frozenset(["a:1"])))
-    assert asked.more_capacities(merged("11"), kept) == []
-    assert asking(Plan(None, 50, capacities=None)).more_capacities(merged("11"), kept) == []
+    assert asking(Plan(SOME, 50)).more_capacities(frozenset()) == []
 
 
 def test_a_trail_reaches_back_to_the_first_round_that_was_not_read():

@@ -273,5 +273,5 @@ def test_a_large_batch_is_taken_in_portions():
     told = cluster(20.0, {name: {"mem": Reading("7")} for name in names}, glimpses=glimpses)
     feeding = Feeding(made, told, CLOCKS)
     taken = [made.kernels[names[-1]].metrics["mem"].current for _ in feeding.portions()]
-    # Three glimpses; the search for plugins that stand still, and two portions; the last, and all.
-    assert taken == ["5", "5", "6", "6", "6", "6", "7", "7"]
+    # Three glimpses; the search for what stands still, and two portions; the last; who is gone.
+    assert taken == ["5", "5", "6", "6", "6", "6", "7", "7", "7"]

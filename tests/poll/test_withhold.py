@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from poller.history.state import KernelState, MetricState
 from poller.poll import withhold
 from poller.poll.withhold import Grounds
@@ -133,18 +135,29 @@ def test_a_stalled_agent_says_nothing_of_another():
     assert stalled(kernel(moved=IDLE), kernel(moved=IDLE), *well) == {"i-a"}
 
 
+def told(due: Sequence[str], known: Mapping[str, KernelState], grounds: Grounds) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for some in withhold.withheld(due, known, grounds, NOW, PATIENCE):
+        found |= some
+    return found
+
+
 def test_all_that_is_withheld_is_told_and_of_those_due_the_rest_is_written():
     known = {"well": kernel(), "still": kernel(moved=None), "both": kernel(), "old": kernel()}
     grounds = Grounds(mixed=["both", "new"], stalled=["asleep", "old"])
-    told = withhold.withheld(["well", "still", "old"], known, grounds, NOW, PATIENCE)
-    assert told == {
+    assert told(["well", "still", "old"], known, grounds) == {
         "still": "still", "both": "mixed", "new": "mixed", "asleep": "stalled", "old": "stalled"
     }  # fmt: skip
 
 
 def test_a_kernel_that_was_scraped_in_mid_batch_is_told_why_it_is_not_written_anyway():
     grounds = Grounds(mixed=["k"])
-    assert withhold.withheld(["k"], {"k": kernel(moved=None)}, grounds, NOW, PATIENCE) == {
-        "k": "still"
-    }
-    assert withhold.withheld(["k"], {"k": kernel()}, grounds, NOW, PATIENCE) == {"k": "mixed"}
+    assert told(["k"], {"k": kernel(moved=None)}, grounds) == {"k": "still"}
+    assert told(["k"], {"k": kernel()}, grounds) == {"k": "mixed"}
+
+
+def test_of_many_that_are_due_each_is_told_and_no_portion_is_large():
+    known = {f"k{number}": kernel(lacks=("mem",) if number % 2 else ()) for number in range(5001)}
+    portions = [*withhold.withheld([*known], known, Grounds(), NOW, PATIENCE)]
+    assert max(map(len, portions)) <= 1000
+    assert [name for some in portions for name in some] == [*known][1::2]
