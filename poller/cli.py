@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -205,7 +204,7 @@ def show(kernels: tuple[str, ...], as_json: bool) -> None:
     settings = options.load()
     kernels_shown = _run(shown(settings, kernels))
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in kernels_shown], indent=2))
+        click.echo(json.dumps([one.as_json() for one in kernels_shown], indent=2))
     else:
         for one in kernels_shown:
             printing.shown(one, printing.console())

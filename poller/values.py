@@ -66,7 +66,7 @@ Observation = dict[str, Reading]
 """What one batch says of one kernel: `{metric: Reading}`. Empty: asked for, not found."""
 
 
-class Stamp(NamedTuple):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """Which measurement a reading is of: the `number`-th round of an exporter.
 
     `shift_s` is what the round's own duration puts its measurement off, `scraped` the Unix time

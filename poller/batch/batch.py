@@ -195,7 +195,7 @@ class Observer:
         queries = ask.batch(self._duplicates.wide(survey.metrics))
         await together([self.client.rows(queries, at, merger.take), *trails, *times])
         changed: Instances = frozenset()
-        for some in ask.changed(merger, read.known):
+        for some in ask.changed_capacities(merger, read.known):
             changed |= some
             await asyncio.sleep(0)
         more = ask.more_capacities(changed)

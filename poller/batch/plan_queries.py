@@ -40,7 +40,9 @@ class PlanQueries:
         """Return the queries still missing of metrics that were met only now."""
         return [*self._rates(names), *capacity_queries(names, self._scopes(self.plan.asked))]
 
-    def changed(self, merger: Merger, known: Mapping[str, KernelState]) -> Iterator[Instances]:
+    def changed_capacities(
+        self, merger: Merger, known: Mapping[str, KernelState]
+    ) -> Iterator[Instances]:
         """Yield, metric by metric, of whom the answers say that a capacity may have changed.
 
         The caller may see to something else after each.

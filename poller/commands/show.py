@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from poller.commands import kernel_ids
 from poller.config import Config
@@ -38,6 +41,11 @@ class Shown:
     def known(self) -> bool:
         """Whether anybody knows this kernel."""
         return self.why != "no samples" or self.key_is != "none"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        made: dict[str, Any] = msgspec.to_builtins(self)
+        return made
 
 
 async def shown(config: Config, texts: Sequence[str]) -> list[Shown]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from poller.rounds.arrivals import Arrival, Arrivals, Step
 from poller.rounds.durations import Durations
@@ -32,8 +33,7 @@ _SILENT_S = 10.0
 """An exporter that was not scraped for longer, while others were, is silent: down, or gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterState:
+class ExporterState(msgspec.Struct, frozen=True, gc=False):
     """What an operator may want to know of one exporter. Times in Unix seconds, None: unknown.
 
     `interval_s` is how often its agent measures, what a round takes included.
@@ -173,7 +173,7 @@ class Exporter:
         if self.met is None:
             self.met = at
         self._choose_counter(scrape)
-        self.shared = len(scrape.agents) > 1
+        self.shared = scrape.shared
         if before is not None and not self._is_late(at - before):
             self._gaps.append(at - before)
             self.scrape_s = statistics.median(self._gaps)

@@ -112,7 +112,7 @@ class Rounds:
                     if scrape is None:
                         scrape = scrapes[sample.at] = Scrape()
                     if told.agent:
-                        scrape.agents.add(told.agent)
+                        scrape.counted_by(told.agent)
                     told.put(scrape, float(sample.text))
         return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+import msgspec
 
 CounterName = Literal["gather_measures", "before_observe", "durations", "successes"]
 COUNTERS: tuple[CounterName, ...] = get_args(CounterName)
@@ -11,16 +12,22 @@ COUNTERS: tuple[CounterName, ...] = get_args(CounterName)
 still as soon as an agent's own writes are refused."""
 
 
-@dataclass(slots=True)
-class Scrape:
+class Scrape(msgspec.Struct, gc=False):
     """What one scrape saw of an exporter's counters; None where they are not there.
 
-    `agents` are those that count rounds of their own there.
+    `agent` counts rounds of its own there, `shared`: so do several. The collector does not see
+    them: a look at a large cluster takes thousands.
     """
 
-    counts: dict[CounterName, float] = field(default_factory=dict)
-    agents: set[str] = field(default_factory=set)
+    counts: dict[CounterName, float] = {}
+    agent: str = ""
+    shared: bool = False
     gathering_s: float | None = None
     lasted_s: float | None = None
     writing_s: float | None = None
     writes: float | None = None
+
+    def counted_by(self, agent: str) -> None:
+        """Take that an agent counts rounds of its own there."""
+        self.shared = self.shared or self.agent not in ("", agent)
+        self.agent = agent

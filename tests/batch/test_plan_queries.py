@@ -105,7 +105,7 @@ def test_a_capacity_is_asked_for_where_the_answers_contradict_it():
 
     def changed(value: str, capacities: frozenset[str] | None = frozenset()) -> set[str]:
         ask = asking(Plan(SOME, 50, capacities=capacities))
-        return set().union(*ask.changed(merged(value), kept))
+        return set().union(*ask.changed_capacities(merged(value), kept))
 
     assert changed("9") == set()
     assert changed("11") == {"a:1"}

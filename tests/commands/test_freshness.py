@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from poller.commands.freshness import AGENTS_TTL_S, lately_s, written_lately
 from poller.config import Config
