@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 
 import pytest
@@ -83,3 +84,17 @@ def test_a_large_answer_that_is_none_is_the_same_error(body: bytes):
         answers.decoded(answers.ROWS, body)
     assert str(in_portions.value) == str(at_once.value)
     assert in_portions.value.reason == at_once.value.reason
+
+
+def test_the_collector_need_not_look_through_answers():
+    """Of a large cluster they are hundreds of thousands of objects, and none of them garbage."""
+    matrix = GOOD.replace(b"vector", b"matrix").replace(b'"value":[5,"7"]', b'"values":[[5,"7"]]')
+    rows = answers.decoded(answers.ROWS, GOOD).data
+    several = answers.decoded(answers.SERIES, matrix).data
+    assert rows
+    assert several
+    (row,), (series,) = rows.result, several.result
+    assert series.values == (row.value,)
+    gc.collect()
+    seen = [row, row.metric, row.value, series, series.metric, series.values]
+    assert [one for one in seen if gc.is_tracked(one)] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -381,6 +382,21 @@ def test_samples_that_were_seen_before_are_passed_over():
     bits = [look(twice, scraped(rounds, scrapes[at : at + 12]), 100.0) for at in range(0, 60, 5)]
     assert [stamp for bit in bits for stamp in bit.get("a:1", [])] == new["a:1"]
     assert twice.states() == once.states()
+
+
+def test_a_look_at_many_agents_gives_the_collector_next_to_nothing_to_see():
+    """Each object that it sees calls for a pass through all that is kept sooner."""
+    targets = [{"instance": f"a:{number}"} for number in range(200)]
+    clocks = Rounds()
+    look(clocks, [count((1.0, 4), target=target) for target in targets], 1.0)
+    answer = [count((1.0, 4), (5.0, 5), target=target) for target in targets]
+    gc.collect()
+    before = len(gc.get_objects())
+    there = [stamp for stamps in clocks.see(answer, 5.0) for stamp in stamps[1]]
+    states = clocks.states()
+    gc.collect()
+    assert len(there) == len(states) == 200
+    assert len(gc.get_objects()) - before < 50
 
 
 def test_new_rounds_are_told_in_order_each_by_the_scrape_that_saw_it_first():
