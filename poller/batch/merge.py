@@ -43,7 +43,7 @@ class Merger:
     observations: dict[str, Observation] = field(default_factory=dict)
 
     def take(self, query: Query, rows: Sequence[Row]) -> None:
-        """Fold one answer into the columns."""
+        """Fold an answer, or a portion of one, into the columns."""
         if not query.metric:
             self._take_several(query.part, rows)
         else:
@@ -72,7 +72,7 @@ class Merger:
         self._take_row_by_row(query, rows, column, signed=not counts_up and query.part != "rate")
 
     def _clean(self, rows: Sequence[Row]) -> Column:
-        """Return a whole answer at once if nothing in it is odd, else nothing."""
+        """Return what all rows say at once if nothing in them is odd, else nothing."""
         ids = self.ids
         try:
             column = {ids[row.metric.kernel_id]: row.value.text for row in rows}  # type: ignore[index, union-attr]

@@ -38,7 +38,7 @@ class Glimpses:
         self._last: dict[str, float] = {}
 
     def take(self, answer: Iterable[Series]) -> None:
-        """Sort one answer's samples by scrape."""
+        """Sort the samples of an answer, or of a portion of one, by scrape."""
         for series in answer:
             labels = series.metric
             kernel, instance = labels.get("kernel_id", ""), labels.get("instance", "")

@@ -47,6 +47,7 @@ class Client:
         self._on_query = on_query
         self._on_warning = on_warning
         self._failover = Failover(self._transport.addresses, access.prefer_again_s)
+        self._reading = asyncio.Lock()
         self._victoria: set[int] = set()
         self._warned = ""
 
@@ -186,8 +187,9 @@ class Client:
             reply = await self._transport.ask(place, _QUERY, timeout_s, fields)
         except DroppedConnection:  # aiohttp retries no POST by itself
             reply = await self._transport.ask(place, _QUERY, timeout_s, fields)
-        for answer in answers.in_portions(form, reply.body):  # noqa: B007 - the last one counts
-            await asyncio.sleep(0)
+        async with self._reading:  # one after another, or all would be in memory half read
+            for answer in answers.in_portions(form, reply.body):  # noqa: B007 - the last is whole
+                await asyncio.sleep(0)
         self._recognize(place, reply.headers, bytes(answer.stats))
         return answer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from poller.batch import batch as batch_module
 from poller.batch import plan
 from poller.batch.batch import Limits, Observer
 from poller.batch.plan import Read
@@ -223,7 +224,11 @@ async def test_only_the_exporter_that_measured_is_read_again_and_no_rate_of_it(
     assert not {"rate cpu_util", "trail", "census"} & set(memory.asked)
 
 
-async def test_rounds_between_two_batches_are_read_one_by_one(memory: Memory) -> None:
+@pytest.mark.parametrize("series_at_once", [1, 5000])
+async def test_rounds_between_two_batches_are_read_one_by_one(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, series_at_once: int
+) -> None:
+    monkeypatch.setattr(batch_module, "_PORTION", series_at_once)
     poller = Poller(memory)
     await poller.batch(100.0)
     memory.measured("a:1", (100.5, 3), (105.5, 4), (108.0, 4), (110.5, 5))
@@ -384,6 +389,21 @@ async def test_capacities_are_asked_for_once_and_where_a_batch_shows_that_they_m
     memory.measured("a:1", (114.0, 1))  # another life of the exporter
     await poller.batch(115.0)
     assert "capacity mem" in memory.asked
+
+
+@pytest.mark.parametrize("unknown", ["cpu_util", "mem"])
+async def test_a_capacity_of_any_metric_that_is_not_known_is_asked_for(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    monkeypatch.setattr(plan, "_FEW", 0)
+    poller = Poller(memory)
+    await poller.batch(100.0)
+    one = kept("20")
+    one.metrics[unknown].capacity = None
+    poller.read = replace(poller.read, known={KERNEL: one, OTHER: kept("200")})
+    memory.measured("a:1", (104.0, 3))
+    await poller.batch(105.0)
+    assert {"capacity cpu_util", "capacity mem"} <= set(memory.asked)
 
 
 async def test_a_kernel_that_came_has_its_capacity_asked_for_in_the_same_batch(

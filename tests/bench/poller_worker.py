@@ -54,7 +54,7 @@ class Probes:
     @contextmanager
     def installed(self, outcome: Outcome) -> Iterator[None]:
         """Put the probes into their places, and take them out again."""
-        places: list[tuple[Any, str]] = [(answers, "decoded"), (merge.Merger, "take")]
+        places: list[tuple[Any, str]] = [(answers, "_parsed"), (merge.Merger, "take")]
         places += [(encode, "pack"), (encode, "live_stat")]
         before = [(place, name, getattr(place, name)) for place, name in places]
         self.seconds.clear()
@@ -70,7 +70,7 @@ class Probes:
 def parts(outcome: Outcome, probed: dict[tuple[str, str], float]) -> dict[str, float]:
     """Return seconds by part, disjoint: what a cycle counts, with the probed parts taken out."""
     found = {name: outcome.seconds.get(name, 0.0) for name in OWN_PARTS}
-    decoded, columns = probed["query", "decoded"], probed["query", "take"]
+    decoded, columns = probed["query", "_parsed"], probed["query", "take"]
     encoded = probed["write", "pack"] + probed["write", "live_stat"]
     found["query"] -= decoded + columns
     found["write"] -= encoded

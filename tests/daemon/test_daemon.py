@@ -189,7 +189,7 @@ async def test_a_failed_cycle_lets_go_of_the_answers_that_its_errors_hold(
     assert len(left) == 1  # why the first server was passed over, without where it came from
     frames = {frame.name for frame in traceback.extract_tb(left[0].__traceback__)}
     assert "run" in frames
-    assert frames.isdisjoint({"_parsed", "_answer"})
+    assert frames.isdisjoint({"_parsed", "in_portions", "_answer"})
     assert left[0].__context__ is left[0].__cause__ is None
 
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
+from unittest import mock
 
 import msgspec
 from hypothesis import given
@@ -23,7 +24,7 @@ from poller.errors import PollerError
 from poller.format import encode
 from poller.format.catalog import INTRINSIC, Catalog
 from poller.history.history import History
-from poller.prometheus import errors
+from poller.prometheus import answers, errors
 from poller.prometheus.answers import ROWS, SERIES, SET_ROWS, Row, Series, decoded
 from poller.rounds import rates
 from poller.rounds.rounds import Rounds
@@ -183,6 +184,19 @@ def finished(merger: Merger, time: float) -> Batch:
 def test_any_body_becomes_rows_or_an_error_of_ours(body: bytes) -> None:
     for form in (ROWS, SET_ROWS, SERIES):
         ours_or_nothing(lambda: decoded(form, body).data.result)  # type: ignore  # noqa: B023
+
+
+@FUZZ
+@given(bodies)
+def test_an_answer_that_is_read_in_portions_is_the_same_or_refused_as_well(body: bytes) -> None:
+    for form in (ROWS, SET_ROWS, SERIES):
+        whole = ours_or_nothing(lambda: [decoded(form, body)])  # type: ignore  # noqa: B023
+        with (
+            mock.patch.object(answers, "_LARGE_BYTES", 0),
+            mock.patch.object(answers, "_PORTION_BYTES", 100),
+        ):
+            told = ours_or_nothing(lambda: [*answers.in_portions(form, body)][-1:])  # noqa: B023
+        assert told == whole
 
 
 @FUZZ

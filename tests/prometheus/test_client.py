@@ -8,15 +8,19 @@ import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import pytest
 
 from poller.errors import DroppedConnection, PartialAnswer, PrometheusError
 from poller.poll import assembly
+from poller.prometheus import answers as decoding
+from poller.prometheus import client as client_module
 from poller.prometheus import errors
 from poller.prometheus.client import Client
-from poller.prometheus.transport import PrometheusAccess
+from poller.prometheus.transport import PrometheusAccess, Reply
+from poller.values import Query
 from tests.support import answers
 from tests.support.answers import Answer
 from tests.support.live import PATIENT, settings
@@ -27,11 +31,13 @@ from tests.support.servers import Prometheus, Redis
 from tests.support.tls import tls_files
 from tests.support.world import World
 
+T = TypeVar("T")
 ONE = [({"kernel_id": "k"}, 1)]
 DEEP = Answer(body=b'{"status":"success","data":' + b'{"a":' * 5000)
 NO_DATA = Answer(body=b'{"status":"success"}')
 NULL_RESULT = Answer(body=b'{"status":"success","data":{"resultType":"vector","result":null}}')
 ROW_OF_NUMBERS = answers.data("vector", [{"metric": {}, "value": [1, 2]}])
+ROW_OF_THREE = answers.data("vector", [{"metric": {}, "value": [1, "2", "3"]}])
 
 
 def access(url: str, **more: object) -> PrometheusAccess:
@@ -86,6 +92,7 @@ BODIES = [
     (NO_DATA, "wrong_type", "a vector was asked for, no data came"),
     (NULL_RESULT, "malformed", "the vector has elements of another form"),
     (ROW_OF_NUMBERS, "malformed", "the vector has elements of another form"),
+    (ROW_OF_THREE, "malformed", "the vector has elements of another form"),
     (Answer(body=b"[]"), "malformed", "the answer is not of the HTTP API's form"),
     (DEEP, "malformed", "the answer is not of the HTTP API's form"),
 ]
@@ -131,6 +138,47 @@ async def test_where_a_redirect_leads_is_told_without_secrets_and_not_followed(
     assert error.detail == f"HTTP 301: it leads to {told} ({prometheus.url})"
     assert "prometheus.url" in error.advice
     assert len(prometheus.requests) == 1
+
+
+async def test_a_large_answer_is_handed_on_in_portions_and_nothing_of_it_is_lost(
+    prometheus: ScriptedPrometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_PORTION", 2)
+    rows = [({"kernel_id": f"k{number}"}, number) for number in range(5)]
+    prometheus.next_answers(answers.vector(rows))
+    taken: list[list[str | None]] = []
+    async with Client(access(prometheus.url)) as client:
+        await client.rows(
+            [Query("current", "mem", "up")],
+            1.0,
+            lambda query, some: taken.append([row.metric.kernel_id for row in some]),
+        )
+    assert taken == [["k0", "k1"], ["k2", "k3"], ["k4"]]
+
+
+async def test_large_answers_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several that come together would all be in memory half read."""
+    monkeypatch.setattr(decoding, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(decoding, "_PORTION_BYTES", 50)
+    turns: list[bytes] = []
+    in_portions = decoding.in_portions
+
+    def watched(form: decoding.Form[T], body: bytes) -> Iterator[decoding.Answer[T]]:
+        for answer in in_portions(form, body):
+            turns.append(body)
+            yield answer
+
+    async def ask(place: int, path: str, timeout_s: float, form: dict[str, str]) -> Reply:
+        rows = [({"kernel_id": form["query"]}, number) for number in range(9)]
+        return Reply((), answers.vector(rows).body)
+
+    monkeypatch.setattr(decoding, "in_portions", watched)
+    async with Client(access("http://prometheus")) as client:
+        monkeypatch.setattr(client._transport, "ask", ask)
+        found = await asyncio.gather(client.vector("x", 1.0), client.vector("y", 1.0))
+    assert [len(rows) for rows in found] == [9, 9]
+    assert len(turns) > 4
+    assert turns == sorted(turns)
 
 
 async def test_a_status_is_classified_before_its_body_is_parsed(
