@@ -1,12 +1,12 @@
-"""The types that pass between stages: queries, readings, batches, stamps, pasts; their names."""
+"""The types that pass between stages: queries, readings, batches, stamps, pasts; portions."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,12 +35,19 @@ Fields = dict[str, str]
 LiveStat = dict[str, Fields]
 """One kernel as readers see it, in the legacy order: `{metric: Fields}`."""
 
+T = TypeVar("T")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def is_canonical_uuid(text: str) -> bool:
     """Whether text is a UUID in lower case with hyphens, the only key a kernel may have."""
     return _UUID.fullmatch(text) is not None
+
+
+def portions(several: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield several in portions of at most so many, in their order."""
+    for start in range(0, len(several), size):
+        yield several[start : start + size]
 
 
 class Query(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from poller.backfill.pace import Pace, Queue
@@ -104,7 +104,7 @@ class Backfiller:
                 task.cancel()
 
     async def _one(
-        self, client: Client, owed: Owed, kernels: list[str], patience: Patience, queue: Queue
+        self, client: Client, owed: Owed, kernels: Sequence[str], patience: Patience, queue: Queue
     ) -> int:
         """Recall one chunk and rest; return how many of it gave up."""
         started, waited_s = time.perf_counter(), self.pace.waited_s
@@ -115,7 +115,7 @@ class Backfiller:
         return given_up
 
     async def _recall(
-        self, client: Client, owed: Owed, kernels: list[str], patience: Patience
+        self, client: Client, owed: Owed, kernels: Sequence[str], patience: Patience
     ) -> int:
         """Recall one chunk, in halves where it is too much for the server."""
         try:
@@ -145,7 +145,7 @@ class Backfiller:
         return self._history.give_up(kernel)
 
     async def _lives(
-        self, client: Client, owed: Owed, kernels: list[str], patience: Patience
+        self, client: Client, owed: Owed, kernels: Sequence[str], patience: Patience
     ) -> dict[str, Life]:
         range_s = self._reach.window_s if owed.start is None else owed.end - owed.start
         ask = Questioner(client, owed.end, self._reach.timeout_s, self.pace)

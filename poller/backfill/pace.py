@@ -6,12 +6,12 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from poller.history.history import History
 from poller.history.state import KernelState
-from poller.values import Owed
+from poller.values import Owed, portions
 
 _SLOW = 1 / 3
 """A batch that takes more than this share of its time leaves little for anything else."""
@@ -73,11 +73,11 @@ class Queue:
 
     def __init__(self, history: History, chunk: int) -> None:
         self._history, self._chunk = history, chunk
-        self._chunks: list[tuple[int, int, int, Owed, list[str]]] = []
+        self._chunks: list[tuple[int, int, int, Owed, Sequence[str]]] = []
         self._number = itertools.count()
         self._taken: set[str] = set()
 
-    async def next(self) -> tuple[Owed, list[str]] | None:
+    async def next(self) -> tuple[Owed, Sequence[str]] | None:
         """Return kernels that owe the same stretch; None if nothing is left to be taken."""
         await self._fill()
         while self._chunks:
@@ -104,8 +104,7 @@ class Queue:
             if place % 500 == 499:
                 await asyncio.sleep(0)
         for (urgency, owed), kernels in groups.items():
-            for start in range(0, len(kernels), self._chunk):
-                chunk = kernels[start : start + self._chunk]
+            for chunk in portions(kernels, self._chunk):
                 entry = (urgency, len(kernels), next(self._number), owed, chunk)
                 heapq.heappush(self._chunks, entry)
 

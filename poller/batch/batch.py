@@ -24,7 +24,7 @@ from poller.prometheus.client import Client, together
 from poller.prometheus.errors import TOO_MUCH
 from poller.prometheus.selectors import Scope
 from poller.rounds.rounds import Rounds
-from poller.values import Batch, Stage, Survey
+from poller.values import Batch, Stage, Survey, portions
 
 _PORTION = 5000
 """So many series of a trail are sorted before the event loop has its turn: some 20 ms."""
@@ -181,8 +181,8 @@ class Observer:
     ) -> None:
         async def trail(text: str) -> None:
             answer = await self.client.matrix(text, at)
-            for start in range(0, len(answer), _PORTION):
-                glimpses.take(answer[start : start + _PORTION])
+            for some in portions(answer, _PORTION):
+                glimpses.take(some)
                 await asyncio.sleep(0)
 
         async def newest(text: str) -> None:

@@ -23,7 +23,7 @@ from poller.prometheus.selectors import Scope, samples
 from poller.rounds.exporter import ExporterState
 from poller.store.keys import Store
 from poller.store.scan import kernels_with_keys
-from poller.values import DEFAULT_INTERVAL_S
+from poller.values import DEFAULT_INTERVAL_S, portions
 
 _AT_ONCE = 400
 _UNSEEN = "unseen"
@@ -138,8 +138,8 @@ async def deserted(cycle: Cycle, outcome: Outcome, older: Sequence[str]) -> list
     scraped = {name for pair in names for name in pair} - {""}
     scraped |= {name for one in known for name in (one.agent, one.instance) if name}
     ended = set()
-    for start in range(0, len(older), _AT_ONCE):
-        scope = Scope(kernels=tuple(older[start : start + _AT_ONCE]))
+    for some in portions(older, _AT_ONCE):
+        scope = Scope(kernels=tuple(some))
         query = lookup_queries.homes_query(_LASTING_S, scope)
         for row in await cycle.observer.client.vector(query, cycle.evaluation.clock.now()):
             if scraped & {row.metric.agent_id, row.metric.instance}:
@@ -152,8 +152,8 @@ async def _last_seen(
 ) -> dict[str, float]:
     """Return when Prometheus saw kernels last, of those that it has known lately."""
     seen: dict[str, float] = {}
-    for start in range(0, len(kernels), _AT_ONCE):
-        scope = Scope(kernels=tuple(kernels[start : start + _AT_ONCE]))
+    for some in portions(kernels, _AT_ONCE):
+        scope = Scope(kernels=tuple(some))
         rows = await client.vector(lookup_queries.moved_query(within_s, scope), at)
         seen |= {row.metric.kernel_id: at for row in rows if row.metric.kernel_id}
         last: dict[str, float] = {}

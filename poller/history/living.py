@@ -40,7 +40,8 @@ class Living:
         for kernel_id, observation in batch.observations.items():
             if observation:
                 told.setdefault(batch.instances.get(kernel_id, ""), []).append(kernel_id)
-        there, before = {name: tuple(kernels) for name, kernels in told.items()}, self.kernels
+        there = {name: tuple(kernels) for name, kernels in told.items()}
+        before = self.kernels
         if batch.asked is None:
             gone = set(before)
             now = there

@@ -15,7 +15,7 @@ from poller.history.history import History
 from poller.poll import withhold
 from poller.poll.publish import Publisher
 from poller.rounds.exporter import ExporterState
-from poller.values import Batch, Drop, LiveStat, Stage
+from poller.values import Batch, Drop, LiveStat, Stage, portions
 
 FOREIGN_NAMED = 5
 """Of so many kernels whose key has another type the names are told."""
@@ -166,8 +166,7 @@ class Computed:
 
     def portions(self, size: int) -> Iterator[dict[str, bytes]]:
         """Yield the bytes of the kernels' keys, in portions of so many."""
-        for start in range(0, len(self.kernels), size):
-            portion = self.kernels[start : start + size]
+        for portion in portions(self.kernels, size):
             yield {kernel: encode.pack(self.stats[kernel]) for kernel in portion}
 
 

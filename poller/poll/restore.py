@@ -15,7 +15,7 @@ from poller.history.history import History
 from poller.poll.outcome import Outcome
 from poller.poll.publish import Publisher
 from poller.store.keys import Store
-from poller.values import Patience
+from poller.values import Patience, portions
 
 KEYS_AT_ONCE = 1000
 """So many keys are read before it is looked at whether there is time for more."""
@@ -89,8 +89,7 @@ class Restorer:
         for name in publisher.due_again(outcome.time):
             known[name].key_read = False
         unread = [name for name in due if name in known and not known[name].key_read]
-        for start in range(0, len(unread), KEYS_AT_ONCE):
-            some = unread[start : start + KEYS_AT_ONCE]
+        for some in portions(unread, KEYS_AT_ONCE):
             found = await read_keys(
                 self._store, self._history, some, by.keep_missing, self._fresh_s
             )

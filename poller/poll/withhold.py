@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from poller.format.catalog import ESSENTIAL
 from poller.history.state import KernelState
-from poller.values import Patience
+from poller.values import Patience, portions
 
 Reason = Literal["waiting", "incomplete", "still", "stalled", "mixed", "foreign", "yielded"]
 """`waiting`: the past is yet to come. `incomplete`: a metric is missing. `still`: nothing has
@@ -87,11 +87,8 @@ def withheld(
     portion.
     """
     yield dict.fromkeys(grounds.mixed, "mixed")
-    for start in range(0, len(due), _PORTION):
-        reasons = {
-            kernel: reason(kernel, known[kernel], grounds, now, patience)
-            for kernel in due[start : start + _PORTION]
-        }
+    for some in portions(due, _PORTION):
+        reasons = {kernel: reason(kernel, known[kernel], grounds, now, patience) for kernel in some}
         yield {kernel: why for kernel, why in reasons.items() if why is not None}
     yield dict.fromkeys(grounds.stalled, "stalled")
 

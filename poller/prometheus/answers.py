@@ -14,6 +14,7 @@ import msgspec
 from msgspec.json import Decoder
 
 from poller.prometheus import errors
+from poller.values import portions
 
 
 class Sample(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -114,9 +115,9 @@ def in_portions(form: Form[T], body: bytes) -> Iterator[Answer[T]]:
     read: list[T] = []
     answer.data = _Data(form.kind, read)
     size = 1 + len(elements) * _PORTION_BYTES // len(body)
-    for start in range(0, len(elements), size):
+    for some in portions(elements, size):
         yield answer
-        text = b"[%b]" % b",".join(elements[start : start + size])
+        text = b"[%b]" % b",".join(some)
         portion: list[T] = _parsed(form, body, form.elements, text)
         read += portion
     yield answer

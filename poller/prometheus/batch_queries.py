@@ -20,7 +20,7 @@ from typing import Literal
 
 from poller.format.catalog import ESSENTIAL, Catalog
 from poller.prometheus.selectors import Scope, duration, named, selector
-from poller.values import Part, Query
+from poller.values import Part, Query, portions
 
 _KEPT = "without (container_metric_name, value_type, agent_id, user_id, project_id)"
 _KEPT_WITH_AGENT = "without (container_metric_name, value_type, user_id, project_id)"
@@ -84,8 +84,7 @@ def rate_queries(
 
 
 def _groups(names: Iterable[str]) -> list[list[str]]:
-    some = list(names)
-    return [some[start : start + _TOGETHER] for start in range(0, len(some), _TOGETHER)]
+    return [list(some) for some in portions(list(names), _TOGETHER)]
 
 
 def _of_one(part: Literal["current", "capacity"], name: str, scope: Scope) -> Query:

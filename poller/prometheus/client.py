@@ -18,7 +18,7 @@ from poller.prometheus import answers, victoria
 from poller.prometheus.answers import Answer, Form, Row, Series, SetRow
 from poller.prometheus.failover import Failover
 from poller.prometheus.transport import PrometheusAccess, Transport
-from poller.values import Query
+from poller.values import Query, portions
 
 log = logging.getLogger("poller")
 
@@ -73,7 +73,7 @@ class Client:
         return self._failover.address
 
     async def rows(
-        self, queries: Sequence[Query], at: float, take: Callable[[Query, list[Row]], None]
+        self, queries: Sequence[Query], at: float, take: Callable[[Query, Sequence[Row]], None]
     ) -> None:
         """Ask one batch concurrently, all at the same time `at`; hand the answers to `take`.
 
@@ -84,8 +84,8 @@ class Client:
             started = time.perf_counter()
             answer = await self._ask(answers.ROWS, query.text, at)
             self._on_query(query.part, time.perf_counter() - started)
-            for start in range(0, len(answer), _PORTION):
-                take(query, answer[start : start + _PORTION])
+            for some in portions(answer, _PORTION):
+                take(query, some)
                 await asyncio.sleep(0)
 
         await together(one(query) for query in queries)

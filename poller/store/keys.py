@@ -15,6 +15,7 @@ from poller.store.cluster_client import Cluster
 from poller.store.connections import AnyRedis, StoreAccess, connect
 from poller.store.errors import is_of_key, translate
 from poller.store.writes import Fence, Writes
+from poller.values import portions
 
 NO_PREFIX = ""
 """What stands before the keys that legacy readers read."""
@@ -122,7 +123,7 @@ class Store:
         """Read kernels' keys. A key of another type than string is foreign, not an error."""
         values: dict[str, bytes] = {}
         failed: dict[str, str] = {}
-        for chunk in _chunks(kernels, self._access.batch_size):
+        for chunk in portions(kernels, self._access.batch_size):
             async with self.client() as client:
                 for kernel, reply in await self._each(client, chunk, "get"):
                     if isinstance(reply, bytes):
@@ -152,7 +153,7 @@ class Store:
         have less left, and then passes for one of ours.
         """
         ages: dict[str, float] = {}
-        for chunk in _chunks(kernels, self._access.batch_size):
+        for chunk in portions(kernels, self._access.batch_size):
             async with self.client() as client:
                 for kernel, left in await self._each(client, chunk, "pttl"):
                     if isinstance(left, int) and left >= 0:
@@ -212,8 +213,3 @@ def _info(reply: Any) -> dict[str, str]:
     text = reply.decode() if isinstance(reply, bytes) else str(reply)
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {name: value for name, _, value in pairs}
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
